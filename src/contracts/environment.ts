@@ -1,0 +1,42 @@
+// The environment variables that processes read, with their defaults. Read in workers, cli and dev only.
+import { z } from 'zod';
+
+const Port = z.coerce.number().int().min(1).max(65535);
+
+export const EnvironmentSchema = z.object({
+  /** Folder of state and working files of this host. */
+  ANNEAL_STATE: z.string().default('.anneal'),
+  ANNEAL_TEMPORAL_ADDRESS: z.string().default('127.0.0.1:7233'),
+  ANNEAL_TEMPORAL_NAMESPACE: z.string().default('default'),
+  /** For links in summaries. */
+  ANNEAL_WEB_UI: z.string().default('http://127.0.0.1:8233'),
+  /** `s3` or `file`; `file` keeps objects under `<state>/store`. */
+  ANNEAL_STORE: z.enum(['s3', 'file']).default('s3'),
+  /** Empty = the endpoint of AWS. */
+  ANNEAL_S3_ENDPOINT: z.string().default('http://127.0.0.1:8333'),
+  ANNEAL_S3_BUCKET: z.string().default('anneal'),
+  AWS_REGION: z.string().default('us-east-1'),
+  AWS_ACCESS_KEY_ID: z.string().optional(),
+  AWS_SECRET_ACCESS_KEY: z.string().optional(),
+  /** Python with `anneal_trainer`'s requirements. */
+  ANNEAL_PYTHON: z.string().default('python3'),
+  /** Folder that holds base models by name. */
+  ANNEAL_MODELS: z.string().default('.anneal/models'),
+  /** Folder that `example:` sources are read from. */
+  ANNEAL_EXAMPLES: z.string().default('.anneal/examples'),
+  ANNEAL_GATEWAY_HOST: z.string().default('127.0.0.1'),
+  ANNEAL_GATEWAY_PORT: Port.default(8080),
+  /** Where others reach the gateway. */
+  ANNEAL_GATEWAY_URL: z.string().default('http://127.0.0.1:8080'),
+  /** The base model that the gateway's engine holds. */
+  ANNEAL_SERVE_BASE: z.string().default('smollm2-135m'),
+  /** Seconds without an accepted heartbeat after which the server gives a GPU activity to another worker. */
+  ANNEAL_HEARTBEAT_TIMEOUT_S: z.coerce.number().int().min(5).max(600).default(30),
+  ANNEAL_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+});
+export type Environment = z.infer<typeof EnvironmentSchema>;
+
+/** @throws ZodError with every bad variable at once. */
+export function readEnvironment(env: Record<string, string | undefined>): Environment {
+  return EnvironmentSchema.parse(Object.fromEntries(Object.entries(env).filter(([, value]) => value !== '')));
+}

