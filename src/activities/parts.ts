@@ -1,0 +1,16 @@
+// What the activities are built from; wired by the workers.
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { PythonConfig } from '../trainer/child.ts';
+
+export interface Parts {
+  store: ObjectStore;
+  python: PythonConfig;
+  /** This host's state folder, absolute. */
+  state: string;
+  /** Folder of base models by name. */
+  models: string;
+  /** Folder that `example:` sources are read from. */
+  examples: string;
+  host: string;
+  gatewayUrl: string;
+}

@@ -1,0 +1,100 @@
+// Stage `register`: an immutable, numbered version with everything that made it, and the alias `champion`.
+import { DatasetSchema, EvaluationSchema, TrainingSchema, type Version } from '../contracts/records.ts';
+import type { PlanRetrainingInput, RegisterInput, RegisterResult, RetrainingPlan } from '../contracts/stages.ts';
+import { listVersions, moveAlias, registerVersion } from '../registry/versions.ts';
+import { digestOf } from '../storage/digest.ts';
+import { keys } from '../storage/keys.ts';
+import { codeIdentity } from '../telemetry/code-identity.ts';
+import type { Parts } from './parts.ts';
+import { readRecord, runStage } from './stage.ts';
+
+export function createRegisterActivities(parts: Parts) {
+  const { store } = parts;
+  return {
+    async register(input: RegisterInput): Promise<RegisterResult> {
+      return await runStage('register', async () => {
+        const model = input.spec.register.model ?? input.spec.name;
+        const draft = await draftVersion(parts, input, model);
+        const version = await registerVersion(store, draft);
+        await moveAlias(store, {
+          model,
+          alias: 'champion',
+          to: version.version,
+          by: `run ${input.run}`,
+          why: `The gate passed: ${draft.evaluation.gate.reason}`,
+        });
+        return {
+          model,
+          version: version.version,
+          digest: version.digest,
+          outcome: `${model} version ${version.version}, champion, digest ${version.digest.slice(0, 12)}`,
+        };
+      });
+    },
+
+    /** Would a run on this content do anything new? Says which run it would be. */
+    async planRetraining({ spec, snapshot }: PlanRetrainingInput): Promise<RetrainingPlan> {
+      return await runStage('ingest', async () => {
+        const run = `${spec.name}-${digestOf({ spec, snapshot, code: codeIdentity().digest }).slice(0, 12)}`;
+        const model = spec.register.model ?? spec.name;
+        const recipe = recipeDigest(spec);
+        const trained = (await listVersions(store, model)).findLast(
+          (version) => version.data.snapshot === snapshot && version.recipeDigest === recipe,
+        );
+        if (trained !== undefined)
+          return { run, skip: `The sources are unchanged since ${model} version ${trained.version}.` };
+        const evaluated = (await store.list(`runs/${run}/stages/evaluate-`)).length > 0;
+        return {
+          run,
+          skip: evaluated
+            ? `The sources are unchanged since run ${run}, which was evaluated and not registered.`
+            : null,
+        };
+      });
+    },
+  };
+}
+
+async function draftVersion(
+  parts: Parts,
+  input: RegisterInput,
+  model: string,
+): Promise<Omit<Version, 'version' | 'writeId'>> {
+  const { store } = parts;
+  const { spec, run } = input;
+  const dataset = await readRecord(store, keys.dataset(input.dataset), DatasetSchema);
+  const training = await readRecord(store, input.training, TrainingSchema);
+  const {
+    predictions,
+    examples: _examples,
+    ...evaluation
+  } = await readRecord(store, input.evaluation, EvaluationSchema);
+  const { adapter: _adapter, ...result } = training.result;
+  return {
+    model,
+    run,
+    createdAt: new Date().toISOString(),
+    digest: training.adapter.digest,
+    files: training.adapter,
+    base: { name: spec.model.base, digest: training.baseDigest },
+    peft: 'lora',
+    data: {
+      snapshot: dataset.snapshot,
+      dataset: dataset.digest,
+      accounts: dataset.accounts,
+      system: dataset.system,
+      templateSha256: dataset.tokens.templateSha256,
+    },
+    recipe: spec.train,
+    recipeDigest: recipeDigest(spec),
+    training: { ...result, seconds: training.seconds, recoveries: training.receipts.length, claim: training.claim },
+    evaluation: { ...evaluation, predictionsDigest: predictions.digest },
+    code: codeIdentity(),
+  };
+}
+
+/** Everything of a spec that decides a model's bytes besides the data. */
+function recipeDigest(spec: RegisterInput['spec']): string {
+  const { sources: _sources, ...data } = spec.data;
+  return digestOf({ base: spec.model.base, data, train: spec.train });
+}

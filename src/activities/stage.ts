@@ -1,0 +1,105 @@
+// What every stage's activity has in common: a heartbeat on its own timer, one place where errors become Temporal failures,
+// and receipts so that a stage whose answer was lost is not done twice.
+import { ApplicationFailure, Context } from '@temporalio/activity';
+import { CancelledFailure } from '@temporalio/common';
+import type { z } from 'zod';
+import { AnnealError, isRetryable } from '../contracts/failure.ts';
+import type { Stage } from '../contracts/names.ts';
+import type { Progress } from '../contracts/status.ts';
+import { digestOf } from '../storage/digest.ts';
+import { keys } from '../storage/keys.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { createJson, readJson } from '../storage/record.ts';
+
+/** Heartbeats go out so often whatever the work does, ms; the SDK throttles them further. */
+const HEARTBEAT_MS = 1_000;
+
+export interface StageContext {
+  signal: AbortSignal;
+  /** Replaces what the next heartbeat says. */
+  report(progress: Omit<Progress, 'stage'>): void;
+  /** What the next heartbeat says. */
+  progress(): Progress;
+}
+
+/** Runs the work of a stage with heartbeats; its errors become failures whose type is their kind. */
+export async function runStage<T>(stage: Stage, work: (context: StageContext) => Promise<T>): Promise<T> {
+  const activity = Context.current();
+  let progress: Progress = { stage, phase: 'start' };
+  const heart = setInterval(() => activity.heartbeat(progress), HEARTBEAT_MS);
+  activity.heartbeat(progress);
+  try {
+    return await work({
+      signal: activity.cancellationSignal,
+      report: (next) => {
+        progress = { stage, ...next };
+      },
+      progress: () => progress,
+    });
+  } catch (error) {
+    // Cancelled, paused, reset or shut down: the SDK's own reason says which, whatever the work made of the abort.
+    if (activity.cancellationSignal.aborted) throw await activity.cancelled.catch((reason: unknown) => reason);
+    throw toFailure(error);
+  } finally {
+    clearInterval(heart);
+  }
+}
+
+export function toFailure(error: unknown): Error {
+  if (error instanceof CancelledFailure || error instanceof ApplicationFailure) return error;
+  if (error instanceof AnnealError) {
+    return ApplicationFailure.create({
+      message: error.message,
+      type: error.kind,
+      nonRetryable: !isRetryable(error.kind),
+      details: error.problems.length > 0 ? [{ problems: error.problems }] : [],
+    });
+  }
+  if ((error as NodeJS.ErrnoException).code === 'ENOSPC') {
+    return ApplicationFailure.nonRetryable(
+      `The working folder's disk is full (${(error as Error).message}); free space and resume the run.`,
+      'disk_full',
+    );
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  return ApplicationFailure.create({
+    message: `Unexpected error: ${message}`,
+    type: 'trainer_bug',
+    nonRetryable: true,
+    ...(error instanceof Error ? { cause: error } : {}),
+  });
+}
+
+interface Remembered<S extends z.ZodType> {
+  run: string;
+  stage: Stage;
+  /** Everything that decides the result. */
+  input: unknown;
+  schema: S;
+}
+
+/** Does the work, or reads what it made of the same input earlier. Returns the record and its key. */
+export async function rememberStage<S extends z.ZodType>(
+  store: ObjectStore,
+  { run, stage, input, schema }: Remembered<S>,
+  work: () => Promise<z.output<S>>,
+): Promise<{ key: string; value: z.output<S> }> {
+  const key = keys.stage(run, stage, digestOf(input));
+  const earlier = await readJson(store, key, schema);
+  if (earlier !== null) return { key, value: earlier };
+  const made = await work();
+  // When another attempt finished first, its answer is the one that counts.
+  const outcome = await createJson(store, key, made);
+  return { key, value: outcome === 'exists' ? await readRecord(store, key, schema) : made };
+}
+
+/** @throws AnnealError `bad_request` when the record is gone. */
+export async function readRecord<S extends z.ZodType>(
+  store: ObjectStore,
+  key: string,
+  schema: S,
+): Promise<z.output<S>> {
+  const record = await readJson(store, key, schema);
+  if (record === null) throw new AnnealError('bad_request', `Record ${key} is not in the store; start the run again.`);
+  return record;
+}

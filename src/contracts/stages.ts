@@ -1,0 +1,86 @@
+// Inputs and results of the stages' activities. Results hold what people and the next stage need; the whole record lies in the store
+// under `record`, so that history holds references, never rows. Types only.
+import type { Evaluation } from './records.ts';
+import type { Accounts } from './rows.ts';
+import type { Spec, SpecInput } from './spec.ts';
+
+interface Outcome {
+  /** One line of what came out, for the stage table. */
+  outcome: string;
+}
+
+export interface StageInput {
+  run: string;
+  spec: Spec;
+}
+
+export interface CheckSpecInput {
+  input: SpecInput | undefined;
+}
+
+export interface IngestResult extends Outcome {
+  snapshot: string;
+  sizeBytes: number;
+}
+
+export interface PreprocessInput extends StageInput {
+  snapshot: string;
+}
+export interface PreprocessResult extends Outcome {
+  dataset: string;
+  accounts: Accounts;
+  trainTokens: number;
+}
+
+export interface TrainInput extends StageInput {
+  dataset: string;
+}
+export interface TrainResultSummary extends Outcome {
+  record: string;
+  step: number;
+  loss: number;
+  trainableParameters: number;
+  totalParameters: number;
+  recoveries: number;
+  weightsSha256: string;
+}
+
+export interface EvaluateInput extends StageInput {
+  dataset: string;
+  training: string;
+}
+export interface EvaluateResult extends Outcome {
+  record: string;
+  evaluation: Omit<Evaluation, 'predictions'>;
+}
+
+export interface RegisterInput extends StageInput {
+  dataset: string;
+  training: string;
+  evaluation: string;
+}
+export interface RegisterResult extends Outcome {
+  model: string;
+  version: number;
+  digest: string;
+}
+
+export interface DeployInput extends StageInput {
+  model: string;
+  version: number;
+}
+export interface DeployResult extends Outcome {
+  endpoint: string;
+  url: string;
+}
+
+export interface PlanRetrainingInput {
+  spec: Spec;
+  snapshot: string;
+}
+export interface RetrainingPlan {
+  /** Run id that this content would have. */
+  run: string;
+  /** Why there is nothing to do, or null. */
+  skip: string | null;
+}

@@ -1,0 +1,212 @@
+// Scores the candidate and the base model on the same held-out rows and judges the difference.
+// Every prediction is stored; every number is computed from the stored ones.
+import { createReadStream } from 'node:fs';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { z } from 'zod';
+import { AnnealError } from '../contracts/failure.ts';
+import type { Evaluation, FileSet, VariantScore } from '../contracts/records.ts';
+import { type Row, RowSchema } from '../contracts/rows.ts';
+import type { Spec } from '../contracts/spec.ts';
+import {
+  type EvaluateJob,
+  PROTOCOL_VERSION,
+  type Prediction,
+  PredictionSchema,
+} from '../contracts/trainer-protocol.ts';
+import { digestOf } from '../storage/digest.ts';
+import { getFolder, putFolder } from '../storage/file-set.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import type { BaseModel } from '../trainer/base-model.ts';
+import { type PythonConfig, startChild } from '../trainer/child.ts';
+import { decideGate } from './gate.ts';
+import { decideMatchKind, isMatch, type MatchKind } from './match.ts';
+import { chooseRows, chooseShots, promptOf, referenceOf } from './shots.ts';
+import { wilsonInterval } from './statistics.ts';
+
+export interface EvaluateOptions {
+  store: ObjectStore;
+  python: PythonConfig;
+  /** Working folder; emptied first. */
+  folder: string;
+  base: BaseModel;
+  dataset: FileSet;
+  adapter: FileSet;
+  spec: Spec['evaluate'];
+  threads: number;
+  signal: AbortSignal;
+  onProgress: (done: number, of: number, detail: string) => void;
+}
+
+/** Examples that are kept in the record for people. */
+const EXAMPLES_MAX = 6;
+/** From SIGTERM to SIGKILL; an evaluation has nothing to save, ms. */
+const GRACE_MS = 2_000;
+/** Longest silence of an evaluation: a batch of long generations on a slow machine, ms. */
+const SILENCE_MS_MAX = 15 * 60_000;
+
+export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
+  const { folder, store, spec } = options;
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(join(folder, 'out'), { recursive: true });
+  const wanted = options.dataset.files.filter((file) => ['test.jsonl', 'train.jsonl'].includes(file.path));
+  await getFolder(store, { digest: options.dataset.digest, files: wanted }, join(folder, 'dataset'), options.signal);
+  await getFolder(store, options.adapter, join(folder, 'adapter'), options.signal);
+
+  const rows = chooseRows(await readRows(join(folder, 'dataset', 'test.jsonl')), spec.rows);
+  const matchKind = decideMatchKind(spec.match, rows.map(referenceOf));
+  const shots =
+    matchKind === 'none'
+      ? []
+      : chooseShots(
+          await readRows(join(folder, 'dataset', 'train.jsonl')),
+          spec.control.shots,
+          spec.control.stratifyBy,
+        );
+  const predictions = await predict(options, rows, shots, matchKind !== 'none');
+  const stored = await putFolder(store, join(folder, 'out'), options.signal);
+  return summarise({ spec, rows, shots: shots.length, matchKind, predictions, stored });
+}
+
+async function predict(options: EvaluateOptions, rows: Row[], shots: Row[], generate: boolean): Promise<Prediction[]> {
+  const { folder } = options;
+  const rowsFile = join(folder, 'rows.jsonl');
+  await writeFile(rowsFile, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  const variant = (name: string, adapter: string | null, its: Row[]) => ({ name, adapter, shots: its, generate });
+  const job: EvaluateJob = {
+    v: PROTOCOL_VERSION,
+    command: 'evaluate',
+    baseModel: options.base.folder,
+    rows: rowsFile,
+    variants: [
+      variant('base', null, []),
+      ...(shots.length > 0 ? [variant('control', null, shots)] : []),
+      variant('candidate', join(folder, 'adapter'), []),
+    ],
+    maxNewTokens: options.spec.maxNewTokens,
+    threads: options.threads,
+    predictions: join(folder, 'out', 'predictions.jsonl'),
+  };
+  const child = startChild({
+    python: options.python,
+    job,
+    folder,
+    signal: options.signal,
+    graceMs: GRACE_MS,
+    silenceMsMax: () => SILENCE_MS_MAX,
+    onEvent: (event) => {
+      if (event.ev === 'progress') options.onProgress(event.done, event.of, event.detail ?? 'evaluate');
+    },
+  });
+  const end = await child.ended;
+  options.signal.throwIfAborted();
+  if (end.outcome !== 'done') {
+    const kind =
+      end.outcome === 'crashed' || end.outcome === 'interrupted' || end.outcome === 'orphaned'
+        ? 'trainer_crashed'
+        : end.outcome;
+    throw new AnnealError(kind, `Evaluation ended early: ${end.message}`);
+  }
+  return await readLines(job.predictions, PredictionSchema);
+}
+
+interface Scored {
+  spec: Spec['evaluate'];
+  rows: Row[];
+  shots: number;
+  matchKind: MatchKind;
+  predictions: Prediction[];
+  stored: FileSet;
+}
+
+/** Everything the record says, computed from the predictions alone. */
+export function summarise({ spec, rows, shots, matchKind, predictions, stored }: Scored): Evaluation {
+  const confidence = spec.gate.confidence;
+  const of = (variant: string) => new Map(predictions.filter((p) => p.variant === variant).map((p) => [p.id, p]));
+  const variants = { base: of('base'), control: of('control'), candidate: of('candidate') };
+  const score = (name: keyof typeof variants, its: number) =>
+    scoreVariant(name, its, rows, variants[name], matchKind, confidence);
+  const base = score('base', 0);
+  const control = variants.control.size > 0 ? score('control', shots) : null;
+  const candidate = score('candidate', 0);
+  const other = control !== null && (control.match?.correct ?? 0) >= (base.match?.correct ?? 0) ? 'control' : 'base';
+
+  const judge = (variant: keyof typeof variants, row: Row) => {
+    const prediction = variants[variant].get(row.id);
+    return {
+      correct: prediction === undefined ? null : isMatch(matchKind, referenceOf(row), prediction.output),
+      loss: prediction?.loss ?? null,
+    };
+  };
+  const metricIsMatch = (name: keyof typeof variants) =>
+    rows.map((row) => ({ candidate: judge('candidate', row), other: judge(name, row) }));
+  let gate = decideGate(spec.gate, {
+    against: describe(other, shots),
+    rows: metricIsMatch(other),
+    hasMatch: matchKind !== 'none',
+  });
+  // Losses are compared with the same prompt: examples in the prompt change what the loss means.
+  if (gate.metric === 'loss' && other === 'control') {
+    gate = decideGate(spec.gate, {
+      against: describe('base', shots),
+      rows: metricIsMatch('base'),
+      hasMatch: matchKind !== 'none',
+    });
+  }
+  return {
+    rows: rows.length,
+    rowsDigest: digestOf(rows.map((row) => row.id)),
+    matchKind,
+    base,
+    control,
+    candidate,
+    gate,
+    examples: rows.slice(0, EXAMPLES_MAX).map((row) => ({
+      prompt: promptOf(row),
+      reference: referenceOf(row),
+      before: variants.base.get(row.id)?.output ?? null,
+      after: variants.candidate.get(row.id)?.output ?? null,
+      correct: judge('candidate', row).correct,
+    })),
+    predictions: stored,
+  };
+}
+
+function describe(variant: 'base' | 'control', shots: number): string {
+  return variant === 'base' ? 'the untuned model' : `the untuned model with ${shots} examples in its prompt`;
+}
+
+function scoreVariant(
+  name: string,
+  shots: number,
+  rows: Row[],
+  predictions: Map<string, Prediction>,
+  matchKind: MatchKind,
+  confidence: number,
+): VariantScore {
+  const correct = rows.filter(
+    (row) => isMatch(matchKind, referenceOf(row), predictions.get(row.id)?.output ?? null) === true,
+  ).length;
+  const tokens = [...predictions.values()].reduce((sum, p) => sum + p.tokens, 0);
+  const loss = [...predictions.values()].reduce((sum, p) => sum + p.loss * p.tokens, 0) / Math.max(1, tokens);
+  return {
+    name,
+    shots,
+    match:
+      matchKind === 'none' ? null : { correct, n: rows.length, ...wilsonInterval(correct, rows.length, confidence) },
+    loss,
+    perplexity: Math.exp(Math.min(loss, 700)),
+  };
+}
+
+async function readRows(path: string): Promise<Row[]> {
+  return await readLines(path, RowSchema);
+}
+
+async function readLines<S extends z.ZodType>(path: string, schema: S): Promise<z.output<S>[]> {
+  const lines: z.output<S>[] = [];
+  for await (const line of createInterface({ input: createReadStream(path) }))
+    if (line !== '') lines.push(schema.parse(JSON.parse(line)));
+  return lines;
+}

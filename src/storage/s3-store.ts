@@ -1,0 +1,204 @@
+// The `s3` driver: any store that speaks S3 and honours `If-None-Match: *` on PutObject.
+// One SHA-256 serves as key, as `ChecksumSHA256` and as payload hash, so that a part is hashed once and verified by the server.
+import http from 'node:http';
+import https from 'node:https';
+import {
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  S3Client,
+  S3ServiceException,
+} from '@aws-sdk/client-s3';
+import { NodeHttpHandler } from '@smithy/node-http-handler';
+import { AnnealError } from '../contracts/failure.ts';
+import { sha256Hex } from './digest.ts';
+import type { ObjectStore, PutOutcome } from './object-store.ts';
+
+export interface S3Config {
+  /** Empty or undefined = AWS. */
+  endpoint?: string;
+  region: string;
+  bucket: string;
+  accessKeyId?: string;
+  secretAccessKey?: string;
+}
+
+/** One request may take so long, ms: contended creates on SeaweedFS were seen to wait 8 s. */
+const SOCKET_TIMEOUT_MS = 30_000;
+const CONNECT_TIMEOUT_MS = 3_000;
+/** Tries of one request inside a call; callers that can wait longer try the call again. */
+const ATTEMPTS_MAX = 4;
+
+export function createS3Client(config: Omit<S3Config, 'bucket'>): S3Client {
+  return new S3Client({
+    ...(config.endpoint ? { endpoint: config.endpoint, forcePathStyle: true } : {}),
+    region: config.region,
+    ...(config.accessKeyId && config.secretAccessKey
+      ? { credentials: { accessKeyId: config.accessKeyId, secretAccessKey: config.secretAccessKey } }
+      : {}),
+    maxAttempts: ATTEMPTS_MAX,
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    requestHandler: new NodeHttpHandler({
+      connectionTimeout: CONNECT_TIMEOUT_MS,
+      socketTimeout: SOCKET_TIMEOUT_MS,
+      httpAgent: new http.Agent({ keepAlive: true, maxSockets: 64 }),
+      httpsAgent: new https.Agent({ keepAlive: true, maxSockets: 64 }),
+    }),
+  });
+}
+
+export function createS3Store(config: S3Config): ObjectStore {
+  const client = createS3Client(config);
+  const Bucket = config.bucket;
+  reuseBodyDigest(client);
+
+  async function putOnce(key: string, body: Uint8Array, sha256: string, onlyIfAbsent: boolean): Promise<void> {
+    const input = {
+      Bucket,
+      Key: key,
+      Body: body,
+      ChecksumSHA256: Buffer.from(sha256, 'hex').toString('base64'),
+      ...(onlyIfAbsent ? { IfNoneMatch: '*' } : {}),
+      [BODY_DIGEST]: sha256,
+    };
+    await client.send(new PutObjectCommand(input));
+  }
+
+  async function get(key: string): Promise<Uint8Array | null> {
+    try {
+      const { Body } = await client.send(new GetObjectCommand({ Bucket, Key: key }));
+      return (await Body?.transformToByteArray()) ?? new Uint8Array();
+    } catch (error) {
+      if (isMissing(error)) return null;
+      throw storeError('read', key, error);
+    }
+  }
+
+  return {
+    async putIfAbsent(key, body): Promise<PutOutcome> {
+      const sha256 = sha256Hex(body);
+      for (let conflicts = 0; ; conflicts++) {
+        try {
+          await putOnce(key, body, sha256, true);
+          return 'created';
+        } catch (error) {
+          const status = statusOf(error);
+          if (status === 409 && conflicts < ATTEMPTS_MAX) continue; // another writer is in the middle of it
+          if (status !== 412) throw storeError('create', key, error);
+          const there = await get(key);
+          if (there === null) continue; // deleted in between
+          return Buffer.compare(there, body) === 0 ? 'mine' : 'exists';
+        }
+      }
+    },
+
+    async put(key, body, sha256) {
+      try {
+        await putOnce(key, body, sha256 ?? sha256Hex(body), false);
+      } catch (error) {
+        throw storeError('write', key, error);
+      }
+    },
+
+    get,
+
+    async head(key) {
+      try {
+        const { ContentLength } = await client.send(new HeadObjectCommand({ Bucket, Key: key }));
+        return { sizeBytes: ContentLength ?? 0 };
+      } catch (error) {
+        if (isMissing(error)) return null;
+        throw storeError('look up', key, error);
+      }
+    },
+
+    async list(prefix) {
+      const found: string[] = [];
+      let ContinuationToken: string | undefined;
+      try {
+        do {
+          const page = await client.send(new ListObjectsV2Command({ Bucket, Prefix: prefix, ContinuationToken }));
+          for (const { Key } of page.Contents ?? []) if (Key !== undefined) found.push(Key);
+          ContinuationToken = page.NextContinuationToken;
+        } while (ContinuationToken !== undefined);
+      } catch (error) {
+        throw storeError('list', prefix, error);
+      }
+      return found.sort();
+    },
+
+    async delete(key) {
+      try {
+        await client.send(new DeleteObjectCommand({ Bucket, Key: key }));
+      } catch (error) {
+        throw storeError('delete', key, error);
+      }
+    },
+
+    async close() {
+      client.destroy();
+    },
+  };
+}
+
+const BODY_DIGEST = Symbol('bodyDigest');
+
+/** Hands the digest that the caller has computed to the signer, which would otherwise hash the body again. */
+function reuseBodyDigest(client: S3Client): void {
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      const digest = (args.input as { [BODY_DIGEST]?: string })[BODY_DIGEST];
+      if (digest !== undefined) {
+        (args.request as { headers: Record<string, string> }).headers['x-amz-content-sha256'] = digest;
+      }
+      return next(args);
+    },
+    { step: 'build', priority: 'low', name: 'reuseBodyDigest' },
+  );
+}
+
+function statusOf(error: unknown): number | undefined {
+  return error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined;
+}
+
+function isMissing(error: unknown): boolean {
+  return statusOf(error) === 404 && (error as Error).name !== 'NoSuchBucket';
+}
+
+function storeError(verb: string, key: string, error: unknown): AnnealError {
+  const status = statusOf(error);
+  const why = error instanceof Error ? `${error.name}${error.message ? `: ${error.message}` : ''}` : String(error);
+  const remedy =
+    status === 403 || status === 401
+      ? 'check the access key, the secret and the bucket policy'
+      : (error as Error).name === 'NoSuchBucket'
+        ? 'create the bucket or name another'
+        : 'check that it runs, can be reached and has space';
+  return new AnnealError('store_unavailable', `The object store could not ${verb} ${key} (${why}); ${remedy}.`, {
+    cause: error,
+  });
+}
+
+/** Reads objects that users name as sources: `null` when bucket or key are not there. */
+export function createS3Reader(config: Omit<S3Config, 'bucket'>) {
+  const client = createS3Client(config);
+  return async (bucket: string, key: string, signal?: AbortSignal) => {
+    try {
+      const answer = await client.send(
+        new GetObjectCommand({ Bucket: bucket, Key: key }),
+        signal ? { abortSignal: signal } : {},
+      );
+      return {
+        bytes: answer.Body as unknown as AsyncIterable<Uint8Array>,
+        etag: answer.ETag ?? null,
+        sizeBytes: answer.ContentLength ?? null,
+      };
+    } catch (error) {
+      if (statusOf(error) === 404) return null;
+      throw storeError('read', `s3://${bucket}/${key}`, error);
+    }
+  };
+}

@@ -1,0 +1,20 @@
+// The control worker: workflows and light activities.
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { checkSpec } from '../activities/check-spec.ts';
+import { createDeployActivities } from '../activities/deploy.ts';
+import { createRegisterActivities } from '../activities/register.ts';
+import { TASK_QUEUES } from '../contracts/names.ts';
+import { orExit, startWorker } from './start.ts';
+
+const workflows = ['../workflows/index.ts', '../workflows/index.js'].map((path) =>
+  fileURLToPath(new URL(path, import.meta.url)),
+);
+
+orExit(
+  startWorker('control', async ({ parts }) => ({
+    taskQueue: TASK_QUEUES.control,
+    workflowsPath: workflows.find((path) => existsSync(path)) as string,
+    activities: { checkSpec, ...createRegisterActivities(parts), ...createDeployActivities(parts) },
+  })),
+);

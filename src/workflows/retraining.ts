@@ -1,0 +1,36 @@
+// Retraining: what a schedule starts. Runs the pipeline on the sources' present content, and skips when nothing has changed.
+import { executeChild, proxyActivities, workflowInfo } from '@temporalio/workflow';
+import type * as activities from '../activities/types.ts';
+import { WORKFLOWS } from '../contracts/names.ts';
+import type { SpecInput } from '../contracts/spec.ts';
+import type { RunStatus } from '../contracts/status.ts';
+import type { FineTune } from './fine-tune.ts';
+import { STAGE_OPTIONS } from './stage-options.ts';
+
+const { checkSpec } = proxyActivities<activities.Check>(STAGE_OPTIONS.check);
+const { ingest } = proxyActivities<activities.Data>(STAGE_OPTIONS.data);
+const { planRetraining } = proxyActivities<activities.Control>(STAGE_OPTIONS.control);
+
+export interface RetrainingInput {
+  spec?: SpecInput;
+}
+
+export interface RetrainingResult {
+  run: string;
+  /** Why nothing was trained, or null. */
+  skipped: string | null;
+  status: RunStatus | null;
+}
+
+export async function Retraining({ spec: input }: RetrainingInput = {}): Promise<RetrainingResult> {
+  const spec = await checkSpec.executeWithOptions({ activityId: 'check-spec' }, [{ input }]);
+  const { snapshot } = await ingest.executeWithOptions({ activityId: 'ingest', summary: 'the present content' }, [
+    { run: workflowInfo().workflowId, spec },
+  ]);
+  const { run, skip } = await planRetraining.executeWithOptions({ activityId: 'plan', summary: 'anything new?' }, [
+    { spec, snapshot },
+  ]);
+  if (skip !== null) return { run, skipped: skip, status: null };
+  const status = await executeChild<typeof FineTune>(WORKFLOWS.fineTune, { workflowId: run, args: [spec] });
+  return { run, skipped: null, status };
+}

@@ -1,0 +1,166 @@
+// What people see of a run while it goes: the status query, the Markdown page in the Web UI, search attributes, activity summaries.
+
+import { defineSearchAttributeKey } from '@temporalio/common';
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  defineQuery,
+  isCancellation,
+  setCurrentDetails,
+  setHandler,
+  upsertSearchAttributes,
+} from '@temporalio/workflow';
+import { isFailureKind } from '../contracts/failure.ts';
+import { SEARCH_ATTRIBUTES, STAGES, STATUS_QUERY, type Stage } from '../contracts/names.ts';
+import type { Spec } from '../contracts/spec.ts';
+import type {
+  DeployResult,
+  EvaluateResult,
+  PreprocessResult,
+  RegisterResult,
+  TrainResultSummary,
+} from '../contracts/stages.ts';
+import type { RunStatus, StageStatus } from '../contracts/status.ts';
+import { renderRunPage } from './run-page-text.ts';
+
+const attributes = {
+  stage: defineSearchAttributeKey(SEARCH_ATTRIBUTES.stage, 'KEYWORD'),
+  model: defineSearchAttributeKey(SEARCH_ATTRIBUTES.model, 'KEYWORD'),
+  dataset: defineSearchAttributeKey(SEARCH_ATTRIBUTES.dataset, 'KEYWORD'),
+};
+
+export const statusQuery = defineQuery<RunStatus>(STATUS_QUERY);
+
+interface StageCall {
+  activityId: string;
+  summary: string;
+}
+
+export interface RunPage {
+  /** Runs the story; its failure becomes the run's, with one clear sentence. */
+  keep(story: () => Promise<void>): Promise<RunStatus>;
+  begin(spec: Spec): void;
+  /** Runs one stage and notes what came out of it. */
+  stage<R extends { outcome: string }>(stage: Stage, call: (options: StageCall) => Promise<R>): Promise<R>;
+}
+
+export function openRunPage(run: string): RunPage {
+  const status: RunStatus = {
+    run,
+    name: '',
+    model: '',
+    stages: STAGES.map((stage) => ({ stage, state: 'waiting', seconds: null, outcome: null })),
+    data: null,
+    evaluation: null,
+    training: null,
+    version: null,
+    endpoint: null,
+    failure: null,
+  };
+  let summaries: Partial<Record<Stage, string>> = {};
+  setHandler(statusQuery, () => status, {
+    description: 'Stages, data accounts, training, evaluation, version and endpoint of this run.',
+  });
+  const show = () => setCurrentDetails(renderRunPage(status));
+
+  return {
+    async keep(story) {
+      show();
+      try {
+        await story();
+        return status;
+      } catch (error) {
+        status.failure = describeFailure(error);
+        throw isCancellation(error)
+          ? error
+          : ApplicationFailure.nonRetryable(status.failure.message, status.failure.kind);
+      } finally {
+        show();
+      }
+    },
+
+    begin(spec) {
+      status.name = spec.name;
+      status.model = spec.register.model ?? spec.name;
+      for (const later of STAGES.slice(STAGES.indexOf(spec.until) + 1)) stageOf(status, later).state = 'skipped';
+      summaries = summariesOf(spec);
+      upsertSearchAttributes([{ key: attributes.model, value: status.model }]);
+    },
+
+    async stage(stage, call) {
+      const entry = stageOf(status, stage);
+      const started = Date.now();
+      entry.state = 'running';
+      upsertSearchAttributes([{ key: attributes.stage, value: stage }]);
+      show();
+      try {
+        const result = await call({ activityId: stage, summary: summaries[stage] ?? stage });
+        Object.assign(entry, { state: 'done', outcome: result.outcome } satisfies Partial<StageStatus>);
+        note(status, stage, result);
+        return result;
+      } catch (error) {
+        entry.state = 'failed';
+        throw error;
+      } finally {
+        entry.seconds = (Date.now() - started) / 1000;
+        show();
+      }
+    },
+  };
+}
+
+function stageOf(status: RunStatus, stage: Stage): StageStatus {
+  return status.stages[STAGES.indexOf(stage)] as StageStatus;
+}
+
+function note(status: RunStatus, stage: Stage, result: unknown): void {
+  switch (stage) {
+    case 'ingest':
+      return;
+    case 'preprocess': {
+      const { accounts, dataset } = result as PreprocessResult;
+      status.data = accounts;
+      upsertSearchAttributes([{ key: attributes.dataset, value: dataset.slice(0, 16) }]);
+      return;
+    }
+    case 'train': {
+      const { outcome: _outcome, record: _record, ...training } = result as TrainResultSummary;
+      status.training = training;
+      return;
+    }
+    case 'evaluate':
+      status.evaluation = (result as EvaluateResult).evaluation;
+      return;
+    case 'register':
+      status.version = (result as RegisterResult).version;
+      return;
+    case 'deploy':
+      status.endpoint = (result as DeployResult).endpoint;
+      return;
+    default:
+      stage satisfies never;
+  }
+}
+
+/** The line that the timeline shows beside an activity's name. */
+function summariesOf(spec: Spec): Record<Stage, string> {
+  const { train, data } = spec;
+  const sources = data.sources.length === 1 ? data.sources[0]?.uri : `${data.sources.length} sources`;
+  return {
+    ingest: `${sources}`,
+    preprocess: `clean, split ${Math.round(data.split.test * 100)} % for the test, tokenise`,
+    train: `${spec.model.base}, LoRA r${train.lora.rank}, ${train.maxSteps === null ? `${train.epochs} epochs` : `${train.maxSteps} steps`}`,
+    evaluate: `up to ${spec.evaluate.rows} held-out rows against the untuned model`,
+    register: `next version of ${spec.register.model ?? spec.name}`,
+    deploy: `endpoint ${spec.deploy.endpoint ?? spec.name}`,
+  };
+}
+
+function describeFailure(error: unknown): NonNullable<RunStatus['failure']> {
+  if (isCancellation(error))
+    return { kind: 'cancelled', message: 'The run was cancelled; `anneal resume` goes on where it stopped.' };
+  const cause = error instanceof ActivityFailure ? error.cause : error;
+  const message = cause instanceof Error ? cause.message : String(error);
+  const kind = cause instanceof ApplicationFailure && isFailureKind(cause.type) ? cause.type : 'trainer_bug';
+  return { kind, message };
+}

@@ -1,0 +1,28 @@
+// The one table of task queues, timeouts and retries. Attempts are not counted: kinds of failure decide (contracts/failure.ts).
+import type { ActivityOptions } from '@temporalio/workflow';
+import { FINAL_KINDS } from '../contracts/failure.ts';
+import { TASK_QUEUES } from '../contracts/names.ts';
+
+const retry: ActivityOptions['retry'] = {
+  initialInterval: '1s',
+  backoffCoefficient: 2,
+  maximumInterval: '1m',
+  nonRetryableErrorTypes: [...FINAL_KINDS],
+};
+
+/**
+ * `WAIT_CANCELLATION_COMPLETED`: without it a cancelled workflow closes, and a successor may start, while a child process still owns the GPU.
+ * A heartbeat timeout of 30 s with reports every second makes an outage of the server of up to about 25 s a non-event.
+ */
+const shared = { retry, cancellationType: 'WAIT_CANCELLATION_COMPLETED' } satisfies ActivityOptions;
+
+export const STAGE_OPTIONS = {
+  /** Reads a spec: no I/O. */
+  check: { ...shared, taskQueue: TASK_QUEUES.control, startToCloseTimeout: '1m' },
+  /** Copies terabytes at worst. */
+  data: { ...shared, taskQueue: TASK_QUEUES.data, startToCloseTimeout: '2 days', heartbeatTimeout: '30s' },
+  /** One attempt of a week-long training. */
+  gpu: { ...shared, taskQueue: TASK_QUEUES.gpu, startToCloseTimeout: '30 days', heartbeatTimeout: '30s' },
+  /** Writes records, waits for the gateway to load a model. */
+  control: { ...shared, taskQueue: TASK_QUEUES.control, startToCloseTimeout: '1 hour', heartbeatTimeout: '30s' },
+} satisfies Record<string, ActivityOptions>;

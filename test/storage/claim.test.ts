@@ -1,0 +1,77 @@
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, test } from 'vitest';
+import type { Checkpoint, Claim } from '../../src/contracts/records.ts';
+import { type Claimant, takeClaim } from '../../src/storage/claim.ts';
+import { createFileStore } from '../../src/storage/file-store.ts';
+import { keys } from '../../src/storage/keys.ts';
+import type { ObjectStore } from '../../src/storage/object-store.ts';
+import { createJson } from '../../src/storage/record.ts';
+
+const LINEAGE = 'a'.repeat(64);
+
+describe('claims', () => {
+  let store: ObjectStore;
+  beforeEach(() => {
+    store = createFileStore(mkdtempSync(join(tmpdir(), 'anneal-claims-')));
+  });
+  const claimant = (attemptScheduledMs: number): Claimant => ({
+    run: 'r',
+    workflowRunId: 'w',
+    attemptScheduledMs,
+    host: 'h',
+  });
+  const newest = async (candidates: AsyncIterable<Checkpoint>): Promise<Claim['resumeFrom']> => {
+    for await (const { claim, step } of candidates) return { claim, step };
+    return null;
+  };
+  const commit = (claim: number, step: number) =>
+    createJson(store, keys.checkpoint('r', claim, step), {
+      run: 'r',
+      claim,
+      step,
+      terminal: false,
+      best: null,
+      lineage: LINEAGE,
+      files: { digest: LINEAGE, files: [] },
+    } satisfies Checkpoint);
+
+  test('the first claim starts afresh, the next resumes from the newest checkpoint', async () => {
+    expect(await takeClaim(store, claimant(1), newest)).toMatchObject({ number: 1, resumeFrom: null });
+    await commit(1, 10);
+    await commit(1, 20);
+    expect(await takeClaim(store, claimant(2), newest)).toMatchObject({
+      number: 2,
+      resumeFrom: { claim: 1, step: 20 },
+    });
+  });
+
+  test('what a stale attempt commits after it was taken over is never resumed from', async () => {
+    await takeClaim(store, claimant(1), newest);
+    await commit(1, 10);
+    await takeClaim(store, claimant(2), newest);
+    await commit(1, 99);
+    expect(await takeClaim(store, claimant(3), newest)).toMatchObject({ resumeFrom: { claim: 1, step: 10 } });
+    await commit(2, 15);
+    await commit(3, 12);
+    expect(await takeClaim(store, claimant(4), newest)).toMatchObject({ resumeFrom: { claim: 3, step: 12 } });
+  });
+
+  test('a claim that resumed from a checkpoint that never reached the store falls back to the one before', async () => {
+    await takeClaim(store, claimant(1), newest);
+    await commit(1, 10);
+    await takeClaim(store, claimant(2), async () => ({ claim: 1, step: 17 }));
+    expect(await takeClaim(store, claimant(3), newest)).toMatchObject({ resumeFrom: { claim: 1, step: 10 } });
+  });
+
+  test('an older attempt is fenced by a newer claim', async () => {
+    await takeClaim(store, claimant(5), newest);
+    await expect(takeClaim(store, claimant(4), newest)).rejects.toMatchObject({ kind: 'fenced' });
+  });
+
+  test('racing claimants get different numbers', async () => {
+    const claims = await Promise.all(Array.from({ length: 8 }, () => takeClaim(store, claimant(1), newest)));
+    expect(new Set(claims.map(({ number }) => number)).size).toBe(8);
+  });
+});
