@@ -1,0 +1,81 @@
+"""LoRA adapters: which modules are adapted, and the two files of an adapter folder, whose bytes are the same on every machine."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from anneal_trainer.files import replacing_folder, sha256_file
+from anneal_trainer.protocol import BadRequest, Lora
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+# Attention and MLP projections as the families of transformers name them.
+_PROJECTIONS = {
+    # Llama, Mistral, Qwen, Gemma, SmolLM, Phi-3
+    *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "qkv_proj", "gate_up_proj"),
+    # OPT, Phi, GPT-J, CodeGen
+    *("out_proj", "dense", "fc1", "fc2", "fc_in", "fc_out"),
+    # GPT-NeoX, Falcon, BLOOM
+    *("query_key_value", "dense_h_to_4h", "dense_4h_to_h"),
+    # GPT-2, GPTBigCode, MPT
+    *("c_attn", "c_proj", "c_fc", "Wqkv", "up_proj", "down_proj"),
+}
+
+
+def add_adapter(base: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
+    """Freezes the base and adds trainable LoRA matrices; the same seed gives the same matrices."""
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=_resolve_targets(base, lora),
+        layers_to_transform=_resolve_layers(base, lora.first_layer),
+        task_type=TaskType.CAUSAL_LM,
+    )
+    torch.manual_seed(seed)
+    return get_peft_model(base, config)
+
+
+def _resolve_targets(base: PreTrainedModel, lora: Lora) -> list[str]:
+    linear = {name.rsplit(".", 1)[-1] for name, module in base.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)}
+    wanted = _PROJECTIONS & linear if lora.targets == "auto" else set(lora.targets)
+    if not wanted:
+        raise BadRequest(f"`train.lora.targets` is `auto`, but no known projection is among {sorted(linear)}; name the modules.")
+    if unknown := wanted - linear:
+        raise BadRequest(f"`train.lora.targets` names {sorted(unknown)}, which the model does not have; it has {sorted(linear)}.")
+    return sorted(wanted)
+
+
+def _resolve_layers(base: PreTrainedModel, first_layer: int) -> list[int] | None:
+    layers = base.config.get_text_config().num_hidden_layers
+    if first_layer >= layers:
+        raise BadRequest(f"`train.lora.firstLayer` must be below the model's {layers} layers, got {first_layer}.")
+    return list(range(first_layer, layers)) if first_layer else None
+
+
+def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """(trainable, total)."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
+
+
+def write_adapter(folder: Path, weights: dict[str, torch.Tensor], model: PeftModel, base_name: str) -> str:
+    """Makes the adapter folder and returns the SHA-256 of its weights file."""
+    with replacing_folder(folder) as temporary:
+        save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
+        (temporary / WEIGHTS).chmod(0o644)
+        config = _portable_config(model.peft_config["default"], base_name)
+        (temporary / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+    return sha256_file(folder / WEIGHTS)
+
+
+def _portable_config(config: LoraConfig, base_name: str) -> dict[str, Any]:
+    portable = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+    return {**portable, "base_model_name_or_path": base_name, "inference_mode": True}

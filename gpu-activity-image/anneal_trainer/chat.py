@@ -1,0 +1,155 @@
+"""Chats as a model sees them: the model's own template and tokenizer, and which characters of a chat the model must learn to write.
+
+Training, evaluation and serving render through this one class. Nothing here imports torch, which takes seconds.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from anneal_trainer.protocol import BadRequest
+
+# Llama 3 templates print today's date unless told one; a fixed one keeps the bytes of a dataset the same on every day.
+_TEMPLATE_DATE = "01 Jan 2025"
+
+_GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+Message = dict[str, Any]
+Span = tuple[int, int]
+
+
+class TemplateError(Exception):
+    """The template cannot render this chat, or its text cannot be matched to the chat's turns."""
+
+
+class Chat:
+    """A tokenizer and its chat template, read from a model folder."""
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+        tokenizer_file = self.folder / "tokenizer.json"
+        if not tokenizer_file.is_file():
+            raise BadRequest(f"The tokenizer folder {folder} has no tokenizer.json; give a folder in Hugging Face layout.")
+        self.tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self._config = _read_json(self.folder / "tokenizer_config.json")
+        self.template = self._read_template()
+        self._variables = {name: _token_text(self._config.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+        specials = [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
+        self._special_texts = tuple({*specials, *filter(None, [self._variables["eos_token"]])})
+
+    def end_token_ids(self) -> set[int]:
+        """Tokens that end a turn: the tokenizer's end token and what the generation configuration adds."""
+        named = _read_json(self.folder / "generation_config.json").get("eos_token_id")
+        ids = set(named if isinstance(named, list) else [named])
+        ids.add(self.tokenizer.token_to_id(self._variables["eos_token"]) if self._variables["eos_token"] else None)
+        return {id for id in ids if id is not None}
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of rendered text; the template has already written every special token."""
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def render(self, messages: list[Message], tools: str | None = None, generate: bool = False) -> str:
+        """The chat as text; with `generate` it ends where the model's next turn begins."""
+        return self._render(messages, tools, add_generation_prompt=generate)[0]
+
+    def render_with_spans(self, messages: list[Message], tools: str | None = None) -> tuple[str, list[Span]]:
+        """The chat as text, and the character ranges that are trained on: for each assistant turn with a weight other than 0
+        its content and its end-of-turn token, without the role header."""
+        turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        if _GENERATION_MARK.search(self.template):
+            text, marked = self._render(messages, tools, return_assistant_tokens_mask=True)
+            if len(marked) != len(turns):
+                raise TemplateError(f"The template marks {len(marked)} generations for {len(turns)} assistant turns.")
+            spans = dict(zip(turns, marked, strict=True))
+        else:
+            text = self.render(messages, tools)
+            spans = self._locate_turns(text, messages, tools, turns)
+        return text, [spans[i] for i in turns if messages[i].get("weight") != 0]
+
+    def _locate_turns(self, text: str, messages: list[Message], tools: str | None, turns: list[int]) -> dict[int, Span]:
+        spans: dict[int, Span] = {}
+        for i in turns:
+            through = text if i + 1 == len(messages) else self.render(messages[: i + 1], tools)
+            before = self.render(messages[:i], tools, generate=True)
+            if through.startswith(before) and text.startswith(through):
+                spans[i] = self._trim_after_end_of_turn(text, len(before), len(through))
+            else:
+                spans[i] = self._find_content(text, self.render(messages[:i], tools), messages[i]["content"], i)
+        return spans
+
+    def _trim_after_end_of_turn(self, text: str, start: int, end: int) -> Span:
+        """Templates write a line break after the end-of-turn token, which the model never has to write."""
+        kept = text[start:end].rstrip()
+        return (start, start + len(kept)) if kept.endswith(self._special_texts) else (start, end)
+
+    def _find_content(self, text: str, earlier: str, content: str, turn: int) -> Span:
+        """For templates that render a turn differently once others follow: looks for the content behind the earlier turns."""
+        content = content.strip()
+        start = text.find(content, _common_prefix(text, earlier)) if content else -1
+        if start < 0:
+            raise TemplateError(f"The template's text does not hold `messages[{turn}].content` as it was given.")
+        end = start + len(content)
+        rest = text[end:].lstrip()
+        special = next((token for token in self._special_texts if rest.startswith(token)), None)
+        return (start, end) if special is None else (start, text.index(special, end) + len(special))
+
+    def _render(self, messages: list[Message], tools: str | None, **options: Any) -> tuple[str, list[Span]]:
+        try:
+            texts, marks = render_jinja_template(
+                conversations=[[self._for_template(message) for message in messages]],
+                tools=json.loads(tools) if tools else None,
+                chat_template=self.template,
+                date_string=_TEMPLATE_DATE,
+                **self._variables,
+                **options,
+            )
+        # A template is a program from elsewhere: whatever it raises is about this chat.
+        except Exception as error:
+            raise TemplateError(f"The chat template refuses the row: {error}") from error
+        return texts[0], marks[0] if marks else []
+
+    def _for_template(self, message: Message) -> Message:
+        """OpenAI's message as templates expect it: tool calls as objects, `developer` as `system` where it is unknown."""
+        shown = {key: value for key, value in message.items() if key in ("role", "content", "name", "tool_call_id")}
+        if message["role"] == "developer" and "developer" not in self.template:
+            shown["role"] = "system"
+        if message.get("tool_calls"):
+            shown["tool_calls"] = [_parse_arguments(call) for call in json.loads(message["tool_calls"])]
+        return shown
+
+    def _read_template(self) -> str:
+        file = self.folder / "chat_template.jinja"
+        template = file.read_text("utf-8") if file.is_file() else self._config.get("chat_template")
+        if isinstance(template, list):
+            template = next((entry["template"] for entry in template if entry["name"] == "default"), None)
+        if not template:
+            raise BadRequest(f"The tokenizer in {self.folder} has no chat template; add chat_template.jinja or choose a chat model.")
+        return template
+
+
+def _parse_arguments(call: dict[str, Any]) -> dict[str, Any]:
+    function = dict(call.get("function") or {})
+    if isinstance(function.get("arguments"), str):
+        function["arguments"] = json.loads(function["arguments"])
+    return {**call, "function": function}
+
+
+def _token_text(token: Any) -> str | None:
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text("utf-8")) if file.is_file() else {}
+
+
+def _common_prefix(a: str, b: str) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

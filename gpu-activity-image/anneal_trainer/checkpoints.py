@@ -1,0 +1,117 @@
+"""Local checkpoints: `checkpoint-<step>` folders, each whole exactly when its `manifest.json` matches every file.
+
+States of a folder: under a hidden name while it is written; sealed (digests, fsync, then one rename); hidden again while it is
+deleted. A kill at any time leaves sealed folders and hidden rubbish, never a folder that looks whole and is not.
+Not protected: a disk that lies about fsync.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anneal_trainer.files import seal_folder, sha256_file
+from anneal_trainer.protocol import CheckpointCorrupt
+
+MANIFEST = "manifest.json"
+_PREFIX = "checkpoint-"
+
+
+@dataclass
+class Best:
+    """The evaluation with the lowest loss so far."""
+
+    step: int
+    eval_loss: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"step": self.step, "evalLoss": self.eval_loss}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any] | None) -> "Best | None":
+        return cls(value["step"], value["evalLoss"]) if value else None
+
+
+@dataclass(frozen=True)
+class Sealed:
+    path: Path
+    size_bytes: int
+
+
+@contextmanager
+def open_checkpoint(output: Path, step: int) -> Iterator[Path]:
+    """A hidden folder to write a checkpoint into; `seal` gives it its name."""
+    temporary = output / f".{_PREFIX}{step}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def seal(temporary: Path, output: Path, step: int, terminal: bool, best: Best | None) -> Sealed:
+    """Writes the manifest and renames: before the rename there is no checkpoint, after it there is a whole one."""
+    files = {
+        file.relative_to(temporary).as_posix(): {"size": file.stat().st_size, "sha256": sha256_file(file)}
+        for file in sorted(temporary.rglob("*"))
+        if file.is_file()
+    }
+    manifest = {"v": 1, "step": step, "terminal": terminal, "best": best.to_json() if best else None, "files": files}
+    (temporary / MANIFEST).write_text(json.dumps(manifest, sort_keys=True, separators=(",", ":")), "utf-8")
+    path = output / f"{_PREFIX}{step}"
+    _discard(path)
+    seal_folder(temporary, path)
+    return Sealed(path, sum(entry["size"] for entry in files.values()))
+
+
+def verify(folder: str) -> dict[str, Any]:
+    """The manifest of a whole checkpoint; raises CheckpointCorrupt with the first file that does not match."""
+    path = Path(folder)
+    try:
+        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+        entries = manifest["files"].items()
+        _ = (manifest["step"], manifest["terminal"], manifest["best"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointCorrupt(f"Checkpoint {folder} has no readable {MANIFEST} ({error}); resume from an older one.") from error
+    for name, entry in entries:
+        file = path / name
+        size = file.stat().st_size if file.is_file() else None
+        if size != entry["size"]:
+            found = "is missing" if size is None else f"has {size} bytes, not {entry['size']}"
+            raise CheckpointCorrupt(f"Checkpoint {folder} is torn: {name} {found}; resume from an older one.")
+        if sha256_file(file) != entry["sha256"]:
+            raise CheckpointCorrupt(f"Checkpoint {folder} is corrupt: {name} does not match its SHA-256; resume from an older one.")
+    return manifest
+
+
+def rotate(output: Path, keep: int, best: Best | None) -> None:
+    """Deletes all but the newest `keep` checkpoints and the best one."""
+    for step in _steps(output)[:-keep]:
+        if best is None or step != best.step:
+            _discard(output / f"{_PREFIX}{step}")
+
+
+def clear_after(output: Path, step: int) -> None:
+    """Removes what an earlier attempt left: half-written folders, and checkpoints newer than the one that this attempt goes on from."""
+    output.mkdir(parents=True, exist_ok=True)
+    for rubbish in output.glob(f".{_PREFIX}*"):
+        shutil.rmtree(rubbish)
+    for newer in (found for found in _steps(output) if found > step):
+        _discard(output / f"{_PREFIX}{newer}")
+
+
+def _steps(output: Path) -> list[int]:
+    names = (folder.name.removeprefix(_PREFIX) for folder in output.glob(f"{_PREFIX}*"))
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def _discard(folder: Path) -> None:
+    if folder.exists():
+        hidden = folder.with_name(f".{folder.name}.old.{os.getpid()}")
+        folder.rename(hidden)
+        shutil.rmtree(hidden)

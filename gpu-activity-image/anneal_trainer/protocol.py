@@ -1,0 +1,319 @@
+"""The seam with TypeScript: jobs in, events out, exit codes. Mirror of `src/contracts/trainer-protocol.ts`.
+
+Nothing here imports torch, so that a malformed job is refused within milliseconds.
+"""
+
+import json
+import math
+import os
+import re
+import select
+import stat
+import sys
+import threading
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+PROTOCOL_VERSION = 1
+
+EVENT_FD = 3
+
+EXIT_DONE = 0
+EXIT_CRASHED = 1
+EXIT_LOSS_NOT_FINITE = 40
+EXIT_INTERRUPTED = 41
+EXIT_BAD_REQUEST = 42
+EXIT_OUT_OF_MEMORY = 43
+EXIT_CHECKPOINT_CORRUPT = 44
+EXIT_ORPHANED = 45
+EXIT_DATA_REJECTED = 46
+EXIT_DISK_FULL = 47
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+class TrainerError(Exception):
+    """An end with a typed cause. The message is one sentence: what happened, to which value and limit, what to do."""
+
+    kind = "trainer_crashed"
+    exit_code = EXIT_CRASHED
+
+
+class BadRequest(TrainerError):
+    kind = "bad_request"
+    exit_code = EXIT_BAD_REQUEST
+
+
+class DataRejected(TrainerError):
+    kind = "data_rejected"
+    exit_code = EXIT_DATA_REJECTED
+
+
+class NonFinite(TrainerError):
+    kind = "loss_not_finite"
+    exit_code = EXIT_LOSS_NOT_FINITE
+
+
+class CheckpointCorrupt(TrainerError):
+    kind = "checkpoint_corrupt"
+    exit_code = EXIT_CHECKPOINT_CORRUPT
+
+
+class Interrupted(Exception):
+    """SIGTERM was obeyed: the state of `step` is on disk."""
+
+    def __init__(self, step: int):
+        super().__init__(f"interrupted after step {step}")
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Lora:
+    rank: int
+    alpha: float
+    dropout: float
+    targets: Literal["auto"] | list[str]
+    first_layer: int
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    patience: int
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    lora: Lora
+    epochs: float
+    max_steps: int | None
+    micro_batch: int
+    accumulation: int
+    learning_rate: float
+    schedule: Literal["linear", "cosine", "constant"]
+    warmup_ratio: float
+    weight_decay: float
+    max_grad_norm: float
+    seed: int
+    save_steps: int | None
+    eval_steps: int | None
+    keep: int
+    early_stopping: EarlyStopping | None
+    threads: int
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    v: Literal[1]
+    command: Literal["train"]
+    base_model: str
+    base_name: str
+    train: str
+    validation: str | None
+    output: str
+    resume: str | None
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    name: str
+    rows: str
+    out: str
+
+
+@dataclass(frozen=True)
+class TokeniseJob:
+    v: Literal[1]
+    command: Literal["tokenise"]
+    tokenizer: str
+    max_length: int
+    splits: list[SplitFiles]
+    rejected: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    name: str
+    adapter: str | None
+    shots: list[dict]
+    generate: bool
+
+
+@dataclass(frozen=True)
+class EvaluateJob:
+    v: Literal[1]
+    command: Literal["evaluate"]
+    base_model: str
+    rows: str
+    variants: list[Variant]
+    max_new_tokens: int | None
+    threads: int
+    predictions: str
+
+
+@dataclass(frozen=True)
+class GgufSource:
+    kind: Literal["gguf"]
+    file: str
+
+
+@dataclass(frozen=True)
+class TinySource:
+    kind: Literal["tiny"]
+    tokenizer: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class PrepareModelJob:
+    v: Literal[1]
+    command: Literal["prepare-model"]
+    source: GgufSource | TinySource
+    output: str
+
+
+@dataclass(frozen=True)
+class ServeJob:
+    v: Literal[1]
+    command: Literal["serve"]
+    base_model: str
+    threads: int
+    max_batch: int
+    max_length: int
+
+
+Job = TrainJob | TokeniseJob | EvaluateJob | PrepareModelJob | ServeJob
+
+JOBS: dict[str, type] = {
+    "train": TrainJob,
+    "tokenise": TokeniseJob,
+    "evaluate": EvaluateJob,
+    "prepare-model": PrepareModelJob,
+    "serve": ServeJob,
+}
+
+
+def parse_job(text: str) -> Job:
+    """Reads a job document; raises BadRequest with the path of the first field that does not fit."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise BadRequest(f"The job is not JSON: {error}. Write one JSON object.") from error
+    if not isinstance(value, dict):
+        raise BadRequest(f"The job must be a JSON object, got {_shown(value)}.")
+    command = value.get("command")
+    if command not in JOBS:
+        raise BadRequest(f"`command` must be one of {', '.join(JOBS)}, got {_shown(command)}.")
+    return _parse(JOBS[command], value, "")
+
+
+def _parse(kind: Any, value: Any, path: str) -> Any:
+    """Fits a JSON value to a type annotation: scalars, literals, unions, lists, dicts and dataclasses."""
+    origin = typing.get_origin(kind)
+    if is_dataclass(kind):
+        return _parse_object(kind, value, path)
+    if origin is Literal:
+        return _expect(value in typing.get_args(kind), value, path, " or ".join(map(repr, typing.get_args(kind))))
+    if origin in (types.UnionType, typing.Union):
+        return _parse_union(typing.get_args(kind), value, path)
+    if origin is list:
+        _expect(isinstance(value, list), value, path, "a list")
+        return [_parse(typing.get_args(kind)[0], item, f"{path}[{i}]") for i, item in enumerate(value)]
+    if kind is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return float(_expect(number, value, path, "a number"))
+    if kind is type(None):
+        return _expect(value is None, value, path, "null")
+    matches = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    return _expect(matches, value, path, f"of type {kind.__name__}")
+
+
+def _parse_object(kind: type, value: Any, path: str) -> Any:
+    _expect(isinstance(value, dict), value, path or "job", "an object")
+    hints = typing.get_type_hints(kind)
+    known = {_camel(field.name): field for field in fields(kind)}
+    for key in value:
+        _expect(key in known, key, f"{path}.{key}".lstrip("."), f"absent; known are {', '.join(known)}")
+    parsed = {}
+    for key, field in known.items():
+        where = f"{path}.{key}".lstrip(".")
+        _expect(key in value or field.default is not MISSING, None, where, "given")
+        parsed[field.name] = _parse(hints[field.name], value.get(key), where)
+    return kind(**parsed)
+
+
+def _parse_union(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
+    problems = []
+    for kind in kinds:
+        try:
+            return _parse(kind, value, path)
+        except BadRequest as error:
+            problems.append(error)
+    # The deepest complaint is the one about the alternative that was meant.
+    raise max(problems, key=lambda problem: len(str(problem).split("`")[1]))
+
+
+def _expect(holds: bool, value: Any, path: str, wanted: str) -> Any:
+    if not holds:
+        raise BadRequest(f"`{path}` must be {wanted}, got {_shown(value)}.")
+    return value
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)[:80]
+
+
+def _camel(name: str) -> str:
+    return re.sub(r"_(\w)", lambda match: match[1].upper(), name)
+
+
+class Emitter:
+    """Writes events to a descriptor, one JSON object a line, each with one write so that lines never mix.
+
+    Without an open event channel (a person starts the trainer by hand) the lines go to stderr. Threads may share it.
+    """
+
+    def __init__(self, fd: int | None):
+        self._fd = fd
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls) -> "Emitter":
+        """Takes descriptor 3 if the parent opened it for writing."""
+        return cls(EVENT_FD if _is_event_channel(EVENT_FD) else None)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        # `allow_nan=False`: NaN is not JSON, and a value that is not finite must have ended the run before.
+        line = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        with self._lock:
+            if self._fd is None:
+                sys.stderr.write(line.decode())
+                return
+            self._write(line)
+
+    def _write(self, line: bytes) -> None:
+        while line:
+            try:
+                line = line[os.write(self._fd, line) :]
+            except BlockingIOError:
+                select.select([], [self._fd], [])
+            except BrokenPipeError:
+                # Nobody reads any more. The dead man's channel decides whether to go on.
+                self._fd = None
+                return
+
+
+def _is_event_channel(fd: int) -> bool:
+    """A pipe, a socket or a plain file; not a descriptor that happens to be 3."""
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return False
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)):
+        return False
+    os.set_inheritable(fd, False)
+    return True

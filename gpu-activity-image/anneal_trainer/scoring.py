@@ -1,0 +1,43 @@
+"""The loss over scored positions only: the output layer runs where there is a label and nowhere else.
+
+With a vocabulary of 49,152 the output layer is a fifth of SmolLM2-135M, and a label lies on less than half of the tokens.
+"""
+
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from anneal_trainer.batches import NO_LABEL
+
+
+def token_losses(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Negative log-likelihood of each labelled token in the order of the rows.
+
+    Args:
+        inputs: `input_ids`, `attention_mask`, `labels`, each (rows, length); other entries go to the model.
+    Returns:
+        (labelled tokens,), fp32, natural logarithm.
+    """
+    labels = inputs["labels"][:, 1:]
+    scored = labels != NO_LABEL
+    arguments = {name: value for name, value in inputs.items() if name != "labels"}
+    logits = scored_logits(model, scored, arguments)
+    return functional.cross_entropy(logits.float(), labels[scored], reduction="none")
+
+
+def scored_logits(model: torch.nn.Module, scored: torch.Tensor, arguments: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Logits (scored positions, vocabulary) of the positions that `scored` (rows, length - 1) marks.
+
+    A hook narrows the hidden states in front of the output layer, so that each architecture's own scaling of logits still holds.
+    """
+    head: torch.nn.Module = _output_layer(model)
+    narrow = head.register_forward_pre_hook(lambda _module, args: (args[0][:, : scored.shape[1]][scored].unsqueeze(0),))
+    try:
+        return model(**arguments, use_cache=False).logits[0]
+    finally:
+        narrow.remove()
+
+
+def _output_layer(model: torch.nn.Module) -> torch.nn.Module:
+    inner: PreTrainedModel = getattr(model, "module", model)
+    return inner.get_output_embeddings()

@@ -1,0 +1,79 @@
+// `anneal run`: starts a run or attaches to the one that does the same, and answers with its end when asked to wait.
+import type { AnnealClient } from '../../client/connect.ts';
+import { digestData } from '../../client/data-digest.ts';
+import type { RunDescription } from '../../client/description.ts';
+import { runIdFor } from '../../client/run-id.ts';
+import type { StartOutcome } from '../../client/runs.ts';
+import type { Environment } from '../../contracts/environment.ts';
+import type { Spec } from '../../contracts/spec.ts';
+import { codeIdentity } from '../../telemetry/code-identity.ts';
+import { EXIT, exitCodeOf } from '../failures.ts';
+import { followRun } from '../follow.ts';
+import { createOutput, type Output } from '../output.ts';
+import { createS3ETagReader } from '../s3-etag.ts';
+import { withClient } from '../session.ts';
+import { loadSpec, type SpecOptions } from '../spec-file.ts';
+import { summaryLines } from '../views/summary.ts';
+
+export interface RunOptions extends SpecOptions {
+  wait?: boolean;
+  json?: boolean;
+}
+
+export async function run(file: string | undefined, options: RunOptions): Promise<number> {
+  const output = createOutput(options);
+  const spec = loadSpec(file, options, process.cwd());
+  return withClient(async (client, environment) => {
+    const runId = await identifyRun(spec, environment, output);
+    const outcome = await client.attachOrStart(spec, { runId });
+    output.say(`Run ${runId} ${OUTCOMES[outcome]}: ${client.linkTo(runId)}`);
+    if (options.wait) return waitAndReport(client, runId, output);
+    if (options.json) output.result({ run: runId, outcome, webUi: client.linkTo(runId) });
+    else output.say(`Follow it with \`anneal watch ${runId}\`.`);
+    return EXIT.done;
+  });
+}
+
+const OUTCOMES: Record<StartOutcome, string> = {
+  started: 'started',
+  attached: 'is running already; attached to it',
+  finished: 'was completed before; nothing is done again',
+};
+
+async function identifyRun(spec: Spec, environment: Environment, output: Output): Promise<string> {
+  const data = await digestData(spec.data.sources, {
+    examples: environment.ANNEAL_EXAMPLES,
+    s3ETag: createS3ETagReader(environment),
+  });
+  for (const { note } of data.sources) if (note !== null) output.say(`Note: ${note}`);
+  return runIdFor(spec, data.digest, codeIdentity().digest);
+}
+
+/** Follows the run, reports its end and gives the exit code. */
+export async function waitAndReport(client: AnnealClient, runId: string, output: Output): Promise<number> {
+  const end = await followRun(client, runId, output);
+  if (end === null) return EXIT.interrupted;
+  if (output.json) output.result(resultOf(end));
+  else for (const line of ['', ...summaryLines(end.status, output.width(), output.paint)]) output.say(line);
+  return exitCodeOfRun(end);
+}
+
+export function exitCodeOfRun({ state, status }: RunDescription): number {
+  return state === 'completed'
+    ? EXIT.done
+    : exitCodeOf(status.failure?.kind === 'gate_failed' ? 'gate_failed' : 'failed');
+}
+
+/** The object that programs read at the end of a run. */
+export function resultOf({ run, state, status }: RunDescription): Record<string, unknown> {
+  const { data, evaluation, version, endpoint, failure } = status;
+  return {
+    run,
+    status: state,
+    data: data && { rowsIn: data.rowsIn, kept: data.kept, duplicates: data.duplicates, dropped: data.dropped },
+    evaluation,
+    version,
+    endpoint,
+    ...(failure && { failure }),
+  };
+}

@@ -1,0 +1,83 @@
+// `anneal ps`, `status`, `watch`, `cancel`, `resume`: looking at runs and telling them what to do.
+import type { AnnealClient } from '../../client/connect.ts';
+import { CliError, EXIT } from '../failures.ts';
+import { followRun } from '../follow.ts';
+import { createOutput } from '../output.ts';
+import { withClient } from '../session.ts';
+import { runLines } from '../views/run.ts';
+import { summaryLines } from '../views/summary.ts';
+import { runsTable } from '../views/tables.ts';
+import { exitCodeOfRun, waitAndReport } from './run.ts';
+
+interface Options {
+  json?: boolean;
+  wait?: boolean;
+}
+
+export async function ps(options: Options & { limit: number }): Promise<number> {
+  const output = createOutput({ json: options.json ?? false });
+  return withClient(async (client) => {
+    const runs = await client.listRuns({ limit: options.limit });
+    if (output.json) output.result(runs);
+    else for (const line of runsTable(runs, Date.now(), output.paint)) output.say(line);
+    return EXIT.done;
+  });
+}
+
+export async function status(run: string | undefined, options: Options): Promise<number> {
+  const output = createOutput({ json: options.json ?? false });
+  return withClient(async (client) => {
+    const description = await client.describeRun(run ?? (await newestRun(client)));
+    if (output.json) {
+      output.result(description);
+      return EXIT.done;
+    }
+    const view = { description, losses: [], nowMs: Date.now(), webUi: client.linkTo(description.run) };
+    for (const line of runLines(view, output.width(), output.paint)) output.say(line);
+    const summary = summaryLines(description.status, output.width(), output.paint);
+    if (summary.length > 0) output.say('');
+    for (const line of summary) output.say(line);
+    return EXIT.done;
+  });
+}
+
+export async function watch(run: string | undefined, options: Options): Promise<number> {
+  const output = createOutput({ json: options.json ?? false });
+  return withClient(async (client) => {
+    const end = await followRun(client, run ?? (await newestRun(client)), output, { ndjson: output.json });
+    return end === null ? EXIT.interrupted : exitCodeOfRun(end);
+  });
+}
+
+export async function cancel(run: string, options: Options): Promise<number> {
+  const output = createOutput({ json: options.json ?? false });
+  return withClient(async (client) => {
+    await client.cancelRun(run);
+    output.say(`Run ${run} was asked to stop; it saves a checkpoint first.`);
+    if (!options.wait) {
+      if (output.json) output.result({ run, status: 'cancelling' });
+      return EXIT.done;
+    }
+    const end = await followRun(client, run, output);
+    if (end === null) return EXIT.interrupted;
+    if (output.json) output.result({ run, status: end.state });
+    return end.state === 'cancelled' ? EXIT.done : EXIT.failed;
+  });
+}
+
+export async function resume(run: string, options: Options): Promise<number> {
+  const output = createOutput({ json: options.json ?? false });
+  return withClient(async (client) => {
+    await client.resumeRun(run);
+    output.say(`Run ${run} goes on from its finished stages: ${client.linkTo(run)}`);
+    if (options.wait) return waitAndReport(client, run, output);
+    if (output.json) output.result({ run, outcome: 'resumed', webUi: client.linkTo(run) });
+    return EXIT.done;
+  });
+}
+
+async function newestRun(client: AnnealClient): Promise<string> {
+  const newest = (await client.listRuns({ limit: 1 }))[0];
+  if (!newest) throw new CliError('run_not_found', 'There are no runs yet; start one with `anneal run`.');
+  return newest.run;
+}

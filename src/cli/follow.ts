@@ -1,0 +1,103 @@
+// Following a run until its end: redrawn in place on a terminal, as lines of a log elsewhere, as NDJSON for programs.
+import type { AnnealClient } from '../client/connect.ts';
+import type { RunDescription } from '../client/description.ts';
+import type { Output } from './output.ts';
+import { createLiveBlock } from './terminal.ts';
+import { runLines, runLogLine, stageChangeLines } from './views/run.ts';
+
+interface Viewer {
+  show(description: RunDescription): void;
+  end(): void;
+}
+
+/** At most one line of progress in this time, ms; changes of a stage are told at once. */
+const LINE_INTERVAL_MS = 5_000;
+/** Points of the loss that are kept; beyond, every other one goes. */
+const LOSSES_MAX = 2_000;
+
+/**
+ * The run's end, or null when the person pressed Ctrl-C: the run goes on then.
+ * @param ndjson each change as one JSON object on standard output
+ */
+export async function followRun(
+  client: AnnealClient,
+  run: string,
+  output: Output,
+  options: { ndjson?: boolean } = {},
+): Promise<RunDescription | null> {
+  const interrupt = new AbortController();
+  const onInterrupt = () => interrupt.abort();
+  process.once('SIGINT', onInterrupt);
+  const viewer = chooseViewer(client.linkTo(run), output, options.ndjson ?? false);
+  let last: RunDescription | null = null;
+  try {
+    for await (const description of client.watchRun(run, { signal: interrupt.signal })) {
+      last = description;
+      viewer.show(description);
+    }
+    return last;
+  } catch (error) {
+    if (!interrupt.signal.aborted) throw error;
+    return null;
+  } finally {
+    viewer.end();
+    process.off('SIGINT', onInterrupt);
+    if (interrupt.signal.aborted) output.say(`Run ${run} goes on; come back with \`anneal watch ${run}\`.`);
+  }
+}
+
+function chooseViewer(webUi: string, output: Output, ndjson: boolean): Viewer {
+  if (ndjson) return createNdjsonViewer(output);
+  return output.isTerminal ? createLiveViewer(webUi, output) : createLineViewer(output);
+}
+
+function createLiveViewer(webUi: string, output: Output): Viewer {
+  const block = createLiveBlock(output.stream);
+  let losses: number[] = [];
+  let lastStep = -1;
+  return {
+    show(description) {
+      const { step, loss } = description.progress ?? {};
+      if (step !== undefined && loss !== undefined && step !== lastStep) {
+        lastStep = step;
+        losses.push(loss);
+        if (losses.length > LOSSES_MAX) losses = losses.filter((_, i) => i % 2 === 0);
+      }
+      block.draw(runLines({ description, losses, nowMs: Date.now(), webUi }, output.width(), output.paint));
+    },
+    end: () => block.end(),
+  };
+}
+
+function createLineViewer(output: Output): Viewer {
+  let before: RunDescription | null = null;
+  let lastLine = '';
+  let lastAt = 0;
+  const write = (line: string) => output.say(`${new Date().toISOString().slice(11, 19)} ${line}`);
+  return {
+    show(description) {
+      for (const line of stageChangeLines(before?.status.stages ?? [], description.status.stages)) write(line);
+      before = description;
+      const line = runLogLine(description);
+      const isEnd = description.state !== 'running';
+      if (line === lastLine || (!isEnd && Date.now() - lastAt < LINE_INTERVAL_MS)) return;
+      lastLine = line;
+      lastAt = Date.now();
+      write(line);
+    },
+    end() {},
+  };
+}
+
+function createNdjsonViewer(output: Output): Viewer {
+  let last = '';
+  return {
+    show(description) {
+      const text = JSON.stringify(description);
+      if (text === last) return;
+      last = text;
+      output.result({ t: new Date().toISOString(), ...description });
+    },
+    end() {},
+  };
+}

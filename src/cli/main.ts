@@ -1,0 +1,185 @@
+// The command line: which commands there are and what they take. Each command's code is loaded when it runs, so that
+// `--help` answers at once.
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { CliError, describeFailure, EXIT, failureLines } from './failures.ts';
+
+/** Columns of the help text. */
+const HELP_WIDTH = 110;
+
+/** Runs the command line and gives the exit code. */
+export async function main(argv: string[]): Promise<number> {
+  let exitCode: number = EXIT.done;
+  const program = createProgram((code) => {
+    exitCode = code;
+  });
+  try {
+    await program.parseAsync(argv.length === 0 ? ['--help'] : argv, { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    return fail(error, argv.includes('--json'));
+  }
+}
+
+type SetExit = (code: number) => void;
+
+function createProgram(setExit: SetExit): Command {
+  const program = new Command('anneal')
+    .description('Durable fine-tuning of language models: raw data to a served, evaluated, registered model.')
+    .version(readVersion())
+    .configureHelp({
+      subcommandTerm: (sub) => [sub.name(), sub.usage().replace('[options]', '').trim()].join(' ').trim(),
+    })
+    .configureOutput({ getOutHelpWidth: () => HELP_WIDTH, getErrHelpWidth: () => HELP_WIDTH })
+    .exitOverride();
+  addStackCommands(program, setExit);
+  addRunCommands(program, setExit);
+  addModelCommands(program, setExit);
+  addScheduleCommands(program, setExit);
+  addDrill(program, setExit);
+  return program;
+}
+
+function addStackCommands(program: Command, setExit: SetExit): void {
+  withPorts(command(program, 'up', 'start the embedded stack: Temporal, an S3 store, the workers, the gateway'))
+    .option('-d, --detach', 'leave it running in the background')
+    .action(async (options) => setExit(await (await import('./commands/stack.ts')).up(options)));
+  command(program, 'down', 'stop the embedded stack; its state stays').action(async (options) =>
+    setExit(await (await import('./commands/stack.ts')).down(options)),
+  );
+  command(program, 'doctor', 'check the machine, the set-up and the running stack').action(async (options) =>
+    setExit(await (await import('./commands/stack.ts')).doctor(options)),
+  );
+  withPorts(command(program, 'demo', 'train, evaluate and serve a small model on real data, from nothing'))
+    .option('--exit', 'stop the stack at the end, if this command started it')
+    .action(async (options) => setExit(await (await import('./commands/demo.ts')).demo(options)));
+}
+
+function addRunCommands(program: Command, setExit: SetExit): void {
+  withSpec(command(program, 'run [spec]', 'start a run, or attach to the one that does the same'))
+    .option('--wait', 'follow it to its end; the exit code is 0, 1 or 10 (gate failed)')
+    .action(async (spec, options) => setExit(await (await import('./commands/run.ts')).run(spec, options)));
+  command(program, 'status [run]', 'what is known of a run; the newest where none is named').action(
+    async (run, options) => setExit(await (await import('./commands/runs.ts')).status(run, options)),
+  );
+  command(program, 'watch [run]', 'follow a run live; Ctrl-C leaves it going').action(async (run, options) =>
+    setExit(await (await import('./commands/runs.ts')).watch(run, options)),
+  );
+  command(program, 'ps', 'list runs, newest first')
+    .option('-n, --limit <n>', 'at most so many', wholeNumber(1, 1000), 20)
+    .action(async (options) => setExit(await (await import('./commands/runs.ts')).ps(options)));
+  command(program, 'resume <run>', 'start a failed or cancelled run again; finished stages are kept')
+    .option('--wait', 'follow it to its end')
+    .action(async (run, options) => setExit(await (await import('./commands/runs.ts')).resume(run, options)));
+  command(program, 'cancel <run>', 'stop a run; it saves a checkpoint first')
+    .option('--wait', 'wait until it has stopped')
+    .action(async (run, options) => setExit(await (await import('./commands/runs.ts')).cancel(run, options)));
+}
+
+function addModelCommands(program: Command, setExit: SetExit): void {
+  command(program, 'models [name]', 'list models, or the versions of one').action(async (name, options) =>
+    setExit(await (await import('./commands/models.ts')).models(name, options)),
+  );
+  command(program, 'chat [endpoint]', 'talk to a served model')
+    .option('-m, --message <text>', 'ask once and end')
+    .option('--memory', 'send earlier turns along')
+    .action(async (endpoint, options) => setExit(await (await import('./commands/chat.ts')).chat(endpoint, options)));
+  command(program, 'logs [part-or-run]', 'logs of the embedded stack: of one part, or of all that names a run')
+    .option('-n, --lines <n>', 'at most so many', wholeNumber(1, 100_000), 40)
+    .option('-f, --follow', 'go on as they grow')
+    .action(async (what, options) => setExit(await (await import('./commands/logs.ts')).logs(what, options)));
+}
+
+function addScheduleCommands(program: Command, setExit: SetExit): void {
+  const schedule = program.command('schedule').description('retrain periodically').exitOverride();
+  command(schedule, 'create <id>', 'train a spec by interval or cron')
+    .option('--spec <file>', 'YAML or JSON file; the demo where none is given')
+    .option('--every <interval>', 'such as 12h or 1d')
+    .option('--cron <expression>', 'such as "0 3 * * 1", in UTC')
+    .option('--paused', 'create it switched off')
+    .action(async (id, options) => setExit(await (await import('./commands/schedule.ts')).createSchedule(id, options)));
+  command(schedule, 'list', 'list schedules').action(async (options) =>
+    setExit(await (await import('./commands/schedule.ts')).listSchedules(options)),
+  );
+  const actions = {
+    trigger: 'start one now, unless its last one is still running',
+    pause: 'switch it off',
+    unpause: 'switch it on',
+    delete: 'remove it; runs that it started go on',
+  } as const;
+  for (const [action, text] of Object.entries(actions) as [keyof typeof actions, string][]) {
+    command(schedule, `${action} <id>`, text).action(async (id, options) =>
+      setExit(await (await import('./commands/schedule.ts')).actOnSchedule(action, id, options)),
+    );
+  }
+}
+
+function addDrill(program: Command, setExit: SetExit): void {
+  command(program, 'drill', 'kill parts in the middle of a training and check that the weights come out the same')
+    .addOption(
+      new Option('--kill <part...>', 'what is killed')
+        .choices(['trainer', 'worker', 'temporal', 'store'])
+        .makeOptionMandatory(),
+    )
+    .option('--times <n>', 'kills in a run', wholeNumber(1, 100), 1)
+    .option('--seed <n>', 'chooses the moments', wholeNumber(0, 2 ** 32 - 1), 0)
+    .option('--base <model>', 'base model: smollm2-135m or tiny', 'smollm2-135m')
+    .action(async (options) => setExit(await (await import('./commands/drill.ts')).drill(options)));
+}
+
+function command(parent: Command, usage: string, description: string): Command {
+  return parent.command(usage).description(description).option('--json', 'write JSON for programs').exitOverride();
+}
+
+function withPorts(target: Command): Command {
+  const port = wholeNumber(1, 65_535);
+  return target
+    .option('--temporal-port <port>', 'gRPC of Temporal (default: 7233)', port)
+    .option('--web-ui-port <port>', 'Web UI of Temporal (default: 8233)', port)
+    .option('--store-port <port>', 'S3 (default: 8333)', port)
+    .option('--gateway-port <port>', 'OpenAI-shaped API (default: 8080)', port);
+}
+
+function withSpec(target: Command): Command {
+  const collect = (value: string, before: string[] = []) => [...before, value];
+  return target
+    .option('--set <path=value>', 'set a field of the spec, such as train.epochs=2; may be repeated', collect)
+    .option('--source <uri>', "read this instead of the spec's sources; may be repeated", collect)
+    .option('--name <name>', 'name of the run, the model and the endpoint');
+}
+
+function wholeNumber(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`);
+  };
+}
+
+function fail(error: unknown, json: boolean): number {
+  if (error instanceof CommanderError && error.exitCode === 0) return EXIT.done;
+  const known =
+    error instanceof CommanderError ? new CliError('usage', error.message.replace(/^error: /, ''), EXIT.usage) : error;
+  const { exitCode, ...failure } = describeFailure(known);
+  if (json) process.stdout.write(`${JSON.stringify({ error: failure })}\n`);
+  // Commander has written its own sentence already.
+  else if (!(error instanceof CommanderError)) process.stderr.write(`${failureLines(failure).join('\n')}\n`);
+  if (process.env.ANNEAL_LOG_LEVEL === 'debug' && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  return exitCode;
+}
+
+function readVersion(): string {
+  const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(manifest) as { version: string }).version;
+}
+
+/** The reader of a pipe (`anneal ps | head`) may leave early. */
+function ignoreClosedPipe(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(EXIT.done);
+}
+
+if (import.meta.main) {
+  process.stdout.on('error', ignoreClosedPipe);
+  process.exitCode = await main(process.argv.slice(2));
+}

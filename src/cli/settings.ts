@@ -1,0 +1,43 @@
+// Where the stack is: variables that are set, else the embedded stack that runs on the state folder.
+import { join, resolve } from 'node:path';
+import { type Environment, readEnvironment } from '../contracts/environment.ts';
+import { PROJECT_FOLDER } from '../telemetry/code-identity.ts';
+import { CliError, EXIT } from './failures.ts';
+
+/** Folder of the embedded stack's state. */
+export function stateFolder(env: NodeJS.ProcessEnv = process.env): string {
+  return env.ANNEAL_STATE ? resolve(env.ANNEAL_STATE) : join(PROJECT_FOLDER, '.anneal');
+}
+
+/**
+ * The environment that a stack's own processes see, with what the caller's variables override.
+ * @throws CliError `no_stack` when no address is set and no embedded stack runs.
+ */
+export async function resolveEnvironment(env: NodeJS.ProcessEnv = process.env): Promise<Environment> {
+  const state = stateFolder(env);
+  const { readRunningStack } = await import('../dev/stack-file.ts');
+  const stack = readRunningStack(state);
+  if (stack === null && !env.ANNEAL_TEMPORAL_ADDRESS) {
+    throw new CliError(
+      'no_stack',
+      `No stack is running on ${state}; start one with \`anneal up\`, or set ANNEAL_TEMPORAL_ADDRESS to the address of another.`,
+    );
+  }
+  return parseEnvironment({ ...stack?.environment, ...definedIn(env), ANNEAL_STATE: state });
+}
+
+function parseEnvironment(variables: Record<string, string | undefined>): Environment {
+  try {
+    return readEnvironment(variables);
+  } catch (error) {
+    const issues = (error as { issues?: { path: PropertyKey[]; message: string }[] }).issues;
+    if (!issues) throw error;
+    const problems = issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ');
+    throw new CliError('bad_environment', `The environment is wrong: ${problems}.`, EXIT.usage);
+  }
+}
+
+function definedIn(env: NodeJS.ProcessEnv): Record<string, string> {
+  const known = Object.entries(env).filter(([name, value]) => /^(ANNEAL|AWS)_/.test(name) && value !== '');
+  return Object.fromEntries(known) as Record<string, string>;
+}

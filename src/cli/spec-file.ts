@@ -1,0 +1,114 @@
+// A spec as a user writes it: a YAML or JSON file, with settings from the command line, and source paths that are relative
+// to the file. What leaves here is complete, valid and free of relative paths.
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { parse as parseYaml, YAMLParseError } from 'yaml';
+import { AnnealError, type Problem } from '../contracts/failure.ts';
+import { parseSpec, type Spec } from '../contracts/spec.ts';
+
+export interface SpecOptions {
+  /** `path=value`, such as `train.epochs=2`; the value is read as YAML. */
+  set?: string[];
+  /** Replace the sources of the file; relative to the working folder. */
+  source?: string[];
+  name?: string;
+}
+
+/** @throws AnnealError `bad_request` with every problem at once. */
+export function loadSpec(file: string | undefined, options: SpecOptions, workingFolder: string): Spec {
+  const fromFile = file === undefined ? {} : readSpecFile(resolve(workingFolder, file));
+  const problems: Problem[] = [];
+  const folder = file === undefined ? workingFolder : dirname(resolve(workingFolder, file));
+  let input = resolveSources(fromFile, folder, problems);
+  for (const setting of options.set ?? []) input = applySetting(input, setting);
+  if (options.source?.length) {
+    const given = applyPath(
+      input,
+      ['data', 'sources'],
+      options.source.map((uri) => ({ uri })),
+    );
+    input = resolveSources(given, workingFolder, problems);
+  }
+  if (options.name !== undefined) input = applyPath(input, ['name'], options.name);
+  return parseAll(input, problems);
+}
+
+function parseAll(input: unknown, problems: Problem[]): Spec {
+  let spec: Spec | null = null;
+  try {
+    spec = parseSpec(input);
+  } catch (error) {
+    if (!(error instanceof AnnealError)) throw error;
+    problems.push(...error.problems);
+  }
+  if (spec !== null && problems.length === 0) return spec;
+  const lines = problems.map((p) => `\`${p.path || 'spec'}\` ${p.message}`);
+  const count = problems.length === 1 ? 'one problem' : `${problems.length} problems`;
+  const text = `The spec has ${count}: ${lines.join('; ')}`;
+  throw new AnnealError('bad_request', text.endsWith('?') ? text : `${text}.`, { problems });
+}
+
+function readSpecFile(path: string): unknown {
+  if (!existsSync(path)) {
+    throw new AnnealError('bad_request', `Spec file ${path} does not exist; give the path of a YAML or JSON file.`);
+  }
+  try {
+    return parseYaml(readFileSync(path, 'utf8')) ?? {};
+  } catch (error) {
+    if (!(error instanceof YAMLParseError)) throw error;
+    const line = error.linePos?.[0].line ?? 1;
+    const what = error.message.split('\n')[0]?.replace(/ at line .*$/, '');
+    throw new AnnealError('bad_request', `Spec file ${path} is neither YAML nor JSON: line ${line}: ${what}.`);
+  }
+}
+
+/** Local paths become absolute `file://` addresses, because the worker that reads them has another working folder. */
+function resolveSources(input: unknown, folder: string, problems: Problem[]): unknown {
+  const sources = (input as { data?: { sources?: unknown } } | null)?.data?.sources;
+  if (!Array.isArray(sources)) return input;
+  const resolved = sources.map((source: unknown, i) =>
+    resolveSource(source, `data.sources[${i}].uri`, folder, problems),
+  );
+  return applyPath(input, ['data', 'sources'], resolved);
+}
+
+function resolveSource(source: unknown, path: string, folder: string, problems: Problem[]): unknown {
+  const uri = (source as { uri?: unknown } | null)?.uri;
+  if (typeof uri !== 'string' || uri === '' || /^(https?|s3|example):/.test(uri)) return source;
+  const file = /^file:/.test(uri) ? fileURLToPath(uri) : resolve(folder, uri);
+  const wrong = whyUnreadable(uri, file);
+  if (wrong === null) return { ...(source as object), uri: pathToFileURL(file).href };
+  problems.push({ path, message: wrong });
+  return source;
+}
+
+function whyUnreadable(uri: string, file: string): string | null {
+  if (/^[a-z][a-z0-9+.-]+:/i.test(uri) && !uri.startsWith('file:')) {
+    return `has an unknown scheme; use a path, file://, http(s)://, s3:// or example:, got ${uri}`;
+  }
+  const stat = statSync(file, { throwIfNoEntry: false });
+  if (!stat) return `names the file ${file}, which does not exist`;
+  return stat.isDirectory() ? `names the folder ${file}; name a file in it` : null;
+}
+
+/** @throws AnnealError `bad_request` when there is no `=`. */
+function applySetting(input: unknown, setting: string): unknown {
+  const at = setting.indexOf('=');
+  const path = setting.slice(0, at).trim();
+  if (at < 1 || path === '') {
+    throw new AnnealError('bad_request', `--set takes path=value, such as train.epochs=2, got ${setting}.`);
+  }
+  const parts = path.replaceAll(/\[(\d+)\]/g, '.$1').split('.');
+  return applyPath(input, parts, parseYaml(setting.slice(at + 1)) ?? null);
+}
+
+function applyPath(input: unknown, path: string[], value: unknown): unknown {
+  const [key, ...rest] = path;
+  if (key === undefined) return value;
+  if (Array.isArray(input) && /^\d+$/.test(key)) {
+    return Object.assign([...input], { [key]: applyPath(input[Number(key)], rest, value) });
+  }
+  const below = typeof input === 'object' && input !== null && !Array.isArray(input) ? input : {};
+  return { ...below, [key]: applyPath((below as Record<string, unknown>)[key], rest, value) };
+}

@@ -1,0 +1,148 @@
+// One run as lines: the stages, what the one that runs is doing, and what came of it. State in, text out.
+import type { PendingActivity, RunDescription } from '../../client/description.ts';
+import type { Progress, StageState, StageStatus } from '../../contracts/status.ts';
+import { bar, cutTo, formatSeconds, oneLine, type Paint, plural, sparkline, visibleWidth, wrap } from './format.ts';
+import { countsOf, progressFacts, progressLabel } from './progress.ts';
+
+export interface RunView {
+  description: RunDescription;
+  /** Loss of every look so far. */
+  losses: number[];
+  nowMs: number;
+  webUi: string;
+}
+
+/** Columns of the progress bar: at most, and at least. */
+const BAR_MAX = 30;
+const BAR_MIN = 8;
+const SPARK_MAX = 40;
+const SPARK_MIN = 8;
+/** Columns of what stands beside the sparkline. */
+const SPARK_NEIGHBOURS = 60;
+/** Longest stage name, `preprocess`. */
+const STAGE_WIDTH = 10;
+/** Longest duration, `59 min 59 s`. */
+const SECONDS_WIDTH = 11;
+/** Columns before a stage's text: mark, name, duration and the spaces between. */
+const TEXT_COLUMN = STAGE_WIDTH + SECONDS_WIDTH + 7;
+
+const MARKS: Record<StageState, string> = { waiting: '·', running: '▸', done: '✓', failed: '✗', skipped: '-' };
+
+export function runLines(view: RunView, width: number, paint: Paint): string[] {
+  const { description } = view;
+  const lines = [
+    headline(view, paint),
+    ...description.status.stages.map((stage) => stageLine(stage, description, width, paint)),
+    ...trainingLines(view, width, paint),
+    ...outcomeLines(description, width, paint),
+  ];
+  // Half a link is of no use.
+  const link = `  ${view.webUi}`;
+  if (visibleWidth(link) <= width) lines.push(paint.dim(link));
+  return lines.map((line) => cutTo(line, width));
+}
+
+function headline({ description, nowMs }: RunView, paint: Paint): string {
+  const { run, state, status } = description;
+  const until = description.closedAt === null ? nowMs : Date.parse(description.closedAt);
+  const took = formatSeconds(Math.max(0, (until - Date.parse(description.startedAt)) / 1000));
+  const colour = { running: paint.cyan, completed: paint.green }[state as string] ?? paint.red;
+  const version = status.version === null ? '' : `, ${status.model} version ${status.version}`;
+  return `${paint.bold(run)}  ${colour(state)}${version}, ${took}`;
+}
+
+function stageLine(stage: StageStatus, description: RunDescription, width: number, paint: Paint): string {
+  const paints = { waiting: paint.dim, skipped: paint.dim, running: paint.cyan, done: paint.green, failed: paint.red };
+  const mark = paints[stage.state](MARKS[stage.state]);
+  if (stage.state === 'waiting') return `  ${mark} ${paint.dim(stage.stage)}`;
+  const name = stage.stage.padEnd(STAGE_WIDTH);
+  const seconds = (stage.seconds === null ? '' : formatSeconds(stage.seconds)).padStart(SECONDS_WIDTH);
+  return `  ${mark} ${name} ${paint.dim(seconds)}  ${oneLine(stageText(stage, description, width))}`;
+}
+
+function stageText(stage: StageStatus, description: RunDescription, width: number): string {
+  if (stage.state === 'skipped') return 'not asked for';
+  if (stage.state !== 'running') return stage.outcome ?? '';
+  const pending = description.pending.find((p) => p.activity === stage.stage);
+  return pending?.progress ? progressText(pending.progress, width - TEXT_COLUMN) : pendingText(pending);
+}
+
+function progressText(progress: Progress, width: number): string {
+  const counts = countsOf(progress);
+  const eta = progress.stage !== 'train' && progress.eta ? `, ${progress.eta} left` : '';
+  const waiting = progress.waitingFor ? `, waiting for ${progress.waitingFor}` : '';
+  const text = `${progressLabel(progress)}${eta}${waiting}`;
+  const room = Math.min(BAR_MAX, width - text.length - 1);
+  return counts !== null && room >= BAR_MIN ? `${bar(counts.done, counts.of, room)} ${text}` : text;
+}
+
+function pendingText(pending: PendingActivity | undefined): string {
+  if (!pending) return '';
+  if (pending.state === 'paused') return 'paused by an operator';
+  if (pending.state === 'cancelling') return 'stopping';
+  const again = pending.attempt > 1 ? `attempt ${pending.attempt}` : '';
+  const why = pending.lastFailure ? ` after: ${pending.lastFailure}` : '';
+  if (pending.state === 'waiting') return `waiting for a worker${again ? `, ${again}` : ''}${why}`;
+  return `${again}${why}`;
+}
+
+function trainingLines({ description, losses }: RunView, width: number, paint: Paint): string[] {
+  const progress = description.progress;
+  if (description.state !== 'running' || progress?.stage !== 'train') return [];
+  const columns = Math.min(SPARK_MAX, Math.max(SPARK_MIN, width - SPARK_NEIGHBOURS));
+  const facts = [
+    progress.loss === undefined ? '' : `loss ${progress.loss.toFixed(3)}`,
+    losses.length > 1 ? paint.cyan(sparkline(losses, columns)) : '',
+    progress.tokensPerSecond === undefined ? '' : `${Math.round(progress.tokensPerSecond)} tokens/s`,
+    progress.eta ? `${progress.eta} left` : '',
+  ];
+  const safety = [
+    progress.checkpoint ? `last checkpoint ${progress.checkpoint}` : '',
+    progress.recoveries ? `recovered ${plural(progress.recoveries, 'time')}` : '',
+    progress.claim === undefined ? '' : `claim ${progress.claim}`,
+  ];
+  return [facts, safety]
+    .map((line) => line.filter((fact) => fact !== '').join('   '))
+    .filter((line) => line !== '')
+    .map((line) => `    ${line}`);
+}
+
+function outcomeLines(description: RunDescription, width: number, paint: Paint): string[] {
+  const { failure, endpoint } = description.status;
+  const lines: string[] = [];
+  if (failure !== null) {
+    const [first, ...rest] = wrap(`${failure.kind}: ${failure.message}`, width - 2);
+    lines.push(...[first ?? '', ...rest].map((line) => `  ${paint.red(line)}`));
+  }
+  if (endpoint !== null && description.state === 'completed') lines.push(`  served as ${endpoint}`);
+  if (description.note !== null)
+    lines.push(...wrap(description.note, width - 2).map((line) => `  ${paint.yellow(line)}`));
+  return lines;
+}
+
+/** The run as one line of a log: what is being done right now. */
+export function runLogLine(description: RunDescription): string {
+  const { state, status, progress, note } = description;
+  if (state !== 'running') {
+    const why = status.failure === null ? '' : `: ${status.failure.kind}: ${oneLine(status.failure.message)}`;
+    const version = status.version === null ? '' : `: ${status.model} version ${status.version}`;
+    return `${description.run} ${state}${version}${why}`;
+  }
+  if (note !== null) return note;
+  const running = status.stages.find((stage) => stage.state === 'running');
+  if (!running) return 'waiting for the control worker';
+  if (progress?.stage === running.stage) return `${running.stage}: ${progressFacts(progress).join(', ')}`;
+  const pending = description.pending.find((p) => p.activity === running.stage);
+  return [running.stage, oneLine(pendingText(pending))].filter((text) => text !== '').join(': ');
+}
+
+/** A line for each stage that changed its state between two looks. */
+export function stageChangeLines(before: StageStatus[], after: StageStatus[]): string[] {
+  return after.flatMap((stage) => {
+    const earlier = before.find((b) => b.stage === stage.stage)?.state ?? 'waiting';
+    if (earlier === stage.state || stage.state === 'waiting' || stage.state === 'skipped') return [];
+    if (stage.state === 'running') return [`${stage.stage}: started`];
+    const took = stage.seconds === null ? '' : ` after ${formatSeconds(stage.seconds)}`;
+    return [`${stage.stage}: ${stage.state}${took}${stage.outcome ? `: ${oneLine(stage.outcome)}` : ''}`];
+  });
+}

@@ -1,0 +1,96 @@
+// What a finished run is worth, in words: rows, before and after, the gate, examples. State in, lines out.
+import type { Evaluation, VariantScore } from '../../contracts/records.ts';
+import type { Accounts } from '../../contracts/rows.ts';
+import type { RunStatus } from '../../contracts/status.ts';
+import { cutTo, formatCount, formatPercent, oneLine, type Paint, plural, table, wrap } from './format.ts';
+
+const EXAMPLES_MAX = 3;
+
+export function summaryLines(status: RunStatus, width: number, paint: Paint): string[] {
+  const lines: string[] = [];
+  if (status.data) lines.push(...dataLines(status.data, paint), '');
+  if (status.evaluation) lines.push(...evaluationLines(status.evaluation, width, paint), '');
+  if (status.training) lines.push(...trainingLines(status.training, paint), '');
+  if (status.version !== null) {
+    const served = status.endpoint === null ? '' : `, served as ${paint.bold(status.endpoint)}`;
+    lines.push(`${paint.bold('Model')}       ${status.model} version ${status.version}${served}`);
+  }
+  return lines;
+}
+
+function dataLines(data: Accounts, paint: Paint): string[] {
+  const dropped = Object.values(data.dropped).reduce((sum, n) => sum + n, 0);
+  const codes = Object.entries(data.dropped)
+    .filter(([, n]) => n > 0)
+    .sort((a, b) => b[1] - a[1])
+    .map(([code, n]) => `${code} ${n}`)
+    .join(', ');
+  const splits = `${formatCount(data.splits.train ?? 0)} train, ${formatCount(data.splits.validation ?? 0)} validation, ${formatCount(data.splits.test ?? 0)} test`;
+  return [
+    `${paint.bold('Rows')}        ${formatCount(data.rowsIn)} read = ${formatCount(data.kept)} kept + ${formatCount(data.duplicates)} doubled + ${formatCount(dropped)} dropped${codes ? ` (${codes})` : ''}`,
+    `            kept: ${splits}`,
+  ];
+}
+
+function trainingLines(training: NonNullable<RunStatus['training']>, paint: Paint): string[] {
+  const share = formatPercent(training.trainableParameters / training.totalParameters);
+  const recovered = training.recoveries ? `, recovered ${plural(training.recoveries, 'time')}` : '';
+  return [
+    `${paint.bold('Training')}    ${plural(training.step, 'step')}, loss ${training.loss.toFixed(3)}, ${formatCount(training.trainableParameters)} of ${formatCount(training.totalParameters)} parameters (${share})${recovered}`,
+  ];
+}
+
+type Scores = Omit<Evaluation, 'predictions'>;
+
+export function evaluationLines(evaluation: Scores, width: number, paint: Paint): string[] {
+  return [
+    `${paint.bold('Before and after')} on ${plural(evaluation.rows, 'held-out row')}`,
+    ...scoreTable(evaluation, paint).map((line) => `  ${line}`),
+    ...gateLines(evaluation.gate, width, paint),
+    ...exampleLines(evaluation.examples, width, paint),
+  ];
+}
+
+function scoreTable({ base, control, candidate, gate, matchKind }: Scores, paint: Paint): string[] {
+  const interval = `${Math.round(gate.confidence * 100)} % interval`;
+  const match = { exact: 'same text', json: 'same JSON', none: 'match' }[matchKind];
+  const row = (name: string, score: VariantScore) => [
+    name,
+    score.match ? `${score.match.correct} of ${score.match.n}` : '-',
+    score.match ? formatPercent(score.match.correct / score.match.n) : '-',
+    score.match ? `${formatPercent(score.match.low)} to ${formatPercent(score.match.high)}` : '-',
+    score.loss.toFixed(3),
+  ];
+  return table(
+    [
+      ['', match, '', interval, 'loss'].map((title) => paint.dim(title)),
+      row('untuned', base),
+      ...(control ? [row(`untuned, ${plural(control.shots, 'example')} in the prompt (control)`, control)] : []),
+      row('tuned', candidate).map((cell) => paint.bold(cell)),
+    ],
+    [1, 2, 3, 4],
+  );
+}
+
+function gateLines(gate: Scores['gate'], width: number, paint: Paint): string[] {
+  const verdict = gate.verdict === 'pass' ? paint.green(gate.verdict) : paint.red(gate.verdict);
+  return [`  gate ${verdict}, against ${gate.against}`, ...wrap(gate.reason, width - 4).map((line) => `    ${line}`)];
+}
+
+function exampleLines(examples: Scores['examples'], width: number, paint: Paint): string[] {
+  const answer = (text: string | null) => oneLine(text ?? '(not generated)');
+  return examples
+    .slice(0, EXAMPLES_MAX)
+    .flatMap(({ prompt, before, after, correct }) => [
+      '',
+      `  ${paint.cyan('»')} ${oneLine(prompt)}`,
+      `    ${paint.dim('before')}  ${answer(before)}`,
+      `    ${paint.dim('after')} ${mark(correct, paint)} ${answer(after)}`,
+    ])
+    .map((line) => cutTo(line, width));
+}
+
+function mark(correct: boolean | null, paint: Paint): string {
+  if (correct === null) return ' ';
+  return correct ? paint.green('✓') : paint.red('✗');
+}

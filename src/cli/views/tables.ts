@@ -1,0 +1,90 @@
+// The lists that the CLI prints: runs, versions, schedules. State in, lines out.
+import type { RunSummary } from '../../client/runs.ts';
+import type { ScheduleSummary } from '../../client/schedules.ts';
+import type { Version } from '../../contracts/records.ts';
+import { formatAge, formatCount, formatPercent, type Paint, table } from './format.ts';
+import { progressLabel } from './progress.ts';
+
+export function runsTable(runs: RunSummary[], nowMs: number, paint: Paint): string[] {
+  if (runs.length === 0) return ['No runs yet; start one with `anneal run`.'];
+  const rows = runs.map((run) => [
+    run.run,
+    stateText(run.state, paint),
+    run.stage ?? '',
+    progressText(run),
+    formatAge(nowMs - Date.parse(run.startedAt)),
+  ]);
+  return table([header(['RUN', 'STATE', 'STAGE', 'PROGRESS', 'AGE'], paint), ...rows], [4]);
+}
+
+function progressText({ progress }: RunSummary): string {
+  if (progress === null) return '';
+  return progress.loss === undefined
+    ? progressLabel(progress)
+    : `${progressLabel(progress)}, loss ${progress.loss.toFixed(3)}`;
+}
+
+function stateText(state: RunSummary['state'], paint: Paint): string {
+  if (state === 'running') return paint.cyan(state);
+  return state === 'completed' ? paint.green(state) : paint.red(state);
+}
+
+/** `aliases` maps a version's number to the names that point at it. */
+export function versionsTable(
+  versions: Version[],
+  aliases: Map<number, string[]>,
+  nowMs: number,
+  paint: Paint,
+): string[] {
+  if (versions.length === 0) return ['No versions yet; a run registers one when its gate passes.'];
+  const rows = versions.map((version) => {
+    const { base, candidate, gate } = version.evaluation;
+    return [
+      `v${version.version}`,
+      (aliases.get(version.version) ?? []).map((alias) => paint.green(alias)).join(' '),
+      candidate.match ? `${candidate.match.correct} of ${candidate.match.n}` : '',
+      candidate.match ? formatPercent(candidate.match.correct / candidate.match.n) : '',
+      `${base.loss.toFixed(3)} → ${candidate.loss.toFixed(3)}`,
+      gate.verdict,
+      version.base.name,
+      formatCount(version.data.accounts.kept),
+      version.digest.slice(0, 12),
+      formatAge(nowMs - Date.parse(version.createdAt)),
+    ];
+  });
+  const titles = ['VERSION', 'ALIAS', 'CORRECT', 'SHARE', 'LOSS', 'GATE', 'BASE', 'ROWS', 'DIGEST', 'AGE'];
+  return table([header(titles, paint), ...rows], [2, 3, 7, 9]);
+}
+
+export interface ModelSummary {
+  model: string;
+  versions: number;
+  champion: number | null;
+}
+
+export function modelsTable(models: ModelSummary[], paint: Paint): string[] {
+  if (models.length === 0) return ['No models yet; `anneal demo` makes one in a few minutes.'];
+  const rows = models.map(({ model, versions, champion }) => [
+    model,
+    formatCount(versions),
+    champion === null ? '' : `v${champion}`,
+  ]);
+  return table([header(['MODEL', 'VERSIONS', 'CHAMPION'], paint), ...rows], [1]);
+}
+
+export function schedulesTable(schedules: ScheduleSummary[], nowMs: number, paint: Paint): string[] {
+  if (schedules.length === 0) return ['No schedules yet; make one with `anneal schedule create`.'];
+  const rows = schedules.map((one) => [
+    one.id,
+    one.when,
+    one.paused ? paint.yellow('paused') : paint.green('on'),
+    one.nextAt === null || one.paused ? '' : `in ${formatAge(Date.parse(one.nextAt) - nowMs)}`,
+    one.lastAt === null ? '' : `${formatAge(nowMs - Date.parse(one.lastAt))} ago`,
+    one.lastWorkflow ?? '',
+  ]);
+  return table([header(['SCHEDULE', 'WHEN', 'STATE', 'NEXT', 'LAST', 'LAST WORKFLOW'], paint), ...rows]);
+}
+
+function header(titles: string[], paint: Paint): string[] {
+  return titles.map((title) => paint.dim(title));
+}

@@ -1,0 +1,178 @@
+// Starting, following, cancelling and resuming runs. The workflow id is the run id, so that a run is found by its name.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { WorkflowExecutionAlreadyStartedError, type WorkflowExecutionInfo } from '@temporalio/client';
+import { defineSearchAttributeKey } from '@temporalio/common';
+import { SEARCH_ATTRIBUTES, TASK_QUEUES, WORKFLOWS } from '../contracts/names.ts';
+import type { SpecInput } from '../contracts/spec.ts';
+import type { Progress } from '../contracts/status.ts';
+import type { Caller } from './connect.ts';
+import {
+  describeRun,
+  pendingActivities,
+  type RunDescription,
+  type RunState,
+  stageProgress,
+  stateOf,
+} from './description.ts';
+import { ClientError, isUnavailable } from './errors.ts';
+import { argumentsOf } from './history.ts';
+
+/** `{}` is the demo. */
+export type RunInput = SpecInput | Record<string, never>;
+
+export interface RunSummary {
+  run: string;
+  state: RunState;
+  startedAt: string;
+  closedAt: string | null;
+  stage: string | null;
+  model: string | null;
+  progress: Progress | null;
+}
+
+/** `attached`: it was running already. `finished`: it had been completed before. */
+export type StartOutcome = 'started' | 'attached' | 'finished';
+
+export interface Runs {
+  /** @throws ClientError `temporal_refused` when a run with this id is running. */
+  startRun(input: RunInput, options: { runId: string }): Promise<void>;
+  /** Idempotent: a running or completed run is left alone, a failed or cancelled one is started again. */
+  attachOrStart(input: RunInput, options: { runId: string }): Promise<StartOutcome>;
+  describeRun(run: string): Promise<RunDescription>;
+  /** Newest first. */
+  listRuns(options?: { limit?: number }): Promise<RunSummary[]>;
+  /**
+   * The run's description, again and again until it has ended; the last one is its end. Outages of the server are waited out
+   * and told in `note`. @throws ClientError `temporal_unavailable` after `outageMsMax`.
+   */
+  watchRun(run: string, options?: WatchOptions): AsyncGenerator<RunDescription, void>;
+  /** @throws what `watchRun` throws. A run that fails is a result, not an error. */
+  waitForRun(run: string, options?: WatchOptions): Promise<RunDescription>;
+  /** Asks the run to stop; it saves a checkpoint first. */
+  cancelRun(run: string): Promise<void>;
+  /** Starts it again with the same input; the store remembers the stages that are done. */
+  resumeRun(run: string): Promise<void>;
+}
+
+export interface WatchOptions {
+  /** Time between looks, ms. */
+  intervalMs?: number;
+  /** How long the server may be away, ms. */
+  outageMsMax?: number;
+  signal?: AbortSignal;
+}
+
+/** Between looks, ms: below what a person notices, above what costs the server anything. */
+const WATCH_INTERVAL_MS = 1_000;
+/** Longer than a server's restart or a fail-over takes. */
+const OUTAGE_MS_MAX = 10 * 60_000;
+const LIST_MAX = 20;
+
+export function createRuns(caller: Caller): Runs {
+  const watch = (run: string, options?: WatchOptions) => watchRun(caller, run, options);
+  return {
+    startRun: (input, { runId }) => startRun(caller, input, runId),
+    attachOrStart: (input, { runId }) => attachOrStart(caller, input, runId),
+    describeRun: (run) => describeRun(caller, run),
+    listRuns: (options) => listRuns(caller, options?.limit ?? LIST_MAX),
+    watchRun: watch,
+    waitForRun: async (run, options) => {
+      let last: RunDescription | null = null;
+      for await (last of watch(run, options));
+      return last as unknown as RunDescription;
+    },
+    cancelRun: async (run) => {
+      await caller.call(() => caller.client.workflow.getHandle(run).cancel());
+    },
+    resumeRun: (run) => resumeRun(caller, run),
+  };
+}
+
+async function startRun(caller: Caller, input: unknown, runId: string): Promise<void> {
+  await caller.call(() =>
+    caller.client.workflow.start(WORKFLOWS.fineTune, {
+      workflowId: runId,
+      taskQueue: TASK_QUEUES.control,
+      args: [input],
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE_FAILED_ONLY',
+      workflowIdConflictPolicy: 'FAIL',
+    }),
+  );
+}
+
+async function attachOrStart(caller: Caller, input: unknown, runId: string): Promise<StartOutcome> {
+  try {
+    await startRun(caller, input, runId);
+    return 'started';
+  } catch (error) {
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+    const described = await caller.call(() => caller.client.workflow.getHandle(runId).describe());
+    return described.status.name === 'COMPLETED' ? 'finished' : 'attached';
+  }
+}
+
+async function* watchRun(
+  caller: Caller,
+  run: string,
+  options: WatchOptions = {},
+): AsyncGenerator<RunDescription, void> {
+  const { intervalMs = WATCH_INTERVAL_MS, outageMsMax = OUTAGE_MS_MAX, signal } = options;
+  let last: RunDescription | null = null;
+  let outageSince: number | null = null;
+  for (;;) {
+    try {
+      last = await describeRun(caller, run);
+      outageSince = null;
+      yield last;
+      if (last.state !== 'running') return;
+    } catch (error) {
+      if (last === null || !isUnavailable(error)) throw error;
+      outageSince ??= Date.now();
+      const seconds = Math.round((Date.now() - outageSince) / 1000);
+      if (seconds * 1000 > outageMsMax) throw error;
+      yield { ...last, note: `The Temporal server has not answered for ${seconds} s; asking again.` };
+    }
+    await sleep(intervalMs, undefined, { signal });
+  }
+}
+
+async function listRuns(caller: Caller, limit: number): Promise<RunSummary[]> {
+  const found: WorkflowExecutionInfo[] = [];
+  await caller.call(async () => {
+    const query = `WorkflowType = '${WORKFLOWS.fineTune}'`;
+    for await (const execution of caller.client.workflow.list({ query, pageSize: limit })) {
+      found.push(execution);
+      if (found.length >= limit) break;
+    }
+  });
+  return Promise.all(found.map((execution) => summariseRun(caller, execution)));
+}
+
+async function summariseRun(caller: Caller, execution: WorkflowExecutionInfo): Promise<RunSummary> {
+  const attribute = (name: string) =>
+    execution.typedSearchAttributes.get(defineSearchAttributeKey(name, 'KEYWORD')) ?? null;
+  const running = execution.status.name === 'RUNNING';
+  const handle = caller.client.workflow.getHandle(execution.workflowId, execution.runId);
+  return {
+    run: execution.workflowId,
+    state: stateOf(execution.status.name),
+    startedAt: execution.startTime.toISOString(),
+    closedAt: execution.closeTime?.toISOString() ?? null,
+    stage: attribute(SEARCH_ATTRIBUTES.stage),
+    model: attribute(SEARCH_ATTRIBUTES.model),
+    progress: running ? stageProgress(pendingActivities(await caller.call(() => handle.describe()))) : null,
+  };
+}
+
+async function resumeRun(caller: Caller, run: string): Promise<void> {
+  const handle = caller.client.workflow.getHandle(run);
+  const { status } = await caller.call(() => handle.describe());
+  if (status.name === 'RUNNING') {
+    throw new ClientError('run_not_resumable', `Run ${run} is still running; follow it with \`anneal watch ${run}\`.`);
+  }
+  if (status.name === 'COMPLETED') {
+    throw new ClientError('run_not_resumable', `Run ${run} is complete; there is nothing left to resume.`);
+  }
+  const events = (await caller.call(() => handle.fetchHistory())).events ?? [];
+  await startRun(caller, argumentsOf(events)[0], run);
+}

@@ -1,0 +1,243 @@
+// Makes the rows of a dataset from a snapshot: read, map, check, deduplicate, split. The same snapshot gives the same bytes.
+// Memory: the ids of the kept rows (about 100 bytes each) and one slice of a source; rows go through to disk.
+import { hash } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { AnnealError } from '../contracts/failure.ts';
+import type { Snapshot } from '../contracts/records.ts';
+import type { Accounts, DropCode, Row, Split } from '../contracts/rows.ts';
+import type { Source, Spec } from '../contracts/spec.ts';
+import { countDropped, countDuplicate, countKept, openAccounts, requireRows } from './accounts.ts';
+import { type LineWriter, openLineWriter, rewriteLines } from './line-file.ts';
+import { readBatches } from './readers.ts';
+import { type BrokenRow, type GoodRow, isBroken, previewOf, quarantinedRow, type ReadRow } from './rows-read.ts';
+import { type Chat, mapRow } from './shapes.ts';
+import { createEdges, decideMoves, fractionOf, type Move, noteGroup, type SplitEdges, splitAt } from './split.ts';
+import { RowFault } from './turns.ts';
+
+/** Most rows of a dataset: their ids are held in one set, which V8 limits to 16.7 million entries. */
+const KEPT_ROWS_MAX = 10_000_000;
+
+/** Rows written to the quarantine; all are counted. Nobody reads more, and a wrong file would be copied whole. */
+export const QUARANTINE_ROWS_MAX = 100_000;
+
+export interface CleanProgress {
+  rowsIn: number;
+  kept: number;
+  bytesRead: number;
+  sizeBytes: number;
+}
+
+export interface CleanResult {
+  /** Before the tokeniser has had its say; see `finishAccounts`. */
+  accounts: Accounts;
+  /** What was decided from the data: delimiters, fallbacks, moved groups. */
+  notes: string[];
+}
+
+type OpenParts = (parts: string[]) => AsyncIterable<Uint8Array>;
+
+/** What the rows of all sources share. */
+interface Cleaning {
+  spec: Spec['data'];
+  accounts: Accounts;
+  seen: Set<string>;
+  edges: SplitEdges;
+  files: Record<Split | 'quarantine', LineWriter>;
+  quarantined: number;
+  withoutGroup: number;
+  firstFault: string | undefined;
+  notes: string[];
+}
+
+/**
+ * Writes `train.jsonl`, `validation.jsonl`, `test.jsonl` and `quarantine.jsonl` into the folder, over what is there.
+ * @throws AnnealError `data_rejected` when a split has no row or a CSV header cannot be used.
+ */
+export async function cleanRows(
+  snapshot: Snapshot,
+  openParts: OpenParts,
+  spec: Spec['data'],
+  folder: string,
+  onProgress: (progress: CleanProgress) => void,
+  signal?: AbortSignal,
+): Promise<CleanResult> {
+  await mkdir(folder, { recursive: true });
+  const cleaning = await openCleaning(snapshot, spec, folder);
+  const sizeBytes = snapshot.sources.reduce((total, { sizeBytes }) => total + sizeBytes, 0);
+  let bytesRead = 0;
+  try {
+    for (const [source, { parts }] of snapshot.sources.entries()) {
+      const counted = countBytes(openParts(parts), (n) => {
+        bytesRead += n;
+      });
+      for await (const _ of cleanSource(cleaning, snapshot, source, counted)) {
+        signal?.throwIfAborted();
+        onProgress({ rowsIn: cleaning.accounts.rowsIn, kept: cleaning.accounts.kept, bytesRead, sizeBytes });
+        await nextTurn();
+      }
+    }
+  } finally {
+    await Promise.all(Object.values(cleaning.files).map((file) => file.close()));
+  }
+  return finishCleaning(cleaning, folder);
+}
+
+async function openCleaning(snapshot: Snapshot, spec: Spec['data'], folder: string): Promise<Cleaning> {
+  const [train, validation, test, quarantine] = await Promise.all([
+    openLineWriter(join(folder, 'train.jsonl')),
+    openLineWriter(join(folder, 'validation.jsonl')),
+    openLineWriter(join(folder, 'test.jsonl')),
+    openLineWriter(join(folder, 'quarantine.jsonl')),
+  ]);
+  return {
+    spec,
+    accounts: openAccounts(snapshot),
+    seen: new Set(),
+    edges: createEdges(),
+    files: { train, validation, test, quarantine },
+    quarantined: 0,
+    withoutGroup: 0,
+    firstFault: undefined,
+    notes: [],
+  };
+}
+
+async function* countBytes(bytes: AsyncIterable<Uint8Array>, count: (n: number) => void): AsyncGenerator<Uint8Array> {
+  for await (const chunk of bytes) {
+    count(chunk.length);
+    yield chunk;
+  }
+}
+
+/** Gives a turn after each batch of rows. */
+async function* cleanSource(
+  cleaning: Cleaning,
+  snapshot: Snapshot,
+  source: number,
+  bytes: AsyncIterable<Uint8Array>,
+): AsyncGenerator<void> {
+  const { uri, format, shape } = snapshot.sources[source] as Snapshot['sources'][number];
+  const name = basename(uri);
+  const onHeader = ({ delimiter }: { delimiter: string }) => {
+    cleaning.notes.push(`${name}: CSV with the delimiter ${JSON.stringify(delimiter)}.`);
+  };
+  for await (const rows of readBatches(bytes, format, { name, onHeader })) {
+    let isFull = false;
+    for (const row of rows) isFull = takeRow(cleaning, row, source, name, shape as Source['shape']) || isFull;
+    if (isFull) for (const file of Object.values(cleaning.files)) await file.flush();
+    yield;
+  }
+}
+
+/** True when a file wants to be flushed. */
+function takeRow(cleaning: Cleaning, row: ReadRow, source: number, name: string, shape: Source['shape']): boolean {
+  if (isBroken(row)) return dropRow(cleaning, row, source, name);
+  const chat = tryMap(row, shape, cleaning.spec.system);
+  return 'code' in chat ? dropRow(cleaning, chat, source, name) : keepRow(cleaning, row, chat, source);
+}
+
+function tryMap(row: GoodRow, shape: Source['shape'], system: string | null): Chat | BrokenRow {
+  const broken = (code: DropCode, path: string, message: string): BrokenRow => ({
+    line: row.line,
+    code,
+    path,
+    message,
+    preview: previewOf(row.text),
+  });
+  try {
+    return mapRow(row.value, shape, system);
+  } catch (error) {
+    if (error instanceof RowFault) return broken(error.code, error.path, error.message);
+    // V8 parses deeper nesting than it can write.
+    if (error instanceof RangeError) return broken('wrong_type', '', 'the row is nested too deeply; flatten it');
+    throw error;
+  }
+}
+
+function dropRow(cleaning: Cleaning, row: BrokenRow, source: number, name: string): boolean {
+  countDropped(cleaning.accounts, source, row.code);
+  const quarantined = quarantinedRow(row, name);
+  cleaning.firstFault ??= quarantined.message;
+  if (++cleaning.quarantined > QUARANTINE_ROWS_MAX) return false;
+  return cleaning.files.quarantine.add(JSON.stringify(quarantined));
+}
+
+function keepRow(cleaning: Cleaning, { line, value }: GoodRow, { messages, tools }: Chat, source: number): boolean {
+  const { accounts, spec, seen } = cleaning;
+  // Keys stand in the order of the schema, so equal content has equal text.
+  const content =
+    tools === undefined
+      ? `"messages":${JSON.stringify(messages)}`
+      : `"messages":${JSON.stringify(messages)},"tools":${JSON.stringify(tools)}`;
+  const id = hash('sha256', content, 'hex').slice(0, 32);
+  if (seen.has(id)) {
+    countDuplicate(accounts, source);
+    return false;
+  }
+  if (seen.size >= KEPT_ROWS_MAX)
+    throw new AnnealError(
+      'data_rejected',
+      `The dataset has more than ${KEPT_ROWS_MAX} rows, the most that one run takes; cut the sources.`,
+    );
+  seen.add(id);
+  const group = groupOf(cleaning, value as Record<string, unknown>, messages);
+  const fraction = fractionOf(group, spec.split.salt);
+  const split = splitAt(fraction, spec.split);
+  noteGroup(cleaning.edges, split, { group, fraction });
+  countKept(accounts, source, split);
+  return cleaning.files[split].add(
+    `{"id":"${id}",${content},"group":"${group}","src":{"source":${source},"line":${line}}}`,
+  );
+}
+
+function groupOf(cleaning: Cleaning, row: Record<string, unknown>, messages: Row['messages']): string {
+  const { groupBy } = cleaning.spec;
+  const value = groupBy !== null && Object.hasOwn(row, groupBy) ? row[groupBy] : null;
+  const isGiven = value !== undefined && value !== null && value !== '';
+  if (groupBy !== null && !isGiven) cleaning.withoutGroup++;
+  const key = isGiven ? (typeof value === 'string' ? value : JSON.stringify(value)) : firstUserText(messages);
+  return hash('sha256', key, 'hex').slice(0, 16);
+}
+
+/** Case and white space do not make another question. */
+function firstUserText(messages: Row['messages']): string {
+  const first = messages.find(({ role }) => role === 'user');
+  return (first?.content ?? '').trim().toLowerCase().replaceAll(/\s+/g, ' ');
+}
+
+async function finishCleaning(cleaning: Cleaning, folder: string): Promise<CleanResult> {
+  const { accounts, notes, spec } = cleaning;
+  for (const move of decideMoves(cleaning.edges, spec.split)) {
+    const rows = await moveGroup(folder, move);
+    accounts.splits[move.from] -= rows;
+    accounts.splits[move.to] += rows;
+    notes.push(`The split ${move.to} would have been empty; one group (${rows} rows) of ${move.from} was moved to it.`);
+  }
+  if (cleaning.withoutGroup > 0)
+    notes.push(
+      `${cleaning.withoutGroup} rows have no field \`${spec.groupBy}\`; their first user message groups them.`,
+    );
+  if (cleaning.quarantined > QUARANTINE_ROWS_MAX)
+    notes.push(`The quarantine holds the first ${QUARANTINE_ROWS_MAX} of ${cleaning.quarantined} dropped rows.`);
+  requireRows(accounts, spec.split, cleaning.firstFault);
+  return { accounts, notes };
+}
+
+/** Moves the rows of one group to a split that has none. */
+async function moveGroup(folder: string, { group, from, to }: Move): Promise<number> {
+  const target = await openLineWriter(join(folder, `${to}.jsonl`));
+  let rows = 0;
+  try {
+    await rewriteLines(join(folder, `${from}.jsonl`), async (line) => {
+      if ((JSON.parse(line) as Row).group !== group) return true;
+      rows++;
+      if (target.add(line)) await target.flush();
+      return false;
+    });
+  } finally {
+    await target.close();
+  }
+  return rows;
+}

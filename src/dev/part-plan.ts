@@ -1,0 +1,15 @@
+// What it takes to run one part of the stack: the command, its environment, when it is ready, how long it may take to leave.
+import type { PartName } from './stack-layout.ts';
+
+export interface PartPlan {
+  name: PartName;
+  command: string;
+  args: string[];
+  environment: Record<string, string>;
+  /** Between SIGTERM and SIGKILL, ms. */
+  stopGraceMs: number;
+  /** From spawn to ready on a loaded two-core machine, ms. */
+  readyTimeoutMs: number;
+  /** Whether the process `pid` serves now. Never throws; called again until it is so. */
+  isReady(pid: number): Promise<boolean>;
+}

@@ -1,0 +1,47 @@
+// Runs the wanted program in this one's place: same terminal, same signals, same end.
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { environmentWithNode } from './npm.mjs';
+import { PROJECT } from './places.mjs';
+
+/**
+ * @param {string} command
+ * @param {string[]} args the first is a script, relative to the project.
+ * @returns {Promise<{ code: number | null, signal: string | null }>}
+ */
+export async function runCommand(command, [script, ...args], { cwd = process.cwd() } = {}) {
+  return await run(command, [join(PROJECT, script), ...args], cwd);
+}
+
+export async function run(command, args, cwd) {
+  const child = spawn(command, args, { cwd, env: environmentWithNode(), stdio: 'inherit' });
+  const stopForwarding = forwardSignals(child);
+  try {
+    return await new Promise((resolve, reject) => {
+      child.once('error', reject);
+      child.once('exit', (code, signal) => resolve({ code, signal }));
+    });
+  } finally {
+    stopForwarding();
+  }
+}
+
+/** A terminal gives Ctrl-C to the child itself; all else arrives only here. */
+function forwardSignals(child) {
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  const handlers = signals.map((signal) => {
+    const fromTerminal = signal === 'SIGINT' && process.stdin.isTTY;
+    const handler = () => fromTerminal || child.kill(signal);
+    process.on(signal, handler);
+    return [signal, handler];
+  });
+  return () => {
+    for (const [signal, handler] of handlers) process.removeListener(signal, handler);
+  };
+}
+
+/** Ends this process as the child ended. */
+export function exitLike({ code, signal }) {
+  if (signal !== null) process.kill(process.pid, signal);
+  else process.exitCode = code;
+}

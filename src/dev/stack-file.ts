@@ -1,0 +1,105 @@
+// `<state>/stack.json`: what a running stack tells other processes (addresses, pids), and the lock that lets only one stack own a state folder.
+// The file holds the store's generated credentials and is readable by its owner only.
+import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { AnnealError } from '../contracts/failure.ts';
+import type { StackPorts } from './ports.ts';
+import { identifyProcess, isAlive, type ProcessIdentity } from './process-identity.ts';
+import { locateState, type PartName } from './stack-layout.ts';
+
+export interface StackFile {
+  v: 1;
+  supervisor: ProcessIdentity;
+  /** False while the parts start and while they stop. */
+  ready: boolean;
+  startedAt: string;
+  project: string;
+  ports: StackPorts;
+  webUi: string;
+  gateway: string;
+  /** Everything that clients and workers need; contains secrets. */
+  environment: Record<string, string>;
+  /** The process of each part, or null between a death and the restart. */
+  parts: Partial<Record<PartName, ProcessIdentity | null>>;
+}
+
+/** What the last stack on this state folder wrote, whether it still runs or not; null when there was none. */
+export function readStack(state: string): StackFile | null {
+  try {
+    return JSON.parse(readFileSync(locateState(state).stackFile, 'utf8')) as StackFile;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw new AnnealError(
+      'bad_request',
+      `${locateState(state).stackFile} cannot be read; delete it and run \`anneal up\`.`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+/** The stack of this state folder, if its supervisor lives. */
+export function readRunningStack(state: string): StackFile | null {
+  const stack = readStack(state);
+  return stack !== null && isAlive(stack.supervisor) ? stack : null;
+}
+
+export function writeStack(state: string, stack: StackFile): void {
+  const { stackFile } = locateState(state);
+  const draft = `${stackFile}.${process.pid}`;
+  writeFileSync(draft, `${JSON.stringify(stack, null, 2)}\n`, { mode: 0o600 });
+  renameSync(draft, stackFile);
+}
+
+export function removeStackFile(state: string): void {
+  rmSync(locateState(state).stackFile, { force: true });
+}
+
+/**
+ * Makes this process the owner of the state folder.
+ * @throws AnnealError `bad_request` while another stack owns it.
+ */
+export function lockState(state: string): void {
+  const { lockFile } = locateState(state);
+  mkdirSync(dirname(lockFile), { recursive: true });
+  if (tryLock(lockFile)) return;
+  const holder = readLockHolder(lockFile);
+  if (holder !== null && isAlive(holder)) {
+    throw new AnnealError(
+      'bad_request',
+      `A stack runs on ${state} already (supervisor pid ${holder.pid}); end it with \`anneal down\` first.`,
+    );
+  }
+  rmSync(lockFile, { force: true });
+  if (!tryLock(lockFile))
+    throw new AnnealError('bad_request', `Another stack starts on ${state} right now; wait for it.`);
+}
+
+export function unlockState(state: string): void {
+  const { lockFile } = locateState(state);
+  if (readLockHolder(lockFile)?.pid === process.pid) rmSync(lockFile, { force: true });
+}
+
+/** The lock appears with its content or not at all, so that no reader takes a half-written one for stale. */
+function tryLock(lockFile: string): boolean {
+  const draft = `${lockFile}.${process.pid}`;
+  writeFileSync(draft, JSON.stringify(identifyProcess(process.pid)));
+  try {
+    linkSync(draft, lockFile);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  } finally {
+    rmSync(draft, { force: true });
+  }
+}
+
+function readLockHolder(lockFile: string): ProcessIdentity | null {
+  try {
+    return JSON.parse(readFileSync(lockFile, 'utf8')) as ProcessIdentity;
+  } catch {
+    return null;
+  }
+}

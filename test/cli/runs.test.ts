@@ -1,0 +1,282 @@
+// Starting, following, cancelling and resuming runs against a real Temporal server, by the client and by the command line.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestWorkflowEnvironment } from '@temporalio/testing';
+import type { WorkflowBundle } from '@temporalio/worker';
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { type AnnealClient, connect } from '../../src/client/connect.ts';
+import type { RunDescription } from '../../src/client/description.ts';
+import type { RunInput } from '../../src/client/runs.ts';
+import { bundle, type Gatekeeper, type PretendWorkers, startServer, startWorkers } from './pretend-workers.ts';
+
+const MAIN = new URL('../../src/cli/main.ts', import.meta.url).pathname;
+
+let env: TestWorkflowEnvironment;
+let code: WorkflowBundle;
+let workers: PretendWorkers;
+let client: AnnealClient;
+let folder: string;
+const gate: Gatekeeper = { held: new Set(), begun: new Map() };
+const settings = () => ({
+  ANNEAL_TEMPORAL_ADDRESS: env.address,
+  ANNEAL_TEMPORAL_NAMESPACE: 'default',
+  ANNEAL_WEB_UI: 'http://127.0.0.1:8233',
+});
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'anneal-runs-'));
+  writeFileSync(join(folder, 'rows.jsonl'), '{}\n');
+  [env, code] = await Promise.all([startServer(), bundle()]);
+  workers = await startWorkers(env, code, gate);
+  client = await connect(settings());
+});
+afterAll(async () => {
+  await client?.close();
+  await workers?.stop();
+  await env?.teardown();
+  rmSync(folder, { recursive: true, force: true });
+});
+beforeEach(() => {
+  gate.held.clear();
+});
+
+const specOf = (name: string, more: object = {}): RunInput => ({
+  name,
+  data: { sources: [{ uri: 'example:x' }] },
+  ...more,
+});
+
+async function describeUntil(run: string, wanted: (description: RunDescription) => boolean): Promise<RunDescription> {
+  return vi.waitUntil(
+    async () => {
+      const description = await client.describeRun(run);
+      return wanted(description) ? description : null;
+    },
+    { timeout: 20_000, interval: 50 },
+  ) as Promise<RunDescription>;
+}
+
+describe('the client', () => {
+  test('a run starts once: a second start attaches, and after its end it answers at once', async () => {
+    gate.held.add('once');
+    expect(await client.attachOrStart(specOf('once'), { runId: 'once' })).toBe('started');
+    expect(await client.attachOrStart(specOf('once'), { runId: 'once' })).toBe('attached');
+    gate.held.clear();
+    const end = await client.waitForRun('once', { intervalMs: 50 });
+    expect(end).toMatchObject({ state: 'completed', status: { version: 1, endpoint: 'once', failure: null } });
+    expect(await client.attachOrStart(specOf('once'), { runId: 'once' })).toBe('finished');
+    expect(gate.begun.get('once')).toBe(1);
+  });
+
+  test('a running run shows its stages, the progress of its activity and Temporal’s own state', async () => {
+    gate.held.add('shown');
+    await client.startRun(specOf('shown'), { runId: 'shown' });
+    const seen = await describeUntil('shown', ({ progress }) => progress !== null);
+    expect(seen.status.stages.map(({ stage, state }) => `${stage} ${state}`)).toEqual([
+      'ingest done',
+      'preprocess done',
+      'train running',
+      'evaluate waiting',
+      'register waiting',
+      'deploy waiting',
+    ]);
+    expect(seen.progress).toMatchObject({ stage: 'train', step: 3, of: 10, loss: 0.5 });
+    expect(seen.pending).toMatchObject([{ activity: 'train', attempt: 1, state: 'running' }]);
+    const listed = (await client.listRuns()).find(({ run }) => run === 'shown');
+    expect(listed).toMatchObject({ state: 'running', stage: 'train', model: 'shown', progress: { step: 3 } });
+  });
+
+  test('a cancelled run is resumed under its id with its own input, and only then', async () => {
+    gate.held.add('resumed');
+    await client.startRun(specOf('resumed', { register: { model: 'own' } }), { runId: 'resumed' });
+    await describeUntil('resumed', ({ progress }) => progress !== null);
+    await expect(client.resumeRun('resumed')).rejects.toMatchObject({ kind: 'run_not_resumable' });
+    await client.cancelRun('resumed');
+    const first = await client.waitForRun('resumed', { intervalMs: 50 });
+    expect(first).toMatchObject({ state: 'cancelled', status: { failure: { kind: 'cancelled' } } });
+    gate.held.clear();
+    await client.resumeRun('resumed');
+    const second = await client.waitForRun('resumed', { intervalMs: 50 });
+    expect(second).toMatchObject({ state: 'completed', status: { model: 'own' } });
+    expect(second.execution).not.toBe(first.execution);
+    await expect(client.resumeRun('resumed')).rejects.toMatchObject({ kind: 'run_not_resumable' });
+  });
+
+  test('a failed run says its kind and sentence, and an attach starts it again', async () => {
+    await client.startRun(specOf('broken'), { runId: 'broken' });
+    const end = await client.waitForRun('broken', { intervalMs: 50 });
+    expect(end.status.failure).toEqual({
+      kind: 'loss_not_finite',
+      message: expect.stringContaining('The loss is NaN at step 3; lower the learning rate.'),
+    });
+    expect(await client.attachOrStart(specOf('broken'), { runId: 'broken' })).toBe('started');
+    await client.waitForRun('broken', { intervalMs: 50 });
+    expect(gate.begun.get('broken')).toBe(2);
+  });
+
+  test('an unknown run is named', async () => {
+    await expect(client.describeRun('nowhere')).rejects.toMatchObject({
+      kind: 'run_not_found',
+      message: expect.stringContaining('Run nowhere is not known'),
+    });
+  });
+
+  test('schedules are created paused, triggered without overlap, and deleted', async () => {
+    const { schedules } = client;
+    await schedules.create({ id: 'nightly', spec: specOf('nightly') as never, every: '1 days', paused: true });
+    await expect(schedules.create({ id: 'nightly', spec: {} as never, cron: '0 3 * * *' })).rejects.toMatchObject({
+      kind: 'schedule_exists',
+    });
+    const find = async () => (await schedules.list()).find(({ id }) => id === 'nightly');
+    await vi.waitFor(async () => expect(await find()).toMatchObject({ paused: true, when: 'every 1 d' }));
+    await schedules.unpause('nightly');
+    await vi.waitFor(async () => expect(await find()).toMatchObject({ paused: false }), { timeout: 10_000 });
+    const described = await env.client.schedule.getHandle('nightly').describe();
+    expect(described.policies).toMatchObject({ overlap: 'SKIP', catchupWindow: 3_600_000 });
+    expect(described.action).toMatchObject({ workflowType: 'Retraining', taskQueue: 'anneal-control' });
+    await schedules.trigger('nightly');
+    await schedules.delete('nightly');
+    await expect(schedules.trigger('nightly')).rejects.toMatchObject({ kind: 'schedule_not_found' });
+  });
+});
+
+function anneal(args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    cwd: folder,
+    env: { PATH: process.env.PATH, ANNEAL_STATE: join(folder, 'state'), ...settings() },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const ended = { stdout: '', stderr: '' };
+  child.stdout.on('data', (bytes) => {
+    ended.stdout += bytes;
+  });
+  child.stderr.on('data', (bytes) => {
+    ended.stderr += bytes;
+  });
+  return new Promise((resolve) => child.on('close', (exitCode) => resolve({ ...ended, code: exitCode })));
+}
+
+const lastObject = (text: string) => JSON.parse(text.trim().split('\n').at(-1) ?? '') as Record<string, unknown>;
+
+describe('the command line', () => {
+  test('run --wait --json ends with one object and 0; the same run again answers without doing anything', async () => {
+    const args = ['run', '--wait', '--json', '--name', 'ci', '--source', 'rows.jsonl'];
+    const first = await anneal(args);
+    expect(first.stderr).toMatch(
+      /Run ci-[0-9a-f]{12} started: http:\/\/127\.0\.0\.1:8233\/namespaces\/default\/workflows\/ci-/,
+    );
+    expect(first.code).toBe(0);
+    const result = lastObject(first.stdout);
+    expect(result).toMatchObject({
+      run: expect.stringMatching(/^ci-[0-9a-f]{12}$/),
+      status: 'completed',
+      data: { rowsIn: 10, kept: 7, duplicates: 2, dropped: { invalid_json: 1 } },
+      evaluation: { candidate: { match: { correct: 153 } } },
+      version: 1,
+      endpoint: 'ci',
+    });
+    expect(result).not.toHaveProperty('failure');
+    const second = await anneal(args);
+    expect(second.stderr).toContain('was completed before');
+    expect(lastObject(second.stdout)).toEqual(result);
+    expect(gate.begun.get(result.run as string)).toBe(1);
+  });
+
+  test('a gate that does not pass is exit code 10, with the evaluation and the reason', async () => {
+    const { code, stdout } = await anneal(['run', '--wait', '--json', '--name', 'refused', '--source', 'rows.jsonl']);
+    expect(code).toBe(10);
+    expect(lastObject(stdout)).toMatchObject({
+      status: 'failed',
+      version: null,
+      failure: { kind: 'gate_failed' },
+      evaluation: { gate: { verdict: 'fail' } },
+    });
+  });
+
+  test('a run that fails is exit code 1', async () => {
+    const { code, stdout } = await anneal(['run', '--wait', '--name', 'broken', '--source', 'rows.jsonl']);
+    expect(code).toBe(1);
+    expect(stdout).toContain('loss_not_finite: The loss is NaN');
+  });
+
+  test('watch without a terminal writes a line per change and ends with the run', async () => {
+    gate.held.add('watched');
+    await client.startRun(specOf('watched'), { runId: 'watched' });
+    await describeUntil('watched', ({ progress }) => progress !== null);
+    const watching = anneal(['watch', 'watched']);
+    const asNdjson = anneal(['watch', 'watched', '--json']);
+    const listed = await anneal(['ps', '--json']);
+    expect(JSON.parse(listed.stdout)).toContainEqual(expect.objectContaining({ run: 'watched', state: 'running' }));
+    expect((await anneal(['ps'])).stdout).toMatch(/^watched +running +train +step 3 of 10, loss 0\.500 +\d+ s$/m);
+    const status = await anneal(['status', 'watched', '--json']);
+    expect(JSON.parse(status.stdout)).toMatchObject({ state: 'running', progress: { step: 3 } });
+    gate.held.clear();
+    const { code, stdout } = await watching;
+    expect(code).toBe(0);
+    expect(stdout).not.toContain('\u001b');
+    expect(stdout).toMatch(/train: step 3 of 10, loss 0\.500, checkpoint step 2 \(claim 1\)$/m);
+    expect(stdout).toMatch(/watched completed: watched version 1$/m);
+    const objects = (await asNdjson).stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as RunDescription);
+    expect(objects.at(-1)).toMatchObject({ run: 'watched', state: 'completed' });
+  });
+
+  test('cancel --wait ends when the run has stopped, and resume --wait with its end', async () => {
+    gate.held.add('stopped');
+    await client.startRun(specOf('stopped'), { runId: 'stopped' });
+    await describeUntil('stopped', ({ progress }) => progress !== null);
+    const cancelled = await anneal(['cancel', 'stopped', '--wait', '--json']);
+    expect(cancelled.code).toBe(0);
+    expect(lastObject(cancelled.stdout)).toEqual({ run: 'stopped', status: 'cancelled' });
+    gate.held.clear();
+    const resumed = await anneal(['resume', 'stopped', '--wait', '--json']);
+    expect(resumed.code).toBe(0);
+    expect(lastObject(resumed.stdout)).toMatchObject({ status: 'completed', version: 1 });
+  });
+
+  test('a schedule is made, listed and removed', async () => {
+    expect((await anneal(['schedule', 'create', 'weekly', '--cron', '0 3 * * 1', '--paused'])).code).toBe(0);
+    await vi.waitFor(
+      async () => {
+        const { stdout } = await anneal(['schedule', 'list', '--json']);
+        expect(JSON.parse(stdout)).toContainEqual(expect.objectContaining({ id: 'weekly', paused: true }));
+      },
+      { timeout: 10_000 },
+    );
+    expect((await anneal(['schedule', 'delete', 'weekly'])).stdout).toContain('Schedule weekly is deleted');
+    expect((await anneal(['schedule', 'pause', 'weekly'])).code).toBe(1);
+  });
+});
+
+describe('without a worker', () => {
+  beforeAll(async () => {
+    gate.held.add('orphan');
+    await client.startRun(specOf('orphan'), { runId: 'orphan' });
+    await describeUntil('orphan', ({ progress }) => progress !== null);
+    // The pretend training looks at the gate, not at the shutdown, so it is let go while the worker drains.
+    const stopping = workers.stop();
+    gate.held.clear();
+    await stopping;
+  });
+  afterAll(async () => {
+    workers = await startWorkers(env, code, gate);
+  });
+
+  test('a running run is read from its history, and the note says so', async () => {
+    const description = await client.describeRun('orphan');
+    expect(description.state).toBe('running');
+    expect(description.note).toMatch(/^No control worker answers/);
+    expect(description.status.name).toBe('orphan');
+    const states = Object.fromEntries(description.status.stages.map(({ stage, state }) => [stage, state]));
+    expect(states).toMatchObject({ ingest: 'done', preprocess: 'done', register: 'waiting' });
+  });
+
+  test('a completed run has its whole result; a failed one its kind and sentence', async () => {
+    expect(await client.describeRun('once')).toMatchObject({ state: 'completed', note: null, status: { version: 1 } });
+    expect((await client.describeRun('broken')).status.failure).toMatchObject({ kind: 'loss_not_finite' });
+  });
+});

@@ -1,0 +1,245 @@
+// Opening sources for real: files, examples, an HTTP server on the loopback, S3 by its one function; and every way that fails.
+import { chmod, mkdir } from 'node:fs/promises';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { AnnealError } from '../../src/contracts/failure.ts';
+import { detectFormat, openSource, type SourceContext, showUri } from '../../src/data/sources.ts';
+import { collect, inPieces, temporaryFolder } from './given.ts';
+
+async function readAll(uri: string, ctx: Partial<SourceContext> = {}, signal?: AbortSignal) {
+  const source = { uri, format: 'auto', shape: 'auto' } as const;
+  const { bytes, ...rest } = await openSource(
+    source,
+    { examplesFolder: '/nowhere', readS3: async () => null, ...ctx },
+    signal,
+  );
+  return { ...rest, text: Buffer.concat(await collect(bytes)).toString() };
+}
+
+async function failureOf(promise: Promise<unknown>): Promise<AnnealError> {
+  const error = await promise.then(
+    () => new Error('It did not fail.'),
+    (e) => e,
+  );
+  expect(error).toBeInstanceOf(AnnealError);
+  return error;
+}
+
+describe('files', () => {
+  test('are read by path, by file:// and as an example', async () => {
+    await using folder = await temporaryFolder();
+    const path = await folder.write('rows.jsonl', '{"a":1}\n');
+    const content = { format: 'jsonl', etag: null, sizeBytes: 8, text: '{"a":1}\n' };
+    expect(await readAll(path)).toEqual({ ...content, uri: path });
+    expect(await readAll(pathToFileURL(path).href)).toMatchObject(content);
+    expect(await readAll('example:rows.jsonl', { examplesFolder: folder.path })).toMatchObject({
+      ...content,
+      uri: 'example:rows.jsonl',
+    });
+  });
+
+  test('that cannot be read say why and what to do', async () => {
+    await using folder = await temporaryFolder();
+    await mkdir(join(folder.path, 'inner'));
+    await folder.write('empty.csv', '');
+    await folder.write('blank.csv', '\ufeff \n\t\r\n'.repeat(20_000));
+    await folder.write('utf16.csv', Buffer.from('\ufeffq,a\n', 'utf16le'));
+    await folder.write('rows.jsonl.gz', Buffer.from([0x1f, 0x8b, 8, 0]));
+    await folder.write('large.jsonl', '{"a":1}\n{"a":2}\n');
+    const fail = async (name: string, ctx: Partial<SourceContext> = {}) =>
+      failureOf(readAll(join(folder.path, name), ctx));
+
+    expect(await fail('missing.csv')).toMatchObject({
+      kind: 'bad_request',
+      message: expect.stringMatching(/^Source .*missing\.csv is not there \(.*\); correct the path/),
+    });
+    expect(await fail('inner')).toMatchObject({ kind: 'bad_request', message: expect.stringContaining('is a folder') });
+    for (const name of ['empty.csv', 'blank.csv'])
+      expect(await fail(name)).toMatchObject({
+        kind: 'data_rejected',
+        message: expect.stringMatching(/^Source .* is empty; put rows into it/),
+      });
+    expect(await fail('utf16.csv')).toMatchObject({
+      kind: 'data_rejected',
+      message: expect.stringContaining('is UTF-16 text, which is not read; save it as UTF-8'),
+    });
+    expect(await fail('rows.jsonl.gz')).toMatchObject({
+      kind: 'data_rejected',
+      message: expect.stringContaining('is gzip-compressed'),
+    });
+    expect(await fail('large.jsonl', { bytesMax: 10 })).toMatchObject({
+      kind: 'data_rejected',
+      message: expect.stringContaining('is larger than 10 bytes'),
+    });
+  });
+
+  test('that may not be read say so', async () => {
+    await using folder = await temporaryFolder();
+    const path = await folder.write('secret.jsonl', '{}');
+    await chmod(path, 0);
+    const failure = await asNobody(() => failureOf(readAll(path)));
+    expect(failure).toMatchObject({ kind: 'bad_request', message: expect.stringContaining('may not be read') });
+  });
+
+  test('outside the examples are no examples', async () => {
+    await using folder = await temporaryFolder();
+    const fail = (uri: string) => failureOf(readAll(uri, { examplesFolder: folder.path }));
+    expect(await fail('example:../secret.csv')).toMatchObject({
+      kind: 'bad_request',
+      message: expect.stringContaining('leaves the folder of the examples'),
+    });
+    expect(await fail('example:none.csv')).toMatchObject({
+      kind: 'bad_request',
+      message: expect.stringContaining('the set-up writes the examples'),
+    });
+  });
+});
+
+describe('HTTP', () => {
+  test('is read with its ETag, and the record holds no query', async () => {
+    await using server = await serve((_, response) => response.setHeader('etag', '"v1"').end('[{"a":1}]'));
+    expect(await readAll(`${server.url}/rows.json?token=secret`)).toEqual({
+      uri: `${server.url}/rows.json`,
+      format: 'json',
+      etag: '"v1"',
+      sizeBytes: 9,
+      text: '[{"a":1}]',
+    });
+  });
+
+  test.each([
+    [404, 'bad_request', 'was refused by its server (HTTP 404); correct the address'],
+    [403, 'bad_request', 'HTTP 403); put a signed address into the spec'],
+    [408, 'source_unavailable', 'is not available now (HTTP 408)'],
+    [429, 'source_unavailable', 'HTTP 429'],
+    [503, 'source_unavailable', 'HTTP 503'],
+  ])('status %i is %s', async (status, kind, sentence) => {
+    await using server = await serve((_, response) => response.writeHead(status).end('no'));
+    expect(await failureOf(readAll(server.url))).toMatchObject({ kind, message: expect.stringContaining(sentence) });
+  });
+
+  test('a server that is not there, is silent, stops midway or sends too much is told apart', async () => {
+    const gone = await serve(() => {});
+    await gone[Symbol.asyncDispose]();
+    expect(await failureOf(readAll(gone.url))).toMatchObject({
+      kind: 'source_unavailable',
+      message: expect.stringContaining('ECONNREFUSED'),
+    });
+
+    await using silent = await serve(() => {});
+    expect(await failureOf(readAll(silent.url, { answerTimeoutMs: 50 }))).toMatchObject({
+      kind: 'source_unavailable',
+      message: expect.stringContaining('nothing came for 50 ms'),
+    });
+
+    await using stuck = await serve((_, response) => response.write('{"a":1}\n'));
+    expect(await failureOf(readAll(stuck.url, { idleTimeoutMs: 50 }))).toMatchObject({
+      kind: 'source_unavailable',
+      message: expect.stringContaining('nothing came for 50 ms'),
+    });
+
+    await using torn = await serve((_, response) => {
+      response.setHeader('content-length', '100');
+      response.write('{"a":1}\n', () => response.destroy());
+    });
+    expect(await failureOf(readAll(torn.url))).toMatchObject({ kind: 'source_unavailable' });
+
+    await using endless = await serve((_, response) => {
+      const more = () => response.write('x'.repeat(10_000), (error) => error ?? more());
+      more();
+    });
+    expect(await failureOf(readAll(endless.url, { bytesMax: 100_000 }))).toMatchObject({
+      kind: 'data_rejected',
+      message: expect.stringContaining('larger than 100000 bytes'),
+    });
+  });
+
+  test('a cancelled read ends with the reason of the cancellation', async () => {
+    await using silent = await serve(() => {});
+    const controller = new AbortController();
+    const reading = readAll(silent.url, {}, controller.signal);
+    controller.abort(new Error('enough'));
+    await expect(reading).rejects.toThrow('enough');
+  });
+});
+
+describe('S3', () => {
+  const object = { bytes: inPieces('q,a\n1,2\n'), etag: '"e"', sizeBytes: 8 };
+
+  test('is asked for bucket and key', async () => {
+    const asked: string[] = [];
+    const readS3: SourceContext['readS3'] = async (bucket, key) => {
+      asked.push(bucket, key);
+      return object;
+    };
+    expect(await readAll('s3://data/a/rows.csv', { readS3 })).toEqual({
+      uri: 's3://data/a/rows.csv',
+      format: 'csv',
+      etag: '"e"',
+      sizeBytes: 8,
+      text: 'q,a\n1,2\n',
+    });
+    expect(asked).toEqual(['data', 'a/rows.csv']);
+  });
+
+  test('a wrong bucket or key is a wrong spec', async () => {
+    expect(await failureOf(readAll('s3://data/none.csv'))).toMatchObject({
+      kind: 'bad_request',
+      message: 'Source s3://data/none.csv is not there (bucket data, key none.csv); correct the bucket or the key.',
+    });
+    expect(await failureOf(readAll('s3://data'))).toMatchObject({
+      kind: 'bad_request',
+      message: expect.stringContaining('must be s3://bucket/key'),
+    });
+  });
+});
+
+test('an unknown scheme names those that are known', async () => {
+  expect(await failureOf(readAll('ftp://host/rows.csv'))).toMatchObject({
+    kind: 'bad_request',
+    message: expect.stringContaining('unknown scheme `ftp:`; use a path, file://, http(s)://, s3:// or example:'),
+  });
+});
+
+test.each([
+  ['rows.jsonl', '[', 'jsonl'],
+  ['rows.NDJSON', 'x', 'jsonl'],
+  ['rows.tsv', '{', 'csv'],
+  ['rows.json', '\ufeff \n[{"a":1}]', 'json'],
+  ['rows.json', '{"a":1}\n{"a":2}', 'jsonl'],
+  ['rows', ' {"a":1}', 'jsonl'],
+  ['rows.txt', 'question,answer', 'csv'],
+])('the format of %s with %j is %s', (name, head, format) => {
+  expect(detectFormat(name, Buffer.from(head))).toBe(format);
+});
+
+test('what is shown of an address holds no secrets', () => {
+  expect(showUri('https://me:pass@host:8443/a/b.csv?X-Amz-Signature=1#x')).toBe('https://host:8443/a/b.csv');
+  expect(showUri('data/rows.csv')).toBe('data/rows.csv');
+});
+
+async function serve(listener: RequestListener): Promise<AsyncDisposable & { url: string }> {
+  const server = createServer(listener);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+/** Root may read everything, so for the time of the call it is somebody else. */
+async function asNobody<T>(call: () => Promise<T>): Promise<T> {
+  const isRoot = process.getuid?.() === 0;
+  if (isRoot) process.seteuid?.(65534);
+  try {
+    return await call();
+  } finally {
+    if (isRoot) process.seteuid?.(0);
+  }
+}
