@@ -23,8 +23,8 @@ let folder: Folder;
 
 beforeAll(async () => {
   folder = await temporaryFolder();
+  // Another hash seed gives Python's sets another order.
   for (const round of ['first', 'second'])
-    // Another hash seed gives Python's sets another order.
     for (const [name, script] of Object.entries(GENERATORS))
       await run(PYTHON, [join(EXAMPLES, script), join(folder.path, round, name)], {
         env: { PYTHONHASHSEED: round === 'first' ? '1' : '2' },

@@ -171,11 +171,13 @@ class Adapters:
         self.held: dict[str, Adapter] = {}
         self.loads = 0
 
-    def load(self, name: str, path: str) -> None:
+    def load(self, name: str, path: str) -> str | None:
+        """Returns the id of an unload of the same adapter that has not come to pass yet and is hereby off."""
         if (there := self.held.get(name)) is not None:
-            if there.path == path and there.unload is None:
-                return
-            raise Rejection("bad_request", f"Adapter {name} is held already, from {there.path}; names are immutable, use a new one.")
+            if there.path != path:
+                raise Rejection("bad_request", f"Adapter {name} is held already, from {there.path}; names are immutable, use a new one.")
+            superseded, there.unload = there.unload, None
+            return superseded
         config = _adapter_config(path)
         self.loads += 1
         slot = f"adapter{self.loads}"
@@ -186,6 +188,7 @@ class Adapters:
                 self.peft.delete_adapter(slot)
             raise Rejection("bad_request", f"Adapter {name} in {path} does not fit the base model: {error}") from error
         self.held[name] = Adapter(slot, path)
+        return None
 
     def _insert(self, slot: str, config: PeftConfig, path: str) -> None:
         if self.peft is None:
@@ -310,7 +313,8 @@ class Engine:
 
     def _load(self, command: dict[str, Any]) -> None:
         name = command["adapter"]
-        self.adapters.load(name, command["path"])
+        if (superseded := self.adapters.load(name, command["path"])) is not None:
+            self.emit({"ev": "unloaded", "id": superseded})
         logits = self._forward(self.batch_max, [[0]], [[0]], [self.adapters.held[name]])
         if not logits.isfinite().all():
             self.adapters.delete(name)

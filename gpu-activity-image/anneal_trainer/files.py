@@ -9,8 +9,12 @@ from pathlib import Path
 
 
 def sha256_file(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        # 1 MiB at a time: flat memory for files of any size.
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def fsync_path(path: Path) -> None:

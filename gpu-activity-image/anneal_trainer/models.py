@@ -49,6 +49,8 @@ def prepare_model(job: PrepareModelJob, emit: Emit) -> None:
     with replacing_folder(output) as temporary:
         tokenizer.save_pretrained(temporary)
         model.save_pretrained(temporary)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
     digests = {file.name: sha256_file(file) for file in sorted(output.iterdir())}
     emit({"ev": "done", "result": {"folder": job.output, "files": digests}})
 

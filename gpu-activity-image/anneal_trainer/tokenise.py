@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,5 +135,5 @@ def _sample(chat: Chat, row: TokenRow) -> list[dict[str, Any]]:
     cuts = [0, *(np.flatnonzero(np.diff(trainable)) + 1).tolist(), len(ids)]
     return [
         {"text": chat.decode(ids[a:b].tolist(), skip_special_tokens=False), "trainable": bool(trainable[a])}
-        for a, b in zip(cuts, cuts[1:], strict=False)
+        for a, b in pairwise(cuts)
     ]

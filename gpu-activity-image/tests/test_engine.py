@@ -153,6 +153,18 @@ class EngineTest(unittest.TestCase):
         self.assertEqual(harness.text("before"), generate_alone(self.tiny, self.one, QUESTIONS[0]))
         self.assertEqual([e["ev"] for e in harness.events[-2:]], ["finished", "unloaded"])
 
+    def test_load_of_an_adapter_that_is_leaving_keeps_it(self) -> None:
+        harness = Harness(self.tiny)
+        harness.load("m--v1", self.one)
+        harness.ask("before", QUESTIONS[0], "m--v1")
+        harness.engine.handle({"op": "unload", "id": "u", "adapter": "m--v1"})
+        harness.load("m--v1", self.one)
+        harness.ask("after", QUESTIONS[0], "m--v1")
+        harness.run()
+        self.assertEqual(len(harness.of("unloaded", "u")), 1)
+        for id in ("before", "after"):
+            self.assertEqual(harness.text(id), generate_alone(self.tiny, self.one, QUESTIONS[0]))
+
     def test_last_adapter_unloaded_leaves_the_base_model_and_room_for_the_next(self) -> None:
         harness = Harness(self.tiny)
         harness.load("m--v1", self.one)

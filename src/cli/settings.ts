@@ -26,6 +26,21 @@ export async function resolveEnvironment(env: NodeJS.ProcessEnv = process.env): 
   return parseEnvironment({ ...stack?.environment, ...definedIn(env), ANNEAL_STATE: state });
 }
 
+/** What the embedded stack takes over from the caller; addresses, folders of state and credentials are its own. */
+const HANDED_ON = [
+  'ANNEAL_PYTHON',
+  'ANNEAL_MODELS',
+  'ANNEAL_EXAMPLES',
+  'ANNEAL_SERVE_BASE',
+  'ANNEAL_HEARTBEAT_TIMEOUT_S',
+  'ANNEAL_LOG_LEVEL',
+];
+
+/** Variables for the workers of a stack that the caller starts. */
+export function workerEnvironment(env: NodeJS.ProcessEnv = process.env): Record<string, string> {
+  return Object.fromEntries(HANDED_ON.flatMap((name) => (env[name] ? [[name, env[name]]] : [])));
+}
+
 function parseEnvironment(variables: Record<string, string | undefined>): Environment {
   try {
     return readEnvironment(variables);

@@ -19,7 +19,7 @@ const RETURN = 13;
 
 /** Detected in this order where counts are equal. */
 const DELIMITERS = [',', ';', '\t'] as const;
-export type Delimiter = (typeof DELIMITERS)[number];
+type Delimiter = (typeof DELIMITERS)[number];
 
 export interface CsvOptions {
   /** Named in errors. */

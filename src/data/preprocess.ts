@@ -20,7 +20,7 @@ import { RowFault } from './turns.ts';
 const KEPT_ROWS_MAX = 10_000_000;
 
 /** Rows written to the quarantine; all are counted. Nobody reads more, and a wrong file would be copied whole. */
-export const QUARANTINE_ROWS_MAX = 100_000;
+const QUARANTINE_ROWS_MAX = 100_000;
 
 export interface CleanProgress {
   rowsIn: number;

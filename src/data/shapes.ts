@@ -3,7 +3,7 @@ import type { Message } from '../contracts/rows.ts';
 import type { Source } from '../contracts/spec.ts';
 import { checkTurns, RowFault, type Turn } from './turns.ts';
 
-export type Shape = Exclude<Source['shape'], 'auto'>;
+type Shape = Exclude<Source['shape'], 'auto'>;
 type Fields = Record<string, unknown>;
 
 export interface Chat {

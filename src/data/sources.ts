@@ -7,7 +7,7 @@ import type { Source } from '../contracts/spec.ts';
 import type { Format } from './readers.ts';
 
 /** Largest source, bytes: one process reads it at some 40 MB/s, so that this is seven minutes; shard what is larger. */
-export const SOURCE_BYTES_MAX = 16 * 1024 ** 3;
+const SOURCE_BYTES_MAX = 16 * 1024 ** 3;
 
 /** A server that has not begun to answer by then is down. */
 const HTTP_ANSWER_TIMEOUT_MS = 30_000;
@@ -18,7 +18,7 @@ const HTTP_IDLE_TIMEOUT_MS = 60_000;
 /** Bytes looked at for the format: white space before the first row is rarely longer. */
 const HEAD_BYTES = 64 * 1024;
 
-export interface S3Object {
+interface S3Object {
   bytes: AsyncIterable<Uint8Array>;
   etag: string | null;
   sizeBytes: number | null;

@@ -4,7 +4,7 @@ import { AnnealError, type FailureKind } from '../contracts/failure.ts';
 import type { ChildEnd } from './child.ts';
 
 export interface TrainerDeath {
-  end: Pick<ChildEnd, 'reason' | 'outcome' | 'message'>;
+  end: Pick<ChildEnd, 'reason' | 'outcome' | 'message' | 'signal'>;
   /** Highest step reached before it. */
   step: number;
   /** The step that it had started from. */
@@ -15,8 +15,10 @@ export type RestartDecision =
   | { action: 'restart'; kind: FailureKind; dropCheckpoint: boolean }
   | { action: 'stop'; error: AnnealError };
 
-/** Deaths in a row without one new step after which starting again is pointless. */
+/** Ends by itself in a row without one new step, after which starting again is pointless: the same step fails each time. */
 export const FRUITLESS_DEATHS_MAX = 3;
+/** The same for deaths by a signal from outside, which say little about the trainer: somebody kills it while it loads. */
+export const FRUITLESS_KILLS_MAX = 20;
 
 /** @param deaths every death of this attempt, the last one last. */
 export function decideRestart(deaths: TrainerDeath[]): RestartDecision {
@@ -44,12 +46,14 @@ export function decideRestart(deaths: TrainerDeath[]): RestartDecision {
     case 'orphaned':
     case 'crashed': {
       const kind = reason === 'stalled' ? 'trainer_stalled' : 'trainer_crashed';
-      if (fruitlessDeaths(deaths) < FRUITLESS_DEATHS_MAX) return { action: 'restart', kind, dropCheckpoint: false };
+      const most = last.end.signal === 'SIGKILL' && reason === 'exited' ? FRUITLESS_KILLS_MAX : FRUITLESS_DEATHS_MAX;
+      const fruitless = fruitlessDeaths(deaths);
+      if (fruitless < most) return { action: 'restart', kind, dropCheckpoint: false };
       return {
         action: 'stop',
         error: new AnnealError(
           'trainer_bug',
-          `The trainer died ${FRUITLESS_DEATHS_MAX} times at step ${last.step} without a new step: ${message}`,
+          `The trainer died ${fruitless} times at step ${last.step} without a new step: ${message}`,
         ),
       };
     }

@@ -148,8 +148,9 @@ test('the summary: rows, before and after with intervals, the gate, examples', (
     weightsSha256: '',
   };
   expect(summaryLines(status, 70, plain)).toEqual([
-    'Rows        10 read = 7 kept + 2 doubled + 1 dropped (invalid_json 1)',
+    'Rows        10 read = 7 kept + 2 doubled + 1 dropped',
     '            kept: 5 train, 1 validation, 1 test',
+    '            dropped: invalid_json 1',
     '',
     'Before and after on 200 held-out rows',
     '                                                 same JSON             95 % interval   loss',
@@ -198,7 +199,7 @@ test('a drill that came out equal, and one that did not', () => {
   const report = { part: 'trainer', undisturbed: 'aa', kills: [kill], equal: true };
   expect(drillLines(report, plain)).toEqual([
     'KILLED   AT STEP  NOTICED AFTER  STEPS LOST  NEXT NEW STEP AFTER',
-    'trainer       12          0.2 s           2                5.2 s',
+    'trainer       12         210 ms           2                5.2 s',
     'The weights are the same, bit for bit: aa.',
     '',
   ]);

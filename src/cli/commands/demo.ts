@@ -10,7 +10,7 @@ import { followRun } from '../follow.ts';
 import { chat } from '../gateway.ts';
 import { createOutput, type Output } from '../output.ts';
 import { withClient } from '../session.ts';
-import { stateFolder } from '../settings.ts';
+import { stateFolder, workerEnvironment } from '../settings.ts';
 import { summaryLines } from '../views/summary.ts';
 import { exitCodeOfRun } from './run.ts';
 import { type PortOptions, portsOf, stackFailure } from './stack.ts';
@@ -52,6 +52,7 @@ async function ensureStack(options: DemoOptions, output: Output): Promise<boolea
     project: PROJECT_FOLDER,
     state: stateFolder(),
     ports: portsOf(options),
+    environment: workerEnvironment(),
     detach: true,
     onLine: (line) => output.say(`  ${line}`),
     onReady: (stack) => output.say(`  Temporal Web UI: ${stack.webUi}\n`),

@@ -14,7 +14,9 @@ import { chooseMoments, type Moment } from '../drill/moments.ts';
 import { DRILL_STEPS, drillSpec, writeDrillRows } from '../drill/rows.ts';
 import { CliError, EXIT } from '../failures.ts';
 import { createOutput, type Output } from '../output.ts';
+import { workerEnvironment } from '../settings.ts';
 import { type DrillReport, drillLines } from '../views/drill.ts';
+import { formatMs } from '../views/format.ts';
 import { stackFailure } from './stack.ts';
 
 export interface DrillOptions {
@@ -26,6 +28,13 @@ export interface DrillOptions {
 }
 
 export type KillKind = 'trainer' | 'worker' | 'temporal' | 'store';
+
+const NAMES: Record<KillKind, string> = {
+  trainer: 'the trainer',
+  worker: 'the GPU worker',
+  temporal: 'the Temporal server',
+  store: 'the object store',
+};
 
 /** Between looks at the trainer's events, ms: the error of the times that are measured. */
 const POLL_MS = 20;
@@ -81,6 +90,7 @@ async function withDrill<T>(
     // The gateway takes no part, so its port is never opened.
     ports: { ...FREE_PORTS, gateway: DEFAULT_PORTS.gateway },
     parts: ['temporal', 'store', 'control', 'data', 'gpu'],
+    environment: workerEnvironment(),
     restart: true,
     onLine: (line) => output.say(`  ${line}`),
     signal,
@@ -103,8 +113,9 @@ async function runDrill(drill: Drill, options: DrillOptions): Promise<DrillRepor
   const undisturbed = await weightsOf(drill, 'drill-undisturbed');
   drill.output.say(`  weights ${undisturbed}`);
   const reports: DrillReport[] = [];
-  for (const part of options.kill) {
-    const report = await disturb(drill, part, chooseMoments(options.times, DRILL_STEPS, options.seed), undisturbed);
+  for (const [i, part] of options.kill.entries()) {
+    const moments = chooseMoments(options.times, DRILL_STEPS, options.seed + i);
+    const report = await disturb(drill, part, moments, undisturbed);
     reports.push(report);
     if (drill.output.json) drill.output.result(report);
     else for (const line of drillLines(report, drill.output.paint)) drill.output.say(line);
@@ -115,16 +126,14 @@ async function runDrill(drill: Drill, options: DrillOptions): Promise<DrillRepor
 async function disturb(drill: Drill, part: KillKind, moments: Moment[], undisturbed: string): Promise<DrillReport> {
   const run = `drill-${part}`;
   drill.output.say(
-    `Training again; the ${part} is killed ${moments.length === 1 ? 'once' : `${moments.length} times`}.`,
+    `Training again; ${NAMES[part]} is killed ${moments.length === 1 ? 'once' : `${moments.length} times`}.`,
   );
   await drill.client.startRun(drill.spec, { runId: run });
   const costs: (KillCost & { detectedMs: number })[] = [];
   for (const moment of moments) {
     const cost = await killOnce(drill, part, run, moment, costs.at(-1)?.atStep ?? 0);
     costs.push(cost);
-    drill.output.say(
-      `  killed at step ${cost.atStep}, next new step after ${(cost.nextNewStepMs / 1000).toFixed(2)} s`,
-    );
+    drill.output.say(`  killed at step ${cost.atStep}, next new step after ${formatMs(cost.nextNewStepMs)}`);
   }
   const sha256 = await weightsOf(drill, run);
   const equal = sha256 === undisturbed;
@@ -149,7 +158,7 @@ async function killOnce(
   if (before === null || hasEnded(readEvents(drill.state, run))) {
     throw new CliError(
       'drill_too_late',
-      `Run ${run} trained on past step ${afterStep} to its end before the ${part} could be killed; use a larger base model or fewer kills.`,
+      `Run ${run} trained on past step ${afterStep} to its end before ${NAMES[part]} could be killed; use a larger base model or fewer kills.`,
     );
   }
   const killedAtMs = Date.now();

@@ -4,7 +4,7 @@ import type { StackFile } from '../../dev/stack-file.ts';
 import { PROJECT_FOLDER } from '../../telemetry/code-identity.ts';
 import { CliError, EXIT } from '../failures.ts';
 import { createOutput } from '../output.ts';
-import { stateFolder } from '../settings.ts';
+import { stateFolder, workerEnvironment } from '../settings.ts';
 import { doctorLines } from '../views/doctor.ts';
 
 export interface PortOptions {
@@ -26,6 +26,7 @@ export async function up(options: PortOptions & { detach?: boolean; json?: boole
       project: PROJECT_FOLDER,
       state: stateFolder(),
       ports: portsOf(options),
+      environment: workerEnvironment(),
       detach: options.detach ?? false,
       onLine: output.say,
       onReady: ready,

@@ -1,5 +1,5 @@
 // What a drill found, as lines.
-import { formatSeconds, type Paint, table } from './format.ts';
+import { formatMs, type Paint, table } from './format.ts';
 
 export interface DrillReport {
   part: string;
@@ -25,9 +25,9 @@ export function drillLines(report: DrillReport, paint: Paint): string[] {
   const rows = report.kills.map((kill) => [
     report.part,
     String(kill.atStep),
-    formatSeconds(kill.detectedMs / 1000),
+    formatMs(kill.detectedMs),
     String(kill.stepsLost),
-    formatSeconds(kill.nextNewStepMs / 1000),
+    formatMs(kill.nextNewStepMs),
   ]);
   const ended = report.kills[0]?.sha256 ?? '';
   const verdict = report.equal

@@ -57,7 +57,8 @@ function stageLine(stage: StageStatus, description: RunDescription, width: numbe
   if (stage.state === 'waiting') return `  ${mark} ${paint.dim(stage.stage)}`;
   const name = stage.stage.padEnd(STAGE_WIDTH);
   const seconds = (stage.seconds === null ? '' : formatSeconds(stage.seconds)).padStart(SECONDS_WIDTH);
-  return `  ${mark} ${name} ${paint.dim(seconds)}  ${oneLine(stageText(stage, description, width))}`;
+  const text = oneLine(stageText(stage, description, width));
+  return `  ${mark} ${name} ${paint.dim(seconds)}${text === '' ? '' : `  ${text}`}`;
 }
 
 function stageText(stage: StageStatus, description: RunDescription, width: number): string {
@@ -111,8 +112,7 @@ function outcomeLines(description: RunDescription, width: number, paint: Paint):
   const { failure, endpoint } = description.status;
   const lines: string[] = [];
   if (failure !== null) {
-    const [first, ...rest] = wrap(`${failure.kind}: ${failure.message}`, width - 2);
-    lines.push(...[first ?? '', ...rest].map((line) => `  ${paint.red(line)}`));
+    lines.push(...wrap(failureText(failure), width - 2).map((line) => `  ${paint.red(line)}`));
   }
   if (endpoint !== null && description.state === 'completed') lines.push(`  served as ${endpoint}`);
   if (description.note !== null)
@@ -120,11 +120,15 @@ function outcomeLines(description: RunDescription, width: number, paint: Paint):
   return lines;
 }
 
+function failureText({ kind, message }: NonNullable<RunDescription['status']['failure']>): string {
+  return kind === 'cancelled' ? oneLine(message) : `${kind}: ${oneLine(message)}`;
+}
+
 /** The run as one line of a log: what is being done right now. */
 export function runLogLine(description: RunDescription): string {
   const { state, status, progress, note } = description;
   if (state !== 'running') {
-    const why = status.failure === null ? '' : `: ${status.failure.kind}: ${oneLine(status.failure.message)}`;
+    const why = status.failure === null ? '' : `: ${failureText(status.failure)}`;
     const version = status.version === null ? '' : `: ${status.model} version ${status.version}`;
     return `${description.run} ${state}${version}${why}`;
   }

@@ -5,10 +5,12 @@ import type { RunStatus } from '../../contracts/status.ts';
 import { cutTo, formatCount, formatPercent, oneLine, type Paint, plural, table, wrap } from './format.ts';
 
 const EXAMPLES_MAX = 3;
+/** Columns of `Rows`, `Training`, `Model` and the space behind. */
+const LABEL_WIDTH = 12;
 
 export function summaryLines(status: RunStatus, width: number, paint: Paint): string[] {
   const lines: string[] = [];
-  if (status.data) lines.push(...dataLines(status.data, paint), '');
+  if (status.data) lines.push(...dataLines(status.data, width, paint), '');
   if (status.evaluation) lines.push(...evaluationLines(status.evaluation, width, paint), '');
   if (status.training) lines.push(...trainingLines(status.training, paint), '');
   if (status.version !== null) {
@@ -18,17 +20,18 @@ export function summaryLines(status: RunStatus, width: number, paint: Paint): st
   return lines;
 }
 
-function dataLines(data: Accounts, paint: Paint): string[] {
-  const dropped = Object.values(data.dropped).reduce((sum, n) => sum + n, 0);
-  const codes = Object.entries(data.dropped)
-    .filter(([, n]) => n > 0)
-    .sort((a, b) => b[1] - a[1])
-    .map(([code, n]) => `${code} ${n}`)
-    .join(', ');
-  const splits = `${formatCount(data.splits.train ?? 0)} train, ${formatCount(data.splits.validation ?? 0)} validation, ${formatCount(data.splits.test ?? 0)} test`;
+function dataLines(data: Accounts, width: number, paint: Paint): string[] {
+  const count = (n: number | undefined) => formatCount(n ?? 0);
+  const dropped = Object.entries(data.dropped).filter(([, n]) => n > 0);
+  const sum = dropped.reduce((all, [, n]) => all + n, 0);
+  const codes = dropped.toSorted((a, b) => b[1] - a[1]).map(([code, n]) => `${code} ${n}`);
+  const { train, validation, test } = data.splits;
   return [
-    `${paint.bold('Rows')}        ${formatCount(data.rowsIn)} read = ${formatCount(data.kept)} kept + ${formatCount(data.duplicates)} doubled + ${formatCount(dropped)} dropped${codes ? ` (${codes})` : ''}`,
-    `            kept: ${splits}`,
+    `${paint.bold('Rows')}        ${count(data.rowsIn)} read = ${count(data.kept)} kept + ${count(data.duplicates)} doubled + ${count(sum)} dropped`,
+    ...[
+      `kept: ${count(train)} train, ${count(validation)} validation, ${count(test)} test`,
+      ...(codes.length > 0 ? wrap(`dropped: ${codes.join(', ')}`, width - LABEL_WIDTH) : []),
+    ].map((line) => ' '.repeat(LABEL_WIDTH) + line),
   ];
 }
 
