@@ -19,10 +19,20 @@ from pathlib import Path
 
 SEED = 3
 
-INTENTS = (
-    "HassTurnOn HassTurnOff HassLightSet HassClimateSetTemperature HassClimateGetTemperature HassFanSetSpeed "
-    "HassSetVolume HassMediaPause HassCancelTimer HassStartTimer HassShoppingListAddItem HassGetWeather"
-).split()
+INTENTS = [
+    "HassTurnOn",
+    "HassTurnOff",
+    "HassLightSet",
+    "HassClimateSetTemperature",
+    "HassClimateGetTemperature",
+    "HassFanSetSpeed",
+    "HassSetVolume",
+    "HassMediaPause",
+    "HassCancelTimer",
+    "HassStartTimer",
+    "HassShoppingListAddItem",
+    "HassGetWeather",
+]
 
 #: Kept rows of each intent. Balance matters: an intent with few rows is not learnt.
 ROWS_PER_INTENT = 104
@@ -31,20 +41,120 @@ ROWS_PER_INTENT = 104
 TRIES = 60
 
 #: Slots whose values only an installation knows. Templates with other ones are left out.
-AREAS = (
-    "kitchen|living room|bedroom|bathroom|office|garage|hallway|basement|attic|dining room|guest room|laundry room|nursery|"
-    "library|garden|patio|study|pantry|balcony|playroom"
-).split("|")
-ITEMS = (
-    "milk|bread|butter|eggs|cheese|apples|bananas|rice|pasta|coffee|tea|sugar|flour|salt|olive oil|tomatoes|potatoes|onions|"
-    "garlic|carrots|lettuce|cucumbers|yoghurt|orange juice|chicken|salmon|ham|beans|lentils|honey|jam|chocolate|cookies|"
-    "toilet paper|dish soap|shampoo|toothpaste|batteries|light bulbs|cat food|dog food|paper towels|napkins|ice cream|"
-    "frozen peas|oats|cereal|mustard|ketchup|peanut butter|lemons|grapes|mushrooms|spinach|tofu|water|candles|sponges"
-).split("|")
-PLACES = (
-    "Amsterdam|Athens|Berlin|Boston|Chicago|Copenhagen|Denver|Dublin|Geneva|Hamburg|Helsinki|Lisbon|London|Madrid|Milan|"
-    "Montreal|Munich|Oslo|Paris|Porto|Prague|Rome|Seattle|Sydney|Tokyo|Toronto|Vienna|Warsaw|Zurich|Vancouver"
-).split("|")
+AREAS = [
+    "kitchen",
+    "living room",
+    "bedroom",
+    "bathroom",
+    "office",
+    "garage",
+    "hallway",
+    "basement",
+    "attic",
+    "dining room",
+    "guest room",
+    "laundry room",
+    "nursery",
+    "library",
+    "garden",
+    "patio",
+    "study",
+    "pantry",
+    "balcony",
+    "playroom",
+]
+ITEMS = [
+    "milk",
+    "bread",
+    "butter",
+    "eggs",
+    "cheese",
+    "apples",
+    "bananas",
+    "rice",
+    "pasta",
+    "coffee",
+    "tea",
+    "sugar",
+    "flour",
+    "salt",
+    "olive oil",
+    "tomatoes",
+    "potatoes",
+    "onions",
+    "garlic",
+    "carrots",
+    "lettuce",
+    "cucumbers",
+    "yoghurt",
+    "orange juice",
+    "chicken",
+    "salmon",
+    "ham",
+    "beans",
+    "lentils",
+    "honey",
+    "jam",
+    "chocolate",
+    "cookies",
+    "toilet paper",
+    "dish soap",
+    "shampoo",
+    "toothpaste",
+    "batteries",
+    "light bulbs",
+    "cat food",
+    "dog food",
+    "paper towels",
+    "napkins",
+    "ice cream",
+    "frozen peas",
+    "oats",
+    "cereal",
+    "mustard",
+    "ketchup",
+    "peanut butter",
+    "lemons",
+    "grapes",
+    "mushrooms",
+    "spinach",
+    "tofu",
+    "water",
+    "candles",
+    "sponges",
+]
+PLACES = [
+    "Amsterdam",
+    "Athens",
+    "Berlin",
+    "Boston",
+    "Chicago",
+    "Copenhagen",
+    "Denver",
+    "Dublin",
+    "Geneva",
+    "Hamburg",
+    "Helsinki",
+    "Lisbon",
+    "London",
+    "Madrid",
+    "Milan",
+    "Montreal",
+    "Munich",
+    "Oslo",
+    "Paris",
+    "Porto",
+    "Prague",
+    "Rome",
+    "Seattle",
+    "Sydney",
+    "Tokyo",
+    "Toronto",
+    "Vienna",
+    "Warsaw",
+    "Zurich",
+    "Vancouver",
+]
 UNKNOWN_SLOTS = ("{floor}", "timer_name", "timer_command", "{zone}", "timer_half")
 
 #: Room temperatures; the grammar allows 0 to 100.
@@ -274,8 +384,8 @@ def spread(rows: list[tuple[str, str]], spare: list[tuple[str, str]], rng: rando
         plan = [(file.add_row, row) for row in rows[start:end]]
         if earlier:
             copies = rng.sample(earlier, (end - start) * 3 * len(rows) // (100 * (len(rows) - bounds[1])))
-            plan += [(lambda row: file.add_row(row, is_duplicate=True), row) for row in copies]
-        plan += [(lambda row, n=n: file.add_broken(n, row), spare.pop()) for n in range(len(file.broken))]
+            plan += [(lambda row, file=file: file.add_row(row, is_duplicate=True), row) for row in copies]
+        plan += [(lambda row, n=n, file=file: file.add_broken(n, row), spare.pop()) for n in range(len(file.broken))]
         rng.shuffle(plan)
         for add, row in plan:
             add(row)

@@ -27,8 +27,29 @@ LENGTH_MIN, LENGTH_MAX = 4, 90
 #: Chapter number and the word that names it. Chapter 22 (codes for special purposes) has too few phrases.
 CHAPTERS = dict(
     enumerate(
-        "infections neoplasms blood endocrine mental nervous eye ear circulatory respiratory digestive skin musculoskeletal "
-        "genitourinary pregnancy perinatal congenital symptoms injury external services".split(),
+        [
+            "infections",
+            "neoplasms",
+            "blood",
+            "endocrine",
+            "mental",
+            "nervous",
+            "eye",
+            "ear",
+            "circulatory",
+            "respiratory",
+            "digestive",
+            "skin",
+            "musculoskeletal",
+            "genitourinary",
+            "pregnancy",
+            "perinatal",
+            "congenital",
+            "symptoms",
+            "injury",
+            "external",
+            "services",
+        ],
         start=1,
     )
 )
@@ -53,7 +74,7 @@ def read_phrases(xml: Path) -> dict[str, Phrases]:
                     ambiguous.add(key)
                 found.setdefault(key, (phrase, label, diagnosis.findtext("name")[:3], is_term))
     phrases: dict[str, Phrases] = defaultdict(lambda: defaultdict(list))
-    for key, (phrase, label, category, is_term) in sorted(found.items(), key=lambda entry: not entry[1][3]):
+    for key, (phrase, label, category, _is_term) in sorted(found.items(), key=lambda entry: not entry[1][3]):
         if key not in ambiguous:
             phrases[label][category].append(phrase)
     return phrases

@@ -328,7 +328,9 @@ class Engine:
         prompt = self._tokenise(command["messages"])
         room = self.length_max - len(prompt)
         if room < 1:
-            raise Rejection("too_long", f"The prompt has {len(prompt)} tokens; prompt and answer together may have {self.length_max}. Shorten it.")
+            raise Rejection(
+                "too_long", f"The prompt has {len(prompt)} tokens; prompt and answer together may have {self.length_max}. Shorten it."
+            )
         seed = secrets.randbits(63) if command["seed"] is None else command["seed"]
         sampler = Sampler(command["temperature"], command["topP"], torch.Generator().manual_seed(seed))
         text = TextStream(self.tokenizer, command["stop"])

@@ -133,7 +133,4 @@ def _sample(chat: Chat, row: TokenRow) -> list[dict[str, Any]]:
     """The row decoded, cut where the mask changes."""
     ids, trainable = row
     cuts = [0, *(np.flatnonzero(np.diff(trainable)) + 1).tolist(), len(ids)]
-    return [
-        {"text": chat.decode(ids[a:b].tolist(), skip_special_tokens=False), "trainable": bool(trainable[a])}
-        for a, b in pairwise(cuts)
-    ]
+    return [{"text": chat.decode(ids[a:b].tolist(), skip_special_tokens=False), "trainable": bool(trainable[a])} for a, b in pairwise(cuts)]

@@ -64,9 +64,7 @@ def _read_training_shard(file: str) -> Shard:
     return shard
 
 
-def _build_trainer(
-    job: TrainJob, shard: Shard, plan: Plan, emit: Emit, trainer_class: type[DurableTrainer]
-) -> DurableTrainer:
+def _build_trainer(job: TrainJob, shard: Shard, plan: Plan, emit: Emit, trainer_class: type[DurableTrainer]) -> DurableTrainer:
     torch.set_num_threads(job.recipe.threads)
     device = pick_device()
     if device.type == "cuda":

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import torch
 import transformers
+from anneal_trainer.engine import Engine, Sampler, TextStream
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from anneal_trainer.engine import Engine, Sampler, TextStream
 
 transformers.utils.logging.disable_progress_bar()
 

@@ -80,7 +80,7 @@ function createLineViewer(output: Output): Viewer {
       before = description;
       const line = runLogLine(description);
       const isEnd = description.state !== 'running';
-      if (line === lastLine || (!isEnd && Date.now() - lastAt < LINE_INTERVAL_MS)) return;
+      if (line === null || line === lastLine || (!isEnd && Date.now() - lastAt < LINE_INTERVAL_MS)) return;
       lastLine = line;
       lastAt = Date.now();
       write(line);

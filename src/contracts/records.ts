@@ -107,7 +107,6 @@ export type Training = z.infer<typeof TrainingSchema>;
 
 /** k of n with a Wilson score interval (Wilson 1927) at the gate's confidence. */
 export const ProportionSchema = z.object({ correct: z.int(), n: z.int(), low: z.number(), high: z.number() });
-export type Proportion = z.infer<typeof ProportionSchema>;
 
 export const VariantScoreSchema = z.object({
   name: z.string(),

@@ -1,9 +1,9 @@
 // Whether a running stack does its work: servers answer, workers poll, and no workflow is stuck in its own code.
 import { Client, Connection } from '@temporalio/client';
 import { TASK_QUEUES } from '../contracts/names.ts';
+import { isAlive } from '../trainer/process-identity.ts';
 import { type Check, finding } from './check.ts';
 import { acceptsConditionalPut } from './object-server.ts';
-import { isAlive } from './process-identity.ts';
 import type { StackFile } from './stack.ts';
 import { locateState, type PartName } from './stack-layout.ts';
 import { answersForNamespace } from './temporal-server.ts';

@@ -3,8 +3,8 @@
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
+import { identifyProcess, isAlive, type ProcessIdentity } from '../trainer/process-identity.ts';
 import type { StackPorts } from './ports.ts';
-import { identifyProcess, isAlive, type ProcessIdentity } from './process-identity.ts';
 import { locateState, type PartName } from './stack-layout.ts';
 
 export interface StackFile {

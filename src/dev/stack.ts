@@ -3,10 +3,10 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
+import { endProcessGroup, identifyProcess, isAlive, waitUntilGone } from '../trainer/process-identity.ts';
 import { planObjectServer, readOrCreateCredentials, type StoreAccess } from './object-server.ts';
 import type { PartPlan } from './part-plan.ts';
 import { choosePorts, type PortName, type StackPorts } from './ports.ts';
-import { endProcessGroup, identifyProcess, isAlive, waitUntilGone } from './process-identity.ts';
 import { lockState, readStack, removeStackFile, type StackFile, unlockState, writeStack } from './stack-file.ts';
 import { locateProject, locateState, PART_NAMES, type PartName, SERVER_PARTS } from './stack-layout.ts';
 import { SupervisedPart } from './supervised-part.ts';

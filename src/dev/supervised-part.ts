@@ -5,8 +5,8 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, s
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AnnealError } from '../contracts/failure.ts';
+import { identifyProcess, KILL_WAIT_MS, type ProcessIdentity, signalGroup } from '../trainer/process-identity.ts';
 import type { PartPlan } from './part-plan.ts';
-import { identifyProcess, KILL_WAIT_MS, type ProcessIdentity, signalGroup } from './process-identity.ts';
 import { decideRestart } from './restart-policy.ts';
 
 /** A log that has grown past this is set aside at the next start; one old log is kept. */

@@ -1,6 +1,6 @@
 // Owns a running stack for as long as its process lives: starts it and ends it at the first SIGINT, SIGTERM or SIGHUP.
 import { constants } from 'node:os';
-import { signalGroup } from './process-identity.ts';
+import { signalGroup } from '../trainer/process-identity.ts';
 import { readStack, type Stack, type StackOptions, startStack } from './stack.ts';
 
 /** npm, the shell and the terminal may each deliver the same Ctrl-C; only a later one is a second. */

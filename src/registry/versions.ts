@@ -83,11 +83,6 @@ export function aliasOf(events: ModelEvent[], alias: string): number | null {
   return events.findLast((event) => event.alias === alias)?.to ?? null;
 }
 
-export async function championOf(store: ObjectStore, model: string): Promise<Version | null> {
-  const number = aliasOf(await listEvents(store, model), 'champion');
-  return number === null ? null : await readVersion(store, model, number);
-}
-
 async function numbersUnder(store: ObjectStore, prefix: string): Promise<number[]> {
   const found = (await store.list(prefix)).map(keyNumber).filter((n): n is number => n !== null);
   return found.sort((a, b) => a - b);

@@ -1,6 +1,8 @@
 // Starting, following, cancelling and resuming runs against a real Temporal server, by the client and by the command line.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
@@ -142,10 +144,13 @@ describe('the client', () => {
   });
 });
 
-function anneal(args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
+function anneal(
+  args: string[],
+  more: Record<string, string> = {},
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const child = spawn(process.execPath, [MAIN, ...args], {
     cwd: folder,
-    env: { PATH: process.env.PATH, ANNEAL_STATE: join(folder, 'state'), ...settings() },
+    env: { PATH: process.env.PATH, ANNEAL_STATE: join(folder, 'state'), ...settings(), ...more },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const ended = { stdout: '', stderr: '' };
@@ -223,6 +228,60 @@ describe('the command line', () => {
       .split('\n')
       .map((line) => JSON.parse(line) as RunDescription);
     expect(objects.at(-1)).toMatchObject({ run: 'watched', state: 'completed' });
+  });
+
+  test('demo tells the run, the numbers and what the endpoint answers, and ends with one object', async () => {
+    const asked: unknown[] = [];
+    const gateway = createServer(async (request, response) => {
+      asked.push({ url: request.url, body: JSON.parse(Buffer.concat(await request.toArray()).toString()) });
+      response.end(JSON.stringify({ choices: [{ message: { content: '{"intent":"StartTimer"}' } }] }));
+    });
+    await new Promise<void>((resolve) => gateway.listen(0, '127.0.0.1', resolve));
+    try {
+      const url = `http://127.0.0.1:${(gateway.address() as AddressInfo).port}`;
+      const { code, stdout, stderr } = await anneal(['demo', '--json', '--exit'], { ANNEAL_GATEWAY_URL: url });
+      expect(code).toBe(0);
+      const result = lastObject(stdout);
+      expect(result).toEqual({
+        run: expect.stringMatching(/^demo-\d{8}-\d{6}$/),
+        model: 'home-assistant',
+        version: 1,
+        base: { n: 200, correct: 0, control: 7 },
+        candidate: { n: 200, correct: 153 },
+        endpoint: 'home-assistant',
+        answer: '{"intent":"StartTimer"}',
+        wallSeconds: expect.any(Number),
+        stages: {
+          ingest: expect.any(Number),
+          preprocess: expect.any(Number),
+          train: expect.any(Number),
+          evaluate: expect.any(Number),
+          register: expect.any(Number),
+          deploy: expect.any(Number),
+        },
+      });
+      expect(asked).toEqual([
+        {
+          url: '/v1/chat/completions',
+          body: expect.objectContaining({
+            model: 'home-assistant',
+            messages: [{ role: 'user', content: 'timer for 64-hour and 11 seconds' }],
+          }),
+        },
+      ]);
+      for (const part of [
+        'home-assistant-intents, Apache-2.0',
+        '153 of 200',
+        'npx anneal chat',
+        'npx anneal down',
+        url,
+      ]) {
+        expect(stderr).toContain(part);
+      }
+    } finally {
+      gateway.closeAllConnections();
+      await new Promise((resolve) => gateway.close(resolve));
+    }
   });
 
   test('cancel --wait ends when the run has stopped, and resume --wait with its end', async () => {

@@ -8,11 +8,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Client, Connection } from '@temporalio/client';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { isAlive, waitUntilGone } from '../../src/dev/process-identity.ts';
 import { FREE_PORTS, readRunningStack, readStack, type Stack, startStack, stopStack } from '../../src/dev/stack.ts';
 import type { SupervisorOptions } from '../../src/dev/supervision.ts';
 import type { SupervisorMessage } from '../../src/dev/supervisor.ts';
 import { createS3Store } from '../../src/storage/s3-store.ts';
+import { isAlive, waitUntilGone } from '../../src/trainer/process-identity.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
 const parts = ['temporal', 'store'] as const;

@@ -42,6 +42,10 @@ async function talk(gateway: string, model: string, memory: boolean, output: Out
   output.say(`${output.paint.bold(model)} at ${gateway}; ${kept}. Ctrl-D ends.`);
   const lines = createInterface({ input: process.stdin, output: process.stdout, prompt: output.paint.cyan('› ') });
   const turns: ChatMessage[] = [];
+  let open = true;
+  lines.once('close', () => {
+    open = false;
+  });
   lines.prompt();
   for await (const line of lines) {
     const content = line.trim();
@@ -50,7 +54,8 @@ async function talk(gateway: string, model: string, memory: boolean, output: Out
       const text = await answer({ gateway, model, messages: memory ? turns : turns.slice(-1) }, output);
       turns.push({ role: 'assistant', content: text });
     }
-    lines.prompt();
+    // At the end of a pipe the input is closed while its last lines are still being answered.
+    if (open) lines.prompt();
   }
   output.say('');
   return EXIT.done;

@@ -35,14 +35,10 @@ export async function logs(what: string | undefined, options: LogsOptions): Prom
   const chosen = all.find((log) => log.part === what);
   const sources = chosen ? [chosen] : all;
   const filter = chosen ? undefined : what;
-  show(
-    sources.flatMap((log) => readOn(log)),
-    filter,
-    options.lines,
-    options,
-    output,
-  );
-  if (options.follow) await follow(sources, filter, options, output);
+  const read = () => sources.flatMap((log) => readOn(log));
+  const shown = show(read(), filter, options.lines, options, output);
+  if (shown === 0 && !options.follow) throw nothingFound(what, all, folder);
+  if (options.follow) await follow(() => show(read(), filter, Number.POSITIVE_INFINITY, options, output));
   return EXIT.done;
 }
 
@@ -74,26 +70,35 @@ function readOn(log: Log): Entry[] {
   return lines.filter((line) => line !== '').map((text) => ({ part: log.part, text }));
 }
 
-function show(entries: Entry[], filter: string | undefined, limit: number, options: LogsOptions, output: Output): void {
+/** How many lines were shown. */
+function show(
+  entries: Entry[],
+  filter: string | undefined,
+  limit: number,
+  options: LogsOptions,
+  output: Output,
+): number {
   const wanted = entries.filter(({ text }) => filter === undefined || text.includes(filter));
-  const shown = wanted.map((entry) => logLine(entry, output.paint)).sort((a, b) => a.time.localeCompare(b.time));
-  for (const line of shown.slice(-limit)) {
+  const lines = wanted.map((entry) => logLine(entry, output.paint)).sort((a, b) => a.time.localeCompare(b.time));
+  const shown = lines.slice(-limit);
+  for (const line of shown) {
     if (options.json) output.result({ part: line.part, t: line.time || null, text: line.raw });
     else output.say(line.text);
   }
+  return shown.length;
 }
 
-async function follow(sources: Log[], filter: string | undefined, options: LogsOptions, output: Output): Promise<void> {
+function nothingFound(what: string | undefined, logs: Log[], folder: string): CliError {
+  const parts = logs.map(({ part }) => part).join(', ');
+  const where = what === undefined ? 'are empty' : `have no line that names ${what}`;
+  return new CliError('nothing_found', `The logs of ${parts} in ${folder} ${where}.`);
+}
+
+async function follow(showNews: () => void): Promise<void> {
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort());
   while (!interrupt.signal.aborted) {
-    show(
-      sources.flatMap((log) => readOn(log)),
-      filter,
-      Number.POSITIVE_INFINITY,
-      options,
-      output,
-    );
     await sleep(FOLLOW_INTERVAL_MS, undefined, { signal: interrupt.signal }).catch(() => undefined);
+    showNews();
   }
 }

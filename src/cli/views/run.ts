@@ -26,6 +26,9 @@ const SECONDS_WIDTH = 11;
 /** Columns before a stage's text: mark, name, duration and the spaces between. */
 const TEXT_COLUMN = STAGE_WIDTH + SECONDS_WIDTH + 7;
 
+/** What every stage reports before it knows more. */
+const FIRST_PHASE = 'start';
+
 const MARKS: Record<StageState, string> = { waiting: '·', running: '▸', done: '✓', failed: '✗', skipped: '-' };
 
 export function runLines(view: RunView, width: number, paint: Paint): string[] {
@@ -124,8 +127,8 @@ function failureText({ kind, message }: NonNullable<RunDescription['status']['fa
   return kind === 'cancelled' ? oneLine(message) : `${kind}: ${oneLine(message)}`;
 }
 
-/** The run as one line of a log: what is being done right now. */
-export function runLogLine(description: RunDescription): string {
+/** The run as one line of a log: what is being done right now. null where there is nothing to say beyond the stage. */
+export function runLogLine(description: RunDescription): string | null {
   const { state, status, progress, note } = description;
   if (state !== 'running') {
     const why = status.failure === null ? '' : `: ${failureText(status.failure)}`;
@@ -134,10 +137,10 @@ export function runLogLine(description: RunDescription): string {
   }
   if (note !== null) return note;
   const running = status.stages.find((stage) => stage.state === 'running');
-  if (!running) return 'waiting for the control worker';
-  if (progress?.stage === running.stage) return `${running.stage}: ${progressFacts(progress).join(', ')}`;
+  if (!running) return null;
   const pending = description.pending.find((p) => p.activity === running.stage);
-  return [running.stage, oneLine(pendingText(pending))].filter((text) => text !== '').join(': ');
+  const text = progress?.stage === running.stage ? progressFacts(progress).join(', ') : oneLine(pendingText(pending));
+  return text === '' || text === FIRST_PHASE ? null : `${running.stage}: ${text}`;
 }
 
 /** A line for each stage that changed its state between two looks. */

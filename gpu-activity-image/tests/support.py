@@ -1,0 +1,128 @@
+"""What the tests share: example rows, an event collector that checks every event against the golden ones, and the real child."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).parents[2]
+GOLDEN = PROJECT / "test" / "golden"
+MODELS = Path(os.environ.get("ANNEAL_MODELS", PROJECT / ".anneal" / "models"))
+TINY = str(MODELS / "tiny")
+
+# Seconds for a child to be killed after when it hangs; its imports take 5 to 20 s on a loaded machine.
+CHILD_TIMEOUT_S = 120
+
+GOLDEN_EVENTS = {event["ev"]: event for event in map(json.loads, (GOLDEN / "events.ndjson").read_text("utf-8").splitlines())}
+
+
+def check_event(event: dict[str, Any]) -> None:
+    """Same keys and types as the golden event, which the TypeScript side parses; `detail` may be absent."""
+    golden = GOLDEN_EVENTS[event["ev"]]
+    assert set(golden) - {"detail"} <= set(event) <= set(golden)
+    for key, value in event.items():
+        if key not in ("result", "best"):
+            assert isinstance(value, (int, float) if isinstance(golden[key], float) else type(golden[key])), (key, value)
+    json.dumps(event, allow_nan=False)
+
+
+class Events(list):
+    """An `emit` that collects."""
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        check_event(event)
+        self.append(event)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self if event["ev"] == kind]
+
+    def result(self) -> dict[str, Any]:
+        return self.of("done")[0]["result"]
+
+
+def make_row(index: int, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"id": f"{index:032x}", "messages": messages, "group": "0" * 16, "src": {"source": 0, "line": index + 1}}
+
+
+def example_rows(count: int, seed: int) -> list[dict[str, Any]]:
+    rng = random.Random(seed)
+
+    def words(low: int, high: int) -> str:
+        return " ".join(rng.choice(["light", "fan", "blind", "lamp", "on", "off"]) for _ in range(rng.randint(low, high)))
+
+    return [
+        make_row(
+            i,
+            [
+                {"role": "system", "content": "Answer with JSON."},
+                {"role": "user", "content": words(3, 30)},
+                {"role": "assistant", "content": json.dumps({"intent": words(1, 4)})},
+            ],
+        )
+        for i in range(count)
+    ]
+
+
+def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+class Child:
+    """`python -m anneal_trainer job.json` with events on descriptor 3 and a pipe as standard input."""
+
+    def __init__(self, job: dict[str, Any], folder: Path):
+        file = folder / "job.json"
+        file.write_text(json.dumps(job), "utf-8")
+        reader, writer = os.pipe()
+        # The child wants its events on 3, whatever number the pipe has here.
+        start = f"import os, sys; os.dup2({writer}, 3); os.execv(sys.executable, [sys.executable, '-m', 'anneal_trainer', {str(file)!r}])"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", start],
+            stdin=subprocess.PIPE,
+            pass_fds=[writer],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+        )
+        os.close(writer)
+        self._events = os.fdopen(reader, encoding="utf-8")
+        self.seen = Events()
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Events as they come, until the child closes the channel."""
+        for line in self._events:
+            if line.endswith("\n"):
+                event = json.loads(line)
+                self.seen(event)
+                yield event
+
+    def wait_for(self, kind: str, count: int = 1) -> None:
+        """Returns at the `count`-th event of a kind."""
+        for event in self.events():
+            count -= event["ev"] == kind
+            if count <= 0:
+                return
+        raise AssertionError(f"The child ended without the awaited `{kind}`: {self.seen}")
+
+    def exit_code(self) -> int:
+        """Reads what is left and waits for the end."""
+        for _ in self.events():
+            pass
+        return self.process.wait(CHILD_TIMEOUT_S)
+
+
+@contextmanager
+def child(job: dict[str, Any], folder: Path) -> Iterator[Child]:
+    folder.mkdir(parents=True, exist_ok=True)
+    started = Child(job, folder)
+    try:
+        yield started
+    finally:
+        started.process.kill()
+        started.process.wait()
+        started.process.stdin.close()
+        started._events.close()

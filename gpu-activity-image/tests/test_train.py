@@ -1,0 +1,262 @@
+"""Exact resume: a run that is killed, stopped or ended anywhere and resumed gives the losses and the bytes of one that was not.
+
+Reference runs are made in this process; kills happen to real children.
+"""
+
+import json
+import random
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anneal_trainer import checkpoints
+from anneal_trainer.durable import DurableTrainer
+from anneal_trainer.faults import classify
+from anneal_trainer.protocol import BadRequest, CheckpointCorrupt, NonFinite, TrainJob, parse_job
+from anneal_trainer.train import train
+from support import GOLDEN, TINY, Events, child
+
+RECIPE = {
+    "lora": {"rank": 4, "alpha": 8, "dropout": 0.1, "targets": "auto", "firstLayer": 0},
+    "epochs": 2,
+    "maxSteps": None,
+    "microBatch": 4,
+    "accumulation": 2,
+    "learningRate": 0.005,
+    "schedule": "cosine",
+    "warmupRatio": 0.1,
+    "weightDecay": 0.01,
+    "maxGradNorm": 1,
+    "seed": 3,
+    "saveSteps": 3,
+    "evalSteps": 4,
+    "keep": 100,
+    "earlyStopping": None,
+    "threads": 1,
+}
+# 46 rows in micro-batches of 4 are 12, the last one short; two by two 6 steps an epoch.
+STEPS = 12
+
+
+def job(shards: Path, output: Path, resume: Path | str | None = None, **recipe: Any) -> dict[str, Any]:
+    return {
+        "v": 1,
+        "command": "train",
+        "baseModel": TINY,
+        "baseName": "tiny",
+        "train": str(shards / "train.safetensors"),
+        "validation": str(shards / "validation.safetensors"),
+        "output": str(output),
+        "resume": str(resume) if resume else None,
+        "recipe": RECIPE | recipe,
+    }
+
+
+def run(document: dict[str, Any], trainer_class: type[DurableTrainer] = DurableTrainer) -> Events:
+    events = Events()
+    parsed = parse_job(json.dumps(document))
+    assert isinstance(parsed, TrainJob)
+    train(parsed, events, trainer_class)
+    return events
+
+
+def curve(events: Events) -> dict[int, dict[str, Any]]:
+    """Step events by step, without what a clock decides."""
+    return {event["step"]: {k: v for k, v in event.items() if k != "seconds"} for event in events.of("step")}
+
+
+def newest(output: Path) -> Path | None:
+    found = {int(folder.name.split("-")[1]): folder for folder in output.glob("checkpoint-*")}
+    return found[max(found)] if found else None
+
+
+def comparable(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key != "adapter"}
+
+
+@pytest.fixture(scope="module")
+def reference(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Events]:
+    output = tmp_path_factory.mktemp("reference")
+    return output, run(job(shards, output))
+
+
+def test_run_reports_itself_as_the_contract_says(reference: tuple[Path, Events]):
+    output, events = reference
+    result, golden = events.result(), json.loads((GOLDEN / "results.json").read_text("utf-8"))
+    assert set(result) == set(golden["train"])
+    assert result["step"] == result["steps"] == STEPS and result["epochs"] == 2
+    assert events.of("plan")[0]["steps"] == STEPS and list(curve(events)) == list(range(1, STEPS + 1))
+    assert result["trainLoss"] == pytest.approx(sum(event["loss"] for event in events.of("step")) / STEPS, rel=1e-12)
+    assert result["best"]["evalLoss"] == min(event["evalLoss"] for event in events.of("metrics"))
+    assert [event["step"] for event in events.of("metrics")] == [4, 8, 12]
+    assert events.of("step")[-1]["loss"] < events.of("step")[0]["loss"] - 0.1
+    manifest = json.loads((output / "checkpoint-3" / "manifest.json").read_text("utf-8"))
+    assert set(manifest) == set(golden["manifest"])
+    assert [event["terminal"] for event in events.of("checkpoint_saved")][-1] is True
+    assert manifest["terminal"] is False
+
+
+def test_adapter_names_the_base_model_and_no_folder(reference: tuple[Path, Events]):
+    output, events = reference
+    text = (output / "adapter" / "adapter_config.json").read_text("utf-8")
+    config = json.loads(text)
+    assert config["base_model_name_or_path"] == "tiny"
+    assert config["target_modules"] == sorted(config["target_modules"]) and len(config["target_modules"]) == 7
+    assert list(config) == sorted(config) and TINY not in text
+    assert events.result()["weightsSha256"] == checkpoints.sha256_file(output / "adapter" / "adapter_model.safetensors")
+
+
+def test_every_checkpoint_leads_to_the_same_end(shards: Path, reference: tuple[Path, Events], tmp_path: Path):
+    """Step 6 is an epoch's edge, 3 and 9 lie within epochs, 4 and 8 were forced by a new best, 12 is the last."""
+    folder, whole = reference
+    for step in (3, 6, 9, 12):
+        resumed = run(job(shards, tmp_path / str(step), folder / f"checkpoint-{step}"))
+        assert curve(resumed) == {n: event for n, event in curve(whole).items() if n > step}
+        assert comparable(resumed.result()) == comparable(whole.result())
+        assert resumed.of("plan")[0]["from"] == step
+
+
+def test_kill_at_random_moments_changes_nothing(shards: Path, reference: tuple[Path, Events], tmp_path: Path):
+    _, whole = reference
+    output, seen = tmp_path / "run", {}
+    rng = random.Random()
+    kills = [("step", rng.randint(1, 5)), ("checkpoint_saved", 1), None]
+    for attempt, kill in enumerate(kills):
+        with child(job(shards, output, newest(output)), tmp_path / str(attempt)) as trainer:
+            if kill:
+                trainer.wait_for(*kill)
+                trainer.process.send_signal(signal.SIGKILL)
+                assert trainer.exit_code() == -signal.SIGKILL
+            else:
+                assert trainer.exit_code() == 0
+            # A step that is done twice must say the same both times.
+            assert curve(trainer.seen).items() >= {n: e for n, e in seen.items() if n in curve(trainer.seen)}.items(), kills
+            seen |= curve(trainer.seen)
+            last = trainer.seen
+    assert seen == curve(whole), kills
+    assert comparable(last.result()) == comparable(whole.result())
+    assert not list(output.glob(".checkpoint*"))
+
+
+def test_sigterm_saves_at_the_step_edge_and_the_rest_is_exact(shards: Path, reference: tuple[Path, Events], tmp_path: Path):
+    _, whole = reference
+    output = tmp_path / "run"
+    with child(job(shards, output, saveSteps=1000, evalSteps=1000), tmp_path / "job") as trainer:
+        trainer.wait_for("step", 2)
+        trainer.process.send_signal(signal.SIGTERM)
+        assert trainer.exit_code() == 41
+    step = trainer.seen.of("interrupted")[0]["step"]
+    assert 2 <= step < STEPS
+    saved = trainer.seen.of("checkpoint_saved")[-1]
+    assert (saved["step"], saved["terminal"]) == (step, False)
+    resumed = run(job(shards, output, saved["path"], saveSteps=1000, evalSteps=1000))
+    assert curve(trainer.seen) | curve(resumed) == curve(whole)
+    assert resumed.result()["weightsSha256"] == whole.result()["weightsSha256"]
+
+
+def test_child_dies_with_its_parents_channel(shards: Path, tmp_path: Path):
+    with child(job(shards, tmp_path / "run"), tmp_path / "job") as trainer:
+        trainer.wait_for("step", 1)
+        trainer.process.stdin.close()
+        assert trainer.exit_code() == 45
+    assert trainer.seen.of("done") == []
+
+
+def test_damaged_checkpoint_is_refused_by_the_child(shards: Path, reference: tuple[Path, Events], tmp_path: Path):
+    damaged = tmp_path / "checkpoint-3"
+    shutil.copytree(reference[0] / "checkpoint-3", damaged)
+    weights = damaged / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with child(job(shards, tmp_path / "run", damaged), tmp_path / "job") as trainer:
+        assert trainer.exit_code() == 44
+    assert "adapter_model.safetensors" in trainer.seen.of("failed")[0]["message"]
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "no manifest", "bad manifest"])
+def test_verify_finds_every_damage(reference: tuple[Path, Events], tmp_path: Path, damage: str):
+    folder = tmp_path / "checkpoint-3"
+    shutil.copytree(reference[0] / "checkpoint-3", folder)
+    assert checkpoints.verify(str(folder))["step"] == 3
+    if damage == "truncate":
+        (folder / "optimizer.pt").write_bytes((folder / "optimizer.pt").read_bytes()[:-1])
+    elif damage == "remove":
+        (folder / "rng_state.pth").unlink()
+    elif damage == "no manifest":
+        (folder / "manifest.json").unlink()
+    else:
+        (folder / "manifest.json").write_text('{"v": 1, "step": 3', "utf-8")
+    with pytest.raises(CheckpointCorrupt, match=re.escape(str(folder))):
+        checkpoints.verify(str(folder))
+
+
+class Poisoned(DurableTrainer):
+    """A step whose loss is not a number."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        return loss * float("nan") if self.progress.step == 4 else loss
+
+
+def test_nan_ends_the_run_before_anything_is_saved(shards: Path, tmp_path: Path):
+    with pytest.raises(NonFinite, match="step 5") as failure:
+        run(job(shards, tmp_path, saveSteps=1, evalSteps=1000), Poisoned)
+    assert classify(failure.value) == ("loss_not_finite", 40)
+    assert newest(tmp_path) == tmp_path / "checkpoint-4"
+
+
+def test_early_stopping_exports_the_best_step_also_after_a_resume(shards: Path, tmp_path: Path):
+    # With this rate the validation loss gets worse, so that patience runs out.
+    options = {"learningRate": 0.9, "earlyStopping": {"patience": 2, "threshold": 0.0}, "evalSteps": 1, "saveSteps": 1, "warmupRatio": 0}
+    whole = run(job(shards, tmp_path / "whole", **options))
+    result = whole.result()
+    assert result["stoppedEarly"] and result["step"] < STEPS and result["best"]["step"] < result["step"]
+    best = tmp_path / "whole" / f"checkpoint-{result['best']['step']}" / "adapter_model.safetensors"
+    assert result["weightsSha256"] == checkpoints.sha256_file(best)
+    for step in (result["step"] - 1, result["step"]):
+        resumed = run(job(shards, tmp_path / str(step), tmp_path / "whole" / f"checkpoint-{step}", **options))
+        assert comparable(resumed.result()) == comparable(result)
+        assert list(curve(resumed)) == list(range(step + 1, result["step"] + 1))
+
+
+def test_only_the_newest_checkpoints_and_the_best_stay(shards: Path, tmp_path: Path):
+    events = run(job(shards, tmp_path, saveSteps=1, evalSteps=5, keep=2, learningRate=0.0000001, maxSteps=8))
+    best = events.result()["best"]["step"]
+    assert sorted(folder.name for folder in tmp_path.glob("checkpoint-*")) == sorted({f"checkpoint-{n}" for n in (7, 8, best)})
+
+
+def test_accumulation_changes_nothing_but_rounding(shards: Path, tmp_path: Path):
+    lora = RECIPE["lora"] | {"dropout": 0}
+    options = {"lora": lora, "maxSteps": 6}
+    whole = run(job(shards, tmp_path / "a", microBatch=8, accumulation=1, **options))
+    # Micro-batches of one row, eight a step; the order of rows within a window differs, so only the first step's rows are compared.
+    same = run(job(shards, tmp_path / "b", microBatch=8, accumulation=1, **options))
+    assert curve(whole) == curve(same)
+    split = run(job(shards, tmp_path / "c", microBatch=46, accumulation=1, **options | {"maxSteps": 1}))
+    parts = run(job(shards, tmp_path / "d", microBatch=23, accumulation=2, **options | {"maxSteps": 1}))
+    assert split.of("step")[0]["loss"] == pytest.approx(parts.of("step")[0]["loss"], abs=1e-5)
+    assert split.of("step")[0]["gradNorm"] == pytest.approx(parts.of("step")[0]["gradNorm"], rel=1e-4)
+
+
+def test_first_layer_limits_what_is_trained(shards: Path, tmp_path: Path):
+    everywhere = run(job(shards, tmp_path / "a", maxSteps=1)).of("plan")[0]
+    upper = run(job(shards, tmp_path / "b", maxSteps=1, lora=RECIPE["lora"] | {"firstLayer": 1})).of("plan")[0]
+    assert upper["trainableParameters"] * 2 == everywhere["trainableParameters"]
+
+
+@pytest.mark.parametrize(
+    ("lora", "message"),
+    [({"firstLayer": 2}, "must be below the model's 2 layers, got 2"), ({"targets": ["q_proj", "wings"]}, "wings")],
+)
+def test_recipe_that_does_not_fit_the_model_is_refused(shards: Path, tmp_path: Path, lora: dict[str, Any], message: str):
+    with pytest.raises(BadRequest, match=message):
+        run(job(shards, tmp_path, lora=RECIPE["lora"] | lora))
+
+
+def test_checkpoint_beyond_the_recipe_is_refused(shards: Path, reference: tuple[Path, Events], tmp_path: Path):
+    with pytest.raises(BadRequest, match="beyond the 5 steps"):
+        run(job(shards, tmp_path, reference[0] / "checkpoint-9", maxSteps=5))

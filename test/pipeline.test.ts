@@ -1,0 +1,159 @@
+// The whole pipeline on real servers with a tiny model, and what the product promises: kill a part, get the same bytes.
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import OpenAI from 'openai';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { AnnealClient } from '../src/client/connect.ts';
+import { connect } from '../src/client/connect.ts';
+import { readEnvironment } from '../src/contracts/environment.ts';
+import { FREE_PORTS, type PartName, type Stack, startStack } from '../src/dev/stack.ts';
+import { createStoreFromEnvironment } from '../src/storage/open-store.ts';
+import { readTrainerRecord } from '../src/trainer/leftovers.ts';
+import { describeObjectStore } from './storage/object-store.conformance.ts';
+
+const RUN_MS_MAX = 300_000;
+
+let folder: string;
+let state: string;
+let stack: Stack;
+let client: AnnealClient;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'anneal-pipeline-'));
+  state = join(folder, 'state');
+  stack = await startStack({
+    project: join(import.meta.dirname, '..'),
+    state,
+    ports: FREE_PORTS,
+    database: 'file',
+    environment: { ANNEAL_SERVE_BASE: 'tiny' },
+  });
+  client = await connect(readEnvironment(stack.environment));
+  const rows = Array.from({ length: 150 }, (_, i) => ({
+    messages: [
+      { role: 'user', content: `item ${i}: which colour has number ${(i * 37) % 101}?` },
+      { role: 'assistant', content: ['red', 'green', 'blue'][i % 3] },
+    ],
+  }));
+  const lines = [...rows, rows[3], rows[4]].map((row) => JSON.stringify(row));
+  await writeFile(
+    join(folder, 'rows.jsonl'),
+    `${[...lines, '{"messages": [', '{"question":"a","answer":""}'].join('\n')}\n`,
+  );
+}, RUN_MS_MAX);
+
+afterAll(async () => {
+  await client?.close();
+  await stack?.stop();
+  await rm(folder, { recursive: true, force: true });
+}, 60_000);
+
+const spec = (name: string, more: object = {}) => ({
+  name,
+  model: { base: 'tiny' },
+  data: { sources: [{ uri: join(folder, 'rows.jsonl') }] },
+  train: { epochs: 4, microBatch: 4, learningRate: 0.01, lora: { dropout: 0.1 } },
+  ...more,
+});
+
+describe('store on S3', () => {
+  const open = () => createStoreFromEnvironment(readEnvironment(stack.environment));
+  describeObjectStore(() => ({ first: open(), second: open() }));
+});
+
+test('raw rows become a served model, with accounts that add up', { timeout: RUN_MS_MAX }, async () => {
+  await client.startRun(spec('whole', { evaluate: { match: 'none', rows: 12 } }), { runId: 'whole-1' });
+  const ended = await client.waitForRun('whole-1');
+  expect(ended.status?.failure).toBeNull();
+  expect(ended.status?.data).toMatchObject({
+    rowsIn: 154,
+    kept: 150,
+    duplicates: 2,
+    dropped: { invalid_json: 1, empty_content: 1 },
+  });
+  expect(ended.status).toMatchObject({ version: 1, endpoint: 'whole', evaluation: { gate: { verdict: 'pass' } } });
+
+  const openai = new OpenAI({ baseURL: `${stack.gateway}/v1`, apiKey: 'none', maxRetries: 0 });
+  expect((await openai.models.list()).data.map(({ id }) => id)).toContain('whole');
+  const stream = await openai.chat.completions.create({
+    model: 'whole',
+    messages: [{ role: 'user', content: 'item 7: which colour has number 9?' }],
+    max_tokens: 5,
+    stream: true,
+  });
+  let finish: string | null = null;
+  for await (const chunk of stream) finish = chunk.choices[0]?.finish_reason ?? finish;
+  expect(['stop', 'length']).toContain(finish);
+});
+
+test('a wrong spec fails with every problem and its path, before anything else', { timeout: RUN_MS_MAX }, async () => {
+  await client.startRun({ name: 'BAD', train: { epoch: 2 } } as never, { runId: 'bad-1' });
+  const ended = await client.waitForRun('bad-1');
+  expect(ended.status?.failure).toMatchObject({ kind: 'bad_request' });
+  expect(ended.status?.failure?.message).toContain('`name`');
+  expect(ended.status?.failure?.message).toContain('did you mean `epochs`?');
+});
+
+describe('killed parts', () => {
+  const long = { train: { epochs: 12, microBatch: 4, saveSteps: 20, lora: { dropout: 0.1 } }, until: 'train' };
+  let undisturbed: string;
+
+  async function weightsOf(run: string): Promise<string> {
+    const ended = await client.waitForRun(run, { outageMsMax: 60_000 });
+    expect(ended.status?.failure ?? null).toBeNull();
+    return ended.status?.training?.weightsSha256 as string;
+  }
+
+  /** Highest step that a trainer on this host has told of. */
+  function stepOf(run: string): number {
+    try {
+      const lines = readFileSync(join(state, 'gpu', 'runs', run, 'events.ndjson'), 'utf8')
+        .trim()
+        .split('\n');
+      return Math.max(0, ...lines.map((line) => (JSON.parse(line) as { ev: string; step?: number }).step ?? 0));
+    } catch {
+      return 0;
+    }
+  }
+
+  async function untilStep(run: string, step: number): Promise<void> {
+    const deadline = Date.now() + RUN_MS_MAX;
+    while (stepOf(run) < step) {
+      if (Date.now() > deadline) throw new Error(`Run ${run} did not reach step ${step}.`);
+      await pause(50);
+    }
+  }
+
+  beforeAll(async () => {
+    await client.startRun(spec('still', long), { runId: 'still-1' });
+    undisturbed = await weightsOf('still-1');
+  }, RUN_MS_MAX);
+
+  test('a trainer killed three times ends at the same bytes', { timeout: RUN_MS_MAX }, async () => {
+    await client.startRun(spec('trainer', long), { runId: 'trainer-1' });
+    for (const step of [25, 110, 230]) {
+      await untilStep('trainer-1', step);
+      const trainer = readTrainerRecord(state);
+      expect(trainer?.run).toBe('trainer-1');
+      process.kill(trainer?.pid as number, 'SIGKILL');
+    }
+    expect(await weightsOf('trainer-1')).toBe(undisturbed);
+    expect((await client.describeRun('trainer-1')).status?.training?.recoveries).toBe(3);
+  });
+
+  test.each<PartName>(['gpu', 'temporal', 'store'])(
+    '%s killed in mid-training: the same bytes',
+    { timeout: RUN_MS_MAX },
+    async (part) => {
+      const run = `killed-${part}`;
+      await client.startRun(spec(run, long), { runId: run });
+      await untilStep(run, 60);
+      await stack.kill(part);
+      await stack.waitReady(part);
+      expect(await weightsOf(run)).toBe(undisturbed);
+    },
+  );
+});
