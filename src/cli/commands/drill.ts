@@ -1,15 +1,14 @@
 // `anneal drill`: kills parts of a stack of its own by SIGKILL in the middle of a training, and checks that the weights come
 // out bit for bit as without it.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { type AnnealClient, connect } from '../../client/connect.ts';
+import { connect } from '../../client/connect.ts';
 import { readEnvironment } from '../../contracts/environment.ts';
 import { DEFAULT_PORTS, FREE_PORTS } from '../../dev/ports.ts';
-import { type PartName, type Stack, startStack } from '../../dev/stack.ts';
+import { startStack } from '../../dev/stack.ts';
 import { PROJECT_FOLDER } from '../../telemetry/code-identity.ts';
-import { costOfKill, highestStep, type KillCost, readEvents, type TimedEvent } from '../drill/events.ts';
+import { type Drill, KILL_NAMES, type Kill, type KillKind, killOnce } from '../drill/kill.ts';
 import { chooseMoments, type Moment } from '../drill/moments.ts';
 import { DRILL_STEPS, drillSpec, writeDrillRows } from '../drill/rows.ts';
 import { CliError, EXIT } from '../failures.ts';
@@ -25,31 +24,6 @@ export interface DrillOptions {
   seed: number;
   base: string;
   json?: boolean;
-}
-
-export type KillKind = 'trainer' | 'worker' | 'temporal' | 'store';
-
-const NAMES: Record<KillKind, string> = {
-  trainer: 'the trainer',
-  worker: 'the GPU worker',
-  temporal: 'the Temporal server',
-  store: 'the object store',
-};
-
-/** Between looks at the trainer's events, ms: the error of the times that are measured. */
-const POLL_MS = 20;
-/** From a kill to a new step: a heartbeat timeout, loading a model on a busy machine, and room, ms. */
-const RECOVERY_MS_MAX = 5 * 60_000;
-/** From the start of a run to its first step, ms. */
-const FIRST_STEP_MS_MAX = 10 * 60_000;
-
-interface Drill {
-  stack: Stack;
-  client: AnnealClient;
-  state: string;
-  spec: ReturnType<typeof drillSpec>;
-  output: Output;
-  signal: AbortSignal;
 }
 
 export async function drill(options: DrillOptions): Promise<number> {
@@ -126,10 +100,10 @@ async function runDrill(drill: Drill, options: DrillOptions): Promise<DrillRepor
 async function disturb(drill: Drill, part: KillKind, moments: Moment[], undisturbed: string): Promise<DrillReport> {
   const run = `drill-${part}`;
   drill.output.say(
-    `Training again; ${NAMES[part]} is killed ${moments.length === 1 ? 'once' : `${moments.length} times`}.`,
+    `Training again; ${KILL_NAMES[part]} is killed ${moments.length === 1 ? 'once' : `${moments.length} times`}.`,
   );
   await drill.client.startRun(drill.spec, { runId: run });
-  const costs: (KillCost & { detectedMs: number })[] = [];
+  const costs: Kill[] = [];
   for (const moment of moments) {
     const cost = await killOnce(drill, part, run, moment, costs.at(-1)?.atStep ?? 0);
     costs.push(cost);
@@ -140,62 +114,6 @@ async function disturb(drill: Drill, part: KillKind, moments: Moment[], undistur
   return { part, undisturbed, kills: costs.map((cost) => ({ ...cost, sha256, equal })), equal };
 }
 
-async function killOnce(
-  drill: Drill,
-  part: KillKind,
-  run: string,
-  moment: Moment,
-  lastKilledAt: number,
-): Promise<KillCost & { detectedMs: number }> {
-  const afterStep = Math.max(moment.afterStep, lastKilledAt + 1);
-  const limit = lastKilledAt === 0 ? FIRST_STEP_MS_MAX : RECOVERY_MS_MAX;
-  const events = await until(drill, limit, `step ${afterStep} of run ${run}`, () => {
-    const seen = readEvents(drill.state, run);
-    return highestStep(seen) >= afterStep ? seen : null;
-  });
-  await sleep(moment.intoStep * secondsOfStep(events) * 1000, undefined, { signal: drill.signal });
-  const before = identify(drill, part);
-  if (before === null || hasEnded(readEvents(drill.state, run))) {
-    throw new CliError(
-      'drill_too_late',
-      `Run ${run} trained on past step ${afterStep} to its end before ${NAMES[part]} could be killed; use a larger base model or fewer kills.`,
-    );
-  }
-  const killedAtMs = Date.now();
-  await kill(drill, part, before);
-  const detectedMs = await until(drill, RECOVERY_MS_MAX, `a new ${part}`, () => {
-    const now = identify(drill, part);
-    return now !== null && now !== before ? Date.now() - killedAtMs : null;
-  });
-  const endsTrainer = part === 'trainer' || part === 'worker';
-  const cost = await until(drill, RECOVERY_MS_MAX, `a new step of run ${run}`, () =>
-    costOfKill(readEvents(drill.state, run), killedAtMs, endsTrainer),
-  );
-  return { ...cost, detectedMs };
-}
-
-/** The process whose replacement shows that the death was noticed: a killed worker is taken over when a new trainer runs. */
-function identify(drill: Drill, part: KillKind): number | null {
-  if (part === 'temporal' || part === 'store') return drill.stack.pidOf(part);
-  return trainerPid(drill.state);
-}
-
-async function kill(drill: Drill, part: KillKind, pid: number): Promise<void> {
-  if (part === 'trainer') process.kill(pid, 'SIGKILL');
-  else
-    await drill.stack.kill(
-      ({ worker: 'gpu', temporal: 'temporal', store: 'store' } satisfies Record<string, PartName>)[part],
-    );
-}
-
-function trainerPid(state: string): number | null {
-  try {
-    return (JSON.parse(readFileSync(join(state, 'gpu', 'trainer.json'), 'utf8')) as { pid: number }).pid;
-  } catch {
-    return null; // none runs, or its record is being written
-  }
-}
-
 async function weightsOf(drill: Drill, run: string): Promise<string> {
   const { state, status } = await drill.client.waitForRun(run, { signal: drill.signal });
   if (status.training) return status.training.weightsSha256;
@@ -203,25 +121,4 @@ async function weightsOf(drill: Drill, run: string): Promise<string> {
     status.failure?.kind ?? 'unexpected',
     `Run ${run} ended ${state}: ${status.failure?.message ?? 'no reason given'}`,
   );
-}
-
-async function until<T>(drill: Drill, limitMs: number, what: string, look: () => T | null): Promise<T> {
-  const deadline = Date.now() + limitMs;
-  for (;;) {
-    drill.signal.throwIfAborted();
-    const found = look();
-    if (found !== null) return found;
-    if (Date.now() > deadline) {
-      throw new CliError('drill_timeout', `Waited ${limitMs / 1000} s in vain for ${what}; the logs say why.`);
-    }
-    await sleep(POLL_MS, undefined, { signal: drill.signal });
-  }
-}
-
-function secondsOfStep(events: TimedEvent[]): number {
-  return events.findLast((event) => event.ev === 'step')?.seconds ?? 0;
-}
-
-function hasEnded(events: TimedEvent[]): boolean {
-  return events.at(-1)?.ev === 'done';
 }
