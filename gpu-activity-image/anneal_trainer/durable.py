@@ -108,6 +108,11 @@ class DurableTrainer(SFTTrainer):
             self.progress.tokens += int(inputs["attention_mask"].sum())
         return losses.sum() / (len(losses) if num_items_in_batch is None else num_items_in_batch)
 
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        """Leaves the random state as it was: how often one looks must not change the training."""
+        with torch.random.fork_rng():
+            return super().evaluate(*args, **kwargs)
+
     def evaluation_loop(self, dataloader, description, *args, metric_key_prefix="eval", **kwargs) -> EvalLoopOutput:
         """Mean loss over all labels of the validation rows; transformers would average the means of batches."""
         self.model.eval()

@@ -277,6 +277,7 @@ class Engine:
         self.adapters = Adapters(model)
         self.ends = _end_tokens(model, tokenizer)
         self.cache = RowCache(batch_max + 1, self.length_max)
+        self.operations = {"load": self._load, "unload": self._unload, "generate": self._generate, "cancel": self._cancel}
         self.waiting: deque[Request] = deque()
         self.prefilling: Request | None = None
         self.running: list[Request] = []
@@ -287,7 +288,7 @@ class Engine:
 
     def handle(self, command: dict[str, Any]) -> None:
         try:
-            getattr(self, f"_{command['op']}")(command)
+            self.operations[command["op"]](command)
         except Rejection as rejection:
             self.emit({"ev": "rejected", "id": command["id"], "code": rejection.code, "message": str(rejection)})
 
@@ -309,7 +310,7 @@ class Engine:
         if not self.is_busy:
             self.cache.clear()
 
-    # Commands, named by their `op`.
+    # Commands.
 
     def _load(self, command: dict[str, Any]) -> None:
         name = command["adapter"]

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { APIError, BadRequestError, InternalServerError, NotFoundError, RateLimitError } from 'openai';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Route } from '../../src/contracts/records.ts';
+import { fileSetOf } from '../../src/storage/file-set.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import {
@@ -281,7 +282,13 @@ describe('what happens meanwhile', () => {
     await publishVersion(store, one, 3, { base: 'another-base' });
     const report = await running.routes.sync();
     expect(report.problems.join()).toContain('another-base');
+    const stray = fileSetOf(first.files.files.map((file) => ({ ...file, path: `../${file.path}` })));
+    await publishVersion(store, one, 4, { files: stray, digest: stray.digest });
+    expect((await running.routes.sync()).problems.join()).toContain('leaves its folder');
+    await publishVersion(store, one, 5, { digest: '0'.repeat(64) });
+    expect((await running.routes.sync()).problems.join()).toContain('other files than its digest');
     expect(report.endpoints.find((e) => e.endpoint === 'banking')).toMatchObject({ version: 2, loaded: true });
+    expect(running.routes.find('banking')?.version).toBe(2);
     expect(await answer()).toBe(before);
     await publishVersion(store, two, 2);
     expect((await running.routes.sync()).problems).toEqual([]);

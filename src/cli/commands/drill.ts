@@ -103,15 +103,35 @@ async function disturb(drill: Drill, part: KillKind, moments: Moment[], undistur
     `Training again; ${KILL_NAMES[part]} is killed ${moments.length === 1 ? 'once' : `${moments.length} times`}.`,
   );
   await drill.client.startRun(drill.spec, { runId: run });
-  const costs: Kill[] = [];
-  for (const moment of moments) {
-    const cost = await killOnce(drill, part, run, moment, costs.at(-1)?.atStep ?? 0);
-    costs.push(cost);
-    drill.output.say(`  killed at step ${cost.atStep}, next new step after ${formatMs(cost.nextNewStepMs)}`);
-  }
-  const sha256 = await weightsOf(drill, run);
+  const ended = weightsOf(drill, run);
+  const kills = await killAll(drill, part, run, moments, ended);
+  const sha256 = await ended;
   const equal = sha256 === undisturbed;
-  return { part, undisturbed, kills: costs.map((cost) => ({ ...cost, sha256, equal })), equal };
+  return { part, undisturbed, kills: kills.map((kill) => ({ ...kill, sha256, equal })), equal };
+}
+
+/** Ends with the run's own failure when the run fails before all kills are done. */
+async function killAll(
+  drill: Drill,
+  part: KillKind,
+  run: string,
+  moments: Moment[],
+  ended: Promise<string>,
+): Promise<Kill[]> {
+  const failure = new AbortController();
+  ended.catch((error: unknown) => failure.abort(error));
+  const watched = { ...drill, signal: AbortSignal.any([drill.signal, failure.signal]) };
+  const kills: Kill[] = [];
+  try {
+    for (const moment of moments) {
+      const kill = await killOnce(watched, part, run, moment, kills.at(-1)?.atStep ?? 0);
+      kills.push(kill);
+      drill.output.say(`  killed at step ${kill.atStep}, next new step after ${formatMs(kill.nextNewStepMs)}`);
+    }
+    return kills;
+  } catch (error) {
+    throw failure.signal.aborted ? failure.signal.reason : error;
+  }
 }
 
 async function weightsOf(drill: Drill, run: string): Promise<string> {
