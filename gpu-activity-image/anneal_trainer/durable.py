@@ -25,6 +25,7 @@ from anneal_trainer import checkpoints, interrupts
 from anneal_trainer.adapters import WEIGHTS
 from anneal_trainer.batches import LengthGroupedOrder
 from anneal_trainer.checkpoints import Best
+from anneal_trainer.files import naming_a_full_disk
 from anneal_trainer.protocol import CheckpointCorrupt, EarlyStopping, Emit, NonFinite
 from anneal_trainer.scoring import token_losses
 
@@ -170,7 +171,8 @@ class DurableTrainer(SFTTrainer):
     def _save_checkpoint(self, model, trial) -> None:
         started, step = time.monotonic(), self.progress.step
         with checkpoints.open_checkpoint(self.output, step) as folder:
-            self._write_state(folder)
+            with naming_a_full_disk(folder):
+                self._write_state(folder)
             sealed = checkpoints.seal(folder, self.output, step, self.is_complete, self.progress.best)
         self._emit(
             {

@@ -62,3 +62,16 @@ def seal_folder(temporary: Path, path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
     os.rename(temporary, path)
     fsync_path(path.parent)
+
+
+@contextmanager
+def naming_a_full_disk(folder: Path) -> Iterator[None]:
+    """torch reports a failed write without its cause; writing once more lets the system name it (ENOSPC, as an OSError)."""
+    try:
+        yield
+    except RuntimeError:
+        probe = folder / ".probe"
+        # 1 MiB: more than the rest that a failed write leaves free.
+        probe.write_bytes(bytes(1 << 20))
+        probe.unlink()
+        raise
