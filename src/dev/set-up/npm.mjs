@@ -15,8 +15,8 @@ export const npmPackages = {
   what: 'npm ci',
   digest: () => digestOf([`file:${join(PROJECT, 'package-lock.json')}`, `file:${join(PROJECT, 'package.json')}`]),
   isPresent: () => existsSync(join(MODULES, '.package-lock.json')),
-  /** Installed by hand as locked: nothing to do. npm writes its hidden lock last. */
-  isWhole: () =>
+  /** What is installed is what is locked, whoever installed it; npm writes its hidden lock last. */
+  isSatisfied: () =>
     sameVersions(readLock(join(PROJECT, 'package-lock.json')), readLock(join(MODULES, '.package-lock.json'))),
   async run(task) {
     const [command, args] = findNpm();
@@ -45,7 +45,7 @@ function linkOwnCommand() {
   if (!existsSync(link)) symlinkSync('../../src/dev/bootstrap.mjs', link);
 }
 
-/** Every package that is installed has the locked version, and only optional ones (other platforms') are missing. */
+/** Every package that is installed is the locked one, and only optional ones (other platforms') are missing. */
 function sameVersions(locked, installed) {
   if (locked === null || installed === null) return false;
   const names = Object.keys(locked).filter((name) => name !== '');

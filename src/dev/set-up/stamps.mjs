@@ -1,5 +1,5 @@
 // Remembers which steps of the set-up are done, and for which inputs: a step is done when its stamp holds the digest of its inputs.
-// A stamp is removed before its step begins, so a set-up that was killed half-way begins that step again.
+// A stamp is overwritten before its step begins, so a set-up that was killed half-way begins that step again.
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
