@@ -316,10 +316,9 @@ describe('without a worker', () => {
     gate.held.add('orphan');
     await client.startRun(specOf('orphan'), { runId: 'orphan' });
     await describeUntil('orphan', ({ progress }) => progress !== null);
-    // The pretend training looks at the gate, not at the shutdown, so it is let go while the worker drains.
-    const stopping = workers.stop();
+    // The shutdown ends the pretend training's sleep; only then may the gate open, or the run would go on while the workers drain.
+    await workers.stop();
     gate.held.clear();
-    await stopping;
   });
   afterAll(async () => {
     workers = await startWorkers(env, code, gate);
