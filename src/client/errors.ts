@@ -27,6 +27,8 @@ export class ClientError extends Error {
 }
 
 const GRPC = {
+  /** Also what a server says of a call that its caller's deadline has cut. */
+  cancelled: 1,
   deadlineExceeded: 4,
   invalidArgument: 3,
   notFound: 5,
@@ -64,7 +66,8 @@ export function toClientError(error: unknown, address: string): Error {
 
 function toTransportError(error: unknown, address: string): Error {
   const status = grpcStatus(error);
-  if (status?.code === GRPC.unavailable || status?.code === GRPC.deadlineExceeded || isConnectTimeout(error)) {
+  const isAway = [GRPC.cancelled, GRPC.unavailable, GRPC.deadlineExceeded].includes(status?.code ?? -1);
+  if (isAway || isConnectTimeout(error)) {
     return new ClientError(
       'temporal_unavailable',
       `The Temporal server at ${address} does not answer; check that it runs (\`anneal doctor\`) and that ANNEAL_TEMPORAL_ADDRESS is right.`,
