@@ -54,7 +54,7 @@ class Progress:
 
 
 class DurableTrainer(SFTTrainer):
-    """Use: construct, `resume(folder)` or not, `train()`, then read `progress`."""
+    """Use: construct, `resume(folder)` or not, `run()`, then read `progress` and `final_weights()`."""
 
     # `compute_loss` divides by the labels of the whole effective batch itself.
     loss_is_scaled_for_ga = True
@@ -83,7 +83,7 @@ class DurableTrainer(SFTTrainer):
         return self.progress.stopped_early or self.progress.step >= self.args.max_steps
 
     def resume(self, folder: str) -> None:
-        """Takes over a verified checkpoint's counters and weights; optimizer, schedule and random state follow in `train`."""
+        """Takes over a verified checkpoint's counters and weights; optimizer, schedule and random state follow in `run`."""
         path = Path(folder)
         try:
             self.progress = Progress.from_json(json.loads((path / PROGRESS).read_text("utf-8")))

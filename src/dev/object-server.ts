@@ -35,9 +35,6 @@ export interface ObjectServerOptions {
 export function planObjectServer({ binary, port, folder, access }: ObjectServerOptions): PartPlan {
   const dataFolder = join(folder, 'data');
   const logFolder = join(folder, 'log');
-  for (const path of [dataFolder, logFolder]) mkdirSync(path, { recursive: true });
-  // The server remembers flags of earlier starts here and would mix them with ours.
-  rmSync(join(dataFolder, 'mini.options'), { force: true });
   return {
     name: 'store',
     command: binary,
@@ -56,6 +53,11 @@ export function planObjectServer({ binary, port, folder, access }: ObjectServerO
       GOMEMLIMIT: MEMORY_LIMIT,
       AWS_ACCESS_KEY_ID: access.credentials.accessKeyId,
       AWS_SECRET_ACCESS_KEY: access.credentials.secretAccessKey,
+    },
+    prepare: () => {
+      for (const path of [dataFolder, logFolder]) mkdirSync(path, { recursive: true });
+      // The server remembers flags of earlier starts here and would mix them with ours.
+      rmSync(join(dataFolder, 'mini.options'), { force: true });
     },
     stopGraceMs: 3_000,
     readyTimeoutMs: 60_000,

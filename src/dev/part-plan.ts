@@ -6,6 +6,8 @@ export interface PartPlan {
   command: string;
   args: string[];
   environment: Record<string, string>;
+  /** Puts folders and files in order before each spawn. */
+  prepare(): void;
   /** Between SIGTERM and SIGKILL, ms. */
   stopGraceMs: number;
   /** From spawn to ready on a loaded two-core machine, ms. */

@@ -136,6 +136,7 @@ export class SupervisedPart {
     const [command, args] = wrapped
       ? [SETPRIV, ['--pdeathsig', 'TERM', this.plan.command, ...this.plan.args]]
       : [this.plan.command, this.plan.args];
+    this.plan.prepare();
     const log = openLog(logFile);
     try {
       return spawn(command, args, {

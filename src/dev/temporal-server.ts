@@ -26,7 +26,6 @@ export interface TemporalPlanOptions {
 }
 
 export function planTemporal({ binary, ports, databaseFile }: TemporalPlanOptions): PartPlan {
-  if (databaseFile !== null) mkdirSync(dirname(databaseFile), { recursive: true });
   return {
     name: 'temporal',
     command: binary,
@@ -39,6 +38,9 @@ export function planTemporal({ binary, ports, databaseFile }: TemporalPlanOption
       ...Object.entries(DYNAMIC_CONFIG).flatMap(([key, value]) => ['--dynamic-config-value', `${key}=${value}`]),
     ],
     environment: {},
+    prepare: () => {
+      if (databaseFile !== null) mkdirSync(dirname(databaseFile), { recursive: true });
+    },
     stopGraceMs: 5_000,
     readyTimeoutMs: 60_000,
     isReady: async () => (await answersForNamespace(ports.webUi)) && (await keepEndedRuns(ports.temporal + 1)),

@@ -19,13 +19,15 @@ export interface WorkerPlanOptions {
 }
 
 export function planWorker({ name, project, readyFile, environment }: WorkerPlanOptions): PartPlan {
-  mkdirSync(dirname(readyFile), { recursive: true });
-  rmSync(readyFile, { force: true });
   return {
     name,
     command: process.execPath,
     args: [join(project, 'src', 'workers', `${name}.ts`)],
     environment: { ...environment, ANNEAL_READY_FILE: readyFile },
+    prepare: () => {
+      mkdirSync(dirname(readyFile), { recursive: true });
+      rmSync(readyFile, { force: true });
+    },
     stopGraceMs: STOP_GRACE_MS,
     readyTimeoutMs: READY_TIMEOUT_MS,
     // A file of an earlier process holds another pid, so it says nothing about this one.

@@ -1,5 +1,5 @@
 // The base models: SmolLM2-135M-Instruct out of a package, dequantised once, and a tiny random Llama for tests and drills.
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { MODELS, PROJECT, PYTHON, STATE } from './places.mjs';
 import { NETWORK_REMEDY } from './python.mjs';
@@ -75,6 +75,8 @@ async function prepareModel(scratch, source, output) {
     what: `Preparing ${output}`,
     remedy: 'Check that 2 GB of memory and 1 GB of disk are free, then run the same command again.',
   });
+  // safetensors writes files for their owner alone; the containers of docker-compose.yml read them as another user.
+  for (const name of readdirSync(output)) chmodSync(join(output, name), 0o644);
 }
 
 /** What a killed set-up left. Call it only as the one set-up that runs. */

@@ -20,7 +20,7 @@ export const npmPackages = {
     sameVersions(readLock(join(PROJECT, 'package-lock.json')), readLock(join(MODULES, '.package-lock.json'))),
   async run(task) {
     const [command, args] = findNpm();
-    await runTool(command, [...args, 'ci', '--no-audit', '--no-fund', '--loglevel=warn'], {
+    await runTool(command, [...args, 'ci', '--no-audit', '--no-fund', '--loglevel=error'], {
       cwd: PROJECT,
       onLine: (line) => task.detail(line),
       what: '`npm ci`',

@@ -8,10 +8,10 @@ import { SetUpError } from './set-up-error.mjs';
 import { digestOf, readStamp, removeStamp, writeStamp } from './stamps.mjs';
 import { runTool } from './tool.mjs';
 
-/** First Python that the pinned transformers and torch run on. */
-const PYTHON_MINOR_MIN = 10;
+/** First Python that the pinned transformers, trl and numpy run on. */
+const PYTHON_MINOR_MIN = 11;
 
-const CANDIDATES = ['python3', 'python3.13', 'python3.12', 'python3.11', 'python3.10', 'python'];
+const CANDIDATES = ['python3', 'python3.13', 'python3.12', 'python3.11', 'python'];
 
 /** Says that an installation began: where it is still there at the next start, packages may be half there. */
 const IN_DOUBT = 'python-packages.begun';
