@@ -5,6 +5,8 @@ import { SetUpError } from './set-up-error.mjs';
 
 const TAIL_LINES_MAX = 12;
 
+const NOT_THERE = 'not there';
+
 /**
  * @param {string} command
  * @param {string[]} args
@@ -27,11 +29,14 @@ export async function runTool(command, args, { cwd, env = process.env, onLine = 
   const forget = child.pid === undefined ? () => {} : recordTool(child.pid);
   const stopForwarding = endWithThisProcess(child);
   const end = await new Promise((resolve) => {
-    child.once('error', (error) => resolve(error.message));
+    child.once('error', (error) => resolve(error.code === 'ENOENT' ? NOT_THERE : error.message));
     child.once('close', (code, signal) => resolve(code === 0 ? null : signal || `code ${code}`));
   });
   stopForwarding();
   forget();
+  if (end === NOT_THERE) {
+    throw new SetUpError(`${what} failed: there is no ${command}. Install it, then run the same command again.`);
+  }
   if (end !== null) throw new SetUpError(`${what} failed (${end}). ${remedy}`, tail);
 }
 
