@@ -57,7 +57,7 @@ function meanOf(values: number[]): number {
 }
 
 /** Mulberry32: small, seeded, good enough to resample with. */
-function seededRandom(seed: number): () => number {
+export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;
