@@ -5,25 +5,26 @@ Training, evaluation and serving render through this one class. Nothing here imp
 
 import json
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from anneal_trainer.protocol import BadRequest
+from anneal_trainer.special_text import Marks, RenamedTokenizer, Rendered, Span, TemplateError, Tokens, alternatives, mark_special_texts
 
-# Llama 3 templates print today's date unless told one; a fixed one keeps the bytes of a dataset the same on every day.
+# Some templates print today's date: by `date_string` where it is given, or by `strftime_now`. A fixed one keeps the bytes of a
+# dataset the same on every day, and a model is asked under the date that it was trained under.
 _TEMPLATE_DATE = "01 Jan 2025"
+# Jinja takes the line break behind a block away, so that the template begins at the start of a line as before.
+_FIXED_DATE = "{% macro strftime_now(format) %}" + _TEMPLATE_DATE + "{% endmacro %}\n"
 
 _GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 Message = dict[str, Any]
-Span = tuple[int, int]
-
-
-class TemplateError(Exception):
-    """The template cannot render this chat, or its text cannot be matched to the chat's turns."""
+Tools = list[dict[str, Any]] | None
 
 
 class Chat:
@@ -31,59 +32,93 @@ class Chat:
 
     def __init__(self, folder: str):
         self.folder = Path(folder)
-        tokenizer_file = self.folder / "tokenizer.json"
-        if not tokenizer_file.is_file():
+        self._tokenizer_file = self.folder / "tokenizer.json"
+        if not self._tokenizer_file.is_file():
             raise BadRequest(f"The tokenizer folder {folder} has no tokenizer.json; give a folder in Hugging Face layout.")
-        self.tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        self.tokenizer.no_truncation()
-        self.tokenizer.no_padding()
+        self._tokenizer = Tokenizer.from_file(str(self._tokenizer_file))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
         self._config = _read_json(self.folder / "tokenizer_config.json")
         self.template = self._read_template()
+        self._program = _FIXED_DATE + self.template if "strftime_now" in self.template else self.template
         self._variables = {name: _token_text(self._config.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
-        specials = [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
-        self._special_texts = tuple({*specials, *filter(None, [self._variables["eos_token"]])})
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special_tokens = {id: token for id, token in added.items() if token.special}
+        self._special_pattern = alternatives(token.content for token in self._special_tokens.values())
+        self._special_texts = tuple(
+            {*(token.content for token in self._special_tokens.values()), *filter(None, [self._variables["eos_token"]])}
+        )
+
+    @cached_property
+    def _renamed_tokenizer(self) -> RenamedTokenizer:
+        return RenamedTokenizer(str(self._tokenizer_file), self._special_tokens)
 
     def end_token_ids(self) -> set[int]:
-        """Tokens that end a turn: the tokenizer's end token and what the generation configuration adds."""
-        named = _read_json(self.folder / "generation_config.json").get("eos_token_id")
+        """Tokens that end a turn: the tokenizer's end token and what the generation configuration, or else the model's, adds."""
+        generation = self.folder / "generation_config.json"
+        named = _read_json(generation if generation.is_file() else self.folder / "config.json").get("eos_token_id")
         ids = set(named if isinstance(named, list) else [named])
-        ids.add(self.tokenizer.token_to_id(self._variables["eos_token"]) if self._variables["eos_token"] else None)
+        ids.add(self._tokenizer.token_to_id(self._variables["eos_token"]) if self._variables["eos_token"] else None)
         return {id for id in ids if id is not None}
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, rendered: Rendered) -> list[int]:
         """Token ids of rendered text; the template has already written every special token."""
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        return self.encode_batch([rendered])[0].ids
+
+    def encode_batch(self, chats: list[Rendered]) -> list[Tokens]:
+        encodings = iter(self._tokenizer.encode_batch([chat.text for chat in chats if not chat.literal], add_special_tokens=False))
+        return [self._renamed_tokenizer.encode(chat) if chat.literal else _tokens_of(next(encodings)) for chat in chats]
 
     def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
-    def render(self, messages: list[Message], tools: str | None = None, generate: bool = False) -> str:
+    def render(self, messages: list[Message], tools: str | None = None, generate: bool = False) -> Rendered:
         """The chat as text; with `generate` it ends where the model's next turn begins."""
-        return self._render(messages, tools, add_generation_prompt=generate)[0]
+        shown, schemas, marks = self._prepare(messages, tools)
+        return self._reveal(marks, self._text(shown, schemas, generate))
 
-    def render_with_spans(self, messages: list[Message], tools: str | None = None) -> tuple[str, list[Span]]:
+    def render_with_spans(self, messages: list[Message], tools: str | None = None) -> tuple[Rendered, list[Span]]:
         """The chat as text, and the character ranges that are trained on: for each assistant turn with a weight other than 0
         its content and its end-of-turn token, without the role header."""
+        shown, schemas, marks = self._prepare(messages, tools)
         turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
         if _GENERATION_MARK.search(self.template):
-            text, marked = self._render(messages, tools, return_assistant_tokens_mask=True)
+            text, marked = self._run_template(shown, schemas, return_assistant_tokens_mask=True)
             if len(marked) != len(turns):
                 raise TemplateError(f"The template marks {len(marked)} generations for {len(turns)} assistant turns.")
             spans = dict(zip(turns, marked, strict=True))
         else:
-            text = self.render(messages, tools)
-            spans = self._locate_turns(text, messages, tools, turns)
-        return text, [spans[i] for i in turns if messages[i].get("weight") != 0]
+            text = self._text(shown, schemas)
+            spans = self._locate_turns(text, shown, schemas, turns)
+        return self._reveal(marks, text), [spans[i] for i in turns if messages[i].get("weight") != 0]
 
-    def _locate_turns(self, text: str, messages: list[Message], tools: str | None, turns: list[int]) -> dict[int, Span]:
+    def _prepare(self, messages: list[Message], tools: str | None) -> tuple[list[Message], Tools, Marks | None]:
+        """The chat as templates expect it, with marks where it spells special tokens."""
+        try:
+            chat = [[self._for_template(message) for message in messages], json.loads(tools) if tools else None]
+        except (ValueError, TypeError, AttributeError) as error:
+            raise TemplateError(f"The tools or tool calls of these messages cannot be read: {error}") from error
+        marks = mark_special_texts(chat, self._special_pattern)
+        shown, schemas = chat if marks is None else marks.hide(chat)
+        return shown, schemas, marks
+
+    def _reveal(self, marks: Marks | None, text: str) -> Rendered:
+        if marks is None:
+            return Rendered(text)
+        rendered = marks.reveal(text)
+        if rendered.literal:
+            self._renamed_tokenizer.encode(rendered)  # what cannot be encoded is refused here, where the chat is known
+        return rendered
+
+    def _locate_turns(self, text: str, messages: list[Message], tools: Tools, turns: list[int]) -> dict[int, Span]:
         spans: dict[int, Span] = {}
         for i in turns:
-            through = text if i + 1 == len(messages) else self.render(messages[: i + 1], tools)
-            before = self.render(messages[:i], tools, generate=True)
+            through = text if i + 1 == len(messages) else self._text(messages[: i + 1], tools)
+            before = self._text(messages[:i], tools, generate=True)
             if through.startswith(before) and text.startswith(through):
                 spans[i] = self._trim_after_end_of_turn(text, len(before), len(through))
             else:
-                spans[i] = self._find_content(text, self.render(messages[:i], tools), messages[i]["content"], i)
+                spans[i] = self._find_content(text, self._text(messages[:i], tools), messages[i]["content"], i)
         return spans
 
     def _trim_after_end_of_turn(self, text: str, start: int, end: int) -> Span:
@@ -102,19 +137,22 @@ class Chat:
         special = next((token for token in self._special_texts if rest.startswith(token)), None)
         return (start, end) if special is None else (start, text.index(special, end) + len(special))
 
-    def _render(self, messages: list[Message], tools: str | None, **options: Any) -> tuple[str, list[Span]]:
+    def _text(self, messages: list[Message], tools: Tools, generate: bool = False) -> str:
+        return self._run_template(messages, tools, add_generation_prompt=generate)[0]
+
+    def _run_template(self, messages: list[Message], tools: Tools, **options: Any) -> tuple[str, list[Span]]:
         try:
             texts, marks = render_jinja_template(
-                conversations=[[self._for_template(message) for message in messages]],
-                tools=json.loads(tools) if tools else None,
-                chat_template=self.template,
+                conversations=[messages],
+                tools=tools,
+                chat_template=self._program,
                 date_string=_TEMPLATE_DATE,
                 **self._variables,
                 **options,
             )
         # A template is a program from elsewhere: whatever it raises is about this chat.
         except Exception as error:
-            raise TemplateError(f"The chat template refuses the row: {error}") from error
+            raise TemplateError(f"The chat template refuses these messages: {error}") from error
         return texts[0], marks[0] if marks else []
 
     def _for_template(self, message: Message) -> Message:
@@ -134,6 +172,10 @@ class Chat:
         if not template:
             raise BadRequest(f"The tokenizer in {self.folder} has no chat template; add chat_template.jinja or choose a chat model.")
         return template
+
+
+def _tokens_of(encoding: Encoding) -> Tokens:
+    return Tokens(encoding.ids, encoding.offsets)
 
 
 def _parse_arguments(call: dict[str, Any]) -> dict[str, Any]:

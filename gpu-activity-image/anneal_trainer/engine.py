@@ -20,9 +20,10 @@ from typing import Any, NoReturn
 
 import torch
 from peft import PeftConfig, PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from anneal_trainer.chat import Chat, TemplateError
 from anneal_trainer.protocol import EXIT_ORPHANED, BadRequest, Emit, ServeJob
 
 PREFILL_TOKENS_MAX = 256
@@ -91,8 +92,8 @@ class RowCache(Cache):
 class TextStream:
     """Tokens in, pieces of text out: never half a character, never text that a stop string may take back."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: list[str]) -> None:
-        self.tokenizer, self.stop = tokenizer, [s for s in stop if s]
+    def __init__(self, chat: Chat, stop: list[str]) -> None:
+        self.chat, self.stop = chat, [s for s in stop if s]
         self.tokens: list[int] = []
         self.context = 0  # tokens from here on are decoded, because a token's text can depend on the one before it
         self.decoded = 0  # tokens before this one have their text in `held` or out already
@@ -101,7 +102,7 @@ class TextStream:
     def push(self, token: int) -> tuple[str, bool]:
         """Text that is certain now, and whether a stop string has ended it."""
         self.tokens.append(token)
-        known, text = self._decode(self.tokens[self.context : self.decoded]), self._decode(self.tokens[self.context :])
+        known, text = self.chat.decode(self.tokens[self.context : self.decoded]), self.chat.decode(self.tokens[self.context :])
         if len(text) <= len(known) or text.endswith("\ufffd"):
             return "", False
         self.context, self.decoded = self.decoded, len(self.tokens)
@@ -109,7 +110,7 @@ class TextStream:
 
     def flush(self) -> str:
         """What is left at the end, without an unfinished character."""
-        known, text = self._decode(self.tokens[self.context : self.decoded]), self._decode(self.tokens[self.context :])
+        known, text = self.chat.decode(self.tokens[self.context : self.decoded]), self.chat.decode(self.tokens[self.context :])
         rest, stopped = self._release(text[len(known) :].rstrip("\ufffd"))
         return rest if stopped else rest + self.held
 
@@ -121,9 +122,6 @@ class TextStream:
         keep = max((_overlap(self.held, s) for s in self.stop), default=0)
         certain, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
         return certain, False
-
-    def _decode(self, tokens: list[int]) -> str:
-        return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def _overlap(text: str, stop: str) -> int:
@@ -269,13 +267,13 @@ class Request:
 class Engine:
     """Waiting → prefilling (one at a time, in chunks, in a staging row) → running (row i of the batch = `running[i]`) → finished."""
 
-    def __init__(self, model, tokenizer: PreTrainedTokenizerBase, emit: Emit, batch_max: int, length_max: int) -> None:
+    def __init__(self, model, chat: Chat, emit: Emit, batch_max: int, length_max: int) -> None:
         _require_full_attention(model)
-        self.model, self.tokenizer, self.emit = model, tokenizer, emit
+        self.model, self.chat, self.emit = model, chat, emit
         self.batch_max = batch_max
         self.length_max = min(length_max, model.config.max_position_embeddings)
         self.adapters = Adapters(model)
-        self.ends = _end_tokens(model, tokenizer)
+        self.ends = chat.end_token_ids()
         self.cache = RowCache(batch_max + 1, self.length_max)
         self.operations = {"load": self._load, "unload": self._unload, "generate": self._generate, "cancel": self._cancel}
         self.waiting: deque[Request] = deque()
@@ -334,7 +332,7 @@ class Engine:
             )
         seed = secrets.randbits(63) if command["seed"] is None else command["seed"]
         sampler = Sampler(command["temperature"], command["topP"], torch.Generator().manual_seed(seed))
-        text = TextStream(self.tokenizer, command["stop"])
+        text = TextStream(self.chat, command["stop"])
         adapter = self.adapters.take(command["adapter"])
         self.waiting.append(Request(command["id"], adapter, prompt, min(command["maxTokens"], room), sampler, text))
 
@@ -348,10 +346,9 @@ class Engine:
 
     def _tokenise(self, messages: list[dict[str, str]]) -> list[int]:
         try:
-            text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        except Exception as error:
-            raise Rejection("bad_request", f"The model's chat template does not take these messages: {error}") from error
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            return self.chat.encode(self.chat.render(messages, generate=True))
+        except TemplateError as error:
+            raise Rejection("bad_request", str(error)) from error
 
     def _next_to_prefill(self) -> Request | None:
         if self.prefilling is None and self.waiting:
@@ -446,12 +443,6 @@ def _require_full_attention(model) -> None:
         raise BadRequest("The base model has layers without full attention, which this engine cannot batch; serve it with vLLM.")
 
 
-def _end_tokens(model, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    configured = model.generation_config.eos_token_id
-    ends = configured if isinstance(configured, list) else [configured]
-    return {end for end in (*ends, tokenizer.eos_token_id) if end is not None}
-
-
 def serve(job: ServeJob, emit: Emit) -> NoReturn:
     """Runs until standard input ends or SIGTERM comes; holds nothing that would have to be saved."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -460,8 +451,7 @@ def serve(job: ServeJob, emit: Emit) -> NoReturn:
     torch.set_num_threads(job.threads)
     emit({"ev": "phase", "phase": "load"})
     model = AutoModelForCausalLM.from_pretrained(job.base_model, dtype=torch.float32, local_files_only=True).eval()
-    tokenizer = AutoTokenizer.from_pretrained(job.base_model, local_files_only=True)
-    engine = Engine(model, tokenizer, emit, job.max_batch, job.max_length)
+    engine = Engine(model, Chat(job.base_model), emit, job.max_batch, job.max_length)
     engine.warm_up()
     emit({"ev": "ready", "maxLength": engine.length_max})
     while True:

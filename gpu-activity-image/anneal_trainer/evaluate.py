@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 from anneal_trainer.adapters import CONFIG, WEIGHTS
 from anneal_trainer.answers import Answer, Answerer, Question, all_finite
 from anneal_trainer.chat import Chat, Message, TemplateError
+from anneal_trainer.forked import map_forked
 from anneal_trainer.models import load_base, pick_device
 from anneal_trainer.protocol import BadRequest, DataRejected, Emit, EvaluateJob, NonFinite, Variant
 from anneal_trainer.rows import Row, read_rows, write_json_lines
@@ -19,14 +21,18 @@ from anneal_trainer.rows import Row, read_rows, write_json_lines
 # Where the job names no limit: the longest reference and two tokens more, so that an answer that runs on is seen to do so.
 _NEW_TOKENS_SLACK = 2
 _NEW_TOKENS_MAX = 512
+# Each process holds its own keys, values and logits, about 1 GB; more threads than that go into the processes.
+_PROCESSES_MAX = 8
 
 
 def evaluate(job: EvaluateJob, emit: Emit) -> None:
-    torch.set_num_threads(job.threads)
     emit({"ev": "phase", "phase": "load", "detail": "rows"})
     chat, rows = Chat(job.base_model), list(read_rows(job.rows))
     if not rows:
         raise DataRejected(f"The rows file {job.rows} is empty; hold out more with `data.split.test`.")
+    processes = _processes(job, len(rows))
+    # A thread pool does not survive a fork; each process starts its own.
+    torch.set_num_threads(1)
     predictions: list[dict[str, Any]] = []
     of = len(rows) * len(job.variants)
     for variant in job.variants:
@@ -35,7 +41,8 @@ def evaluate(job: EvaluateJob, emit: Emit) -> None:
         answerer = Answerer(_load_variant(job.base_model, variant), chat.end_token_ids(), _new_tokens_max(job, questions))
         emit({"ev": "phase", "phase": "evaluate", "detail": variant.name})
         answers: dict[int, Answer] = {}
-        for batch in answerer.answer(questions, variant.generate):
+        shares = [questions[i::processes] for i in range(processes)]
+        for batch in map_forked(partial(_answer, answerer, job.threads // processes, variant.generate), shares):
             if not all_finite(batch):
                 raise NonFinite(f"Variant {variant.name} has a loss that is not finite; its adapter or base model is damaged.")
             answers.update((answer.index, answer) for answer in batch)
@@ -44,6 +51,15 @@ def evaluate(job: EvaluateJob, emit: Emit) -> None:
     emit({"ev": "phase", "phase": "save"})
     write_json_lines(job.predictions, predictions)
     emit({"ev": "done", "result": {"predictions": len(predictions)}})
+
+
+def _processes(job: EvaluateJob, rows: int) -> int:
+    return min(job.threads, rows, _PROCESSES_MAX) if pick_device().type == "cpu" else 1
+
+
+def _answer(answerer: Answerer, threads: int, generate: bool, questions: list[Question]) -> Iterator[list[Answer]]:
+    torch.set_num_threads(threads)
+    return answerer.answer(questions, generate)
 
 
 def _ask(chat: Chat, index: int, row: Row, shots: list[Row]) -> Question:
@@ -62,7 +78,7 @@ def _ask(chat: Chat, index: int, row: Row, shots: list[Row]) -> Question:
         raise DataRejected(f"Row {row.get('id', index)} cannot be rendered with {len(shots)} shots: {error}") from error
     start, end = spans[-1]
     opening = json.dumps([instructions, tools])
-    return Question(index, opening, chat.encode(text), chat.encode(whole[start:end]))
+    return Question(index, opening, chat.encode(text), chat.encode(whole.cut(start, end)))
 
 
 def _is_instruction(message: Message) -> bool:

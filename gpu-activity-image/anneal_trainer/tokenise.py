@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Encoding
 
-from anneal_trainer.chat import Chat, Span, TemplateError
+from anneal_trainer.chat import Chat, TemplateError
 from anneal_trainer.files import sha256_file
 from anneal_trainer.protocol import DataRejected, Emit, SplitFiles, TokeniseJob
 from anneal_trainer.rows import Row, count_rows, read_rows, write_json_lines
 from anneal_trainer.shards import write_shard
+from anneal_trainer.special_text import Rendered, Span, Tokens
 
 # Rows tokenised at once: enough to fill the tokenizer's batch, few enough for smooth progress and flat memory.
 _BATCH_ROWS = 512
@@ -66,20 +66,20 @@ def _batches(files: SplitFiles) -> Iterator[list[tuple[int, Row]]]:
 
 
 def _tokenise_batch(chat: Chat, batch: list[tuple[int, Row]], max_length: int, split: _Split) -> None:
-    rendered: list[tuple[int, str, list[Span]]] = []
+    rendered: list[tuple[int, Rendered, list[Span]]] = []
     for index, row in batch:
         try:
             rendered.append((index, *chat.render_with_spans(row["messages"], row.get("tools"))))
         except TemplateError as error:
             split.reject(index, "wrong_type", str(error))
             split.unrendered.append(str(error))
-    encodings = chat.tokenizer.encode_batch([text for _, text, _ in rendered], add_special_tokens=False)
-    for (index, _, spans), encoding in zip(rendered, encodings, strict=True):
-        _accept(split, index, encoding, spans, max_length)
+    encoded = chat.encode_batch([text for _, text, _ in rendered])
+    for (index, _, spans), tokens in zip(rendered, encoded, strict=True):
+        _accept(split, index, tokens, spans, max_length)
 
 
-def _accept(split: _Split, index: int, encoding: Encoding, spans: list[Span], max_length: int) -> None:
-    trainable = trainable_mask(np.array(encoding.offsets).reshape(-1, 2), spans)
+def _accept(split: _Split, index: int, row: Tokens, spans: list[Span], max_length: int) -> None:
+    trainable = trainable_mask(np.array(row.offsets).reshape(-1, 2), spans)
     if not trainable.any():
         message = "No token of the row is trained on; give an assistant message content and a weight other than 0."
         return split.reject(index, "no_trainable_token", message)
@@ -88,7 +88,7 @@ def _accept(split: _Split, index: int, encoding: Encoding, spans: list[Span], ma
     if tokens > max_length:
         message = f"The row has {tokens} tokens and `data.maxLength` is {max_length}; shorten it or raise the limit."
         return split.reject(index, "too_long", message)
-    split.rows.append((np.array(encoding.ids[:tokens], np.int32), trainable[:tokens]))
+    split.rows.append((np.array(row.ids[:tokens], np.int32), trainable[:tokens]))
 
 
 def trainable_mask(offsets: np.ndarray, spans: list[Span]) -> np.ndarray:

@@ -10,6 +10,7 @@ from anneal_trainer.answers import Answerer, Question
 from anneal_trainer.chat import Chat
 from anneal_trainer.evaluate import evaluate
 from anneal_trainer.protocol import BadRequest, DataRejected, EvaluateJob, Lora, Variant
+from anneal_trainer.special_text import Rendered
 from support import GOLDEN, TINY, Events, child, example_rows, make_row, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -37,7 +38,7 @@ def load(folder: str):
 def ask(chat: Chat, row: dict, index: int, opening: str, before: list[dict]) -> Question:
     *prompt, last = row["messages"]
     text = chat.render([prompt[0], *before, *prompt[1:]], generate=True)
-    return Question(index, opening, chat.encode(text), chat.encode(last["content"] + "<|im_end|>"))
+    return Question(index, opening, chat.encode(text), chat.encode(Rendered(last["content"] + "<|im_end|>")))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from anneal_trainer.chat import Chat
 from anneal_trainer.engine import Engine, Sampler, TextStream
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -54,8 +55,7 @@ class Harness:
 
     def __init__(self, model: str, batch_max: int = 8, length_max: int = 512) -> None:
         self.events: list[dict] = []
-        self.tokenizer = AutoTokenizer.from_pretrained(model)
-        self.engine = Engine(load_model(model), self.tokenizer, self.events.append, batch_max, length_max)
+        self.engine = Engine(load_model(model), Chat(model), self.events.append, batch_max, length_max)
 
     def load(self, adapter: str, path: str) -> None:
         self.engine.handle({"op": "load", "id": f"load {adapter}", "adapter": adapter, "path": path})
@@ -257,7 +257,7 @@ class EngineTest(unittest.TestCase):
     def test_text_comes_in_whole_characters(self) -> None:
         tokenizer = AutoTokenizer.from_pretrained(MODELS / "tiny")
         text = "naïve 🦜 日本語 ok"
-        stream, pieces = TextStream(tokenizer, []), []
+        stream, pieces = TextStream(Chat(str(MODELS / "tiny")), []), []
         tokens = deque(tokenizer(text, add_special_tokens=False)["input_ids"])
         self.assertTrue(any("\ufffd" in tokenizer.decode([t]) for t in tokens), "the text must split a character")
         while tokens:
