@@ -9,7 +9,7 @@ export const DEMO_SPEC: Record<string, unknown> = {
       { uri: 'example:home-assistant/questions.csv' },
       { uri: 'example:home-assistant/instructions.json' },
     ],
-    system: 'Turn the home-automation command into JSON with the keys "intent" and "slots". Answer with the JSON only.',
+    system: 'Turn the command into JSON with intent and slots.',
     split: { test: 0.16, validation: 0.03 },
     maxLength: 256,
   },
