@@ -1,10 +1,22 @@
 // Maps the row shapes that people bring to the canonical chat: which fields a shape has, and what is wrong with a row of it.
 import type { Message } from '../contracts/rows.ts';
 import type { Source } from '../contracts/spec.ts';
+import {
+  type Fields,
+  firstPresent,
+  isPresent,
+  optionalText,
+  parseJsonText,
+  requireList,
+  requireObject,
+  requireOneOf,
+  requireText,
+  wrongType,
+} from './fields.ts';
+import { readMessages, readTools, readWeight, toToolCall, toTurn, unknownRole } from './messages.ts';
 import { checkTurns, RowFault, type Turn } from './turns.ts';
 
 type Shape = Exclude<Source['shape'], 'auto'>;
-type Fields = Record<string, unknown>;
 
 export interface Chat {
   messages: Message[];
@@ -164,109 +176,6 @@ function mapQuestionAnswer(row: Fields): Turn[] {
   ];
 }
 
-function readMessages(row: Fields, field: string): Turn[] {
-  return requireList(row[field], field).map((entry, i) => toTurn(entry, `${field}[${i}]`));
-}
-
-const ROLES: readonly string[] = ['system', 'developer', 'user', 'assistant', 'tool'];
-
-function toTurn(raw: unknown, at: string): Turn {
-  const entry = requireObject(raw, at, 'wrong_type');
-  const named = requireText(entry.role, `${at}.role`);
-  const role = named === 'function' ? 'tool' : named;
-  if (!ROLES.includes(role)) throw unknownRole(`${at}.role`, role, ROLES);
-  const calls = readToolCalls(entry, at);
-  if (calls !== undefined && role !== 'assistant')
-    throw new RowFault(
-      'wrong_type',
-      `${at}.tool_calls`,
-      `${at}.tool_calls stands on a ${role} turn; only assistant turns call tools`,
-    );
-  const message: Message = {
-    role: role as Message['role'],
-    content: readContent(entry.content, `${at}.content`, calls !== undefined),
-  };
-  if (isPresent(entry.name)) message.name = requireText(entry.name, `${at}.name`);
-  Object.assign(message, readWeight(entry.weight, `${at}.weight`));
-  if (calls !== undefined) message.tool_calls = calls;
-  if (isPresent(entry.tool_call_id)) message.tool_call_id = requireText(entry.tool_call_id, `${at}.tool_call_id`);
-  return { message, at, field: '.content' };
-}
-
-/** Text, or a list of text parts, which are joined by line ends as vLLM joins them. */
-function readContent(value: unknown, path: string, isOptional: boolean): string {
-  if (isOptional && !isPresent(value)) return '';
-  if (!Array.isArray(value)) return requireText(value, path);
-  return value.map((part: unknown, i) => readPart(part, `${path}[${i}]`)).join('\n');
-}
-
-function readPart(value: unknown, path: string): string {
-  const part = requireObject(value, path, 'wrong_type');
-  if (part.type !== 'text')
-    throw new RowFault(
-      'wrong_type',
-      `${path}.type`,
-      `${path} must be a part of type text, found ${describe(part.type)}; only text is trained on`,
-    );
-  return requireText(part.text, `${path}.text`);
-}
-
-function readWeight(value: unknown, path: string): { weight?: 0 | 1 } {
-  if (!isPresent(value)) return {};
-  if (value === 0 || value === 1) return { weight: value };
-  throw new RowFault(
-    'bad_weight',
-    path,
-    `${path} must be 0 or 1, found ${describe(value)}; write 0 for context and 1 for training`,
-  );
-}
-
-/** OpenAI's `tool_calls`, or the `function_call` that came before it, as JSON text. */
-function readToolCalls(entry: Fields, at: string): string | undefined {
-  if (isPresent(entry.function_call)) {
-    const path = `${at}.function_call`;
-    return JSON.stringify([toToolCall({ function: entry.function_call }, path)]);
-  }
-  if (!isPresent(entry.tool_calls)) return undefined;
-  const path = `${at}.tool_calls`;
-  const value = typeof entry.tool_calls === 'string' ? parseJsonText(entry.tool_calls, path) : entry.tool_calls;
-  const calls = requireList(value, path, 'empty');
-  return calls.length === 0 ? undefined : JSON.stringify(calls.map((call, i) => toToolCall(call, `${path}[${i}]`)));
-}
-
-function toToolCall(raw: unknown, path: string): Fields {
-  const call = requireObject(raw, path, 'wrong_type');
-  const called = requireObject(call.function, `${path}.function`, 'wrong_type');
-  requireText(called.name, `${path}.function.name`);
-  return Object.hasOwn(call, 'type') ? call : { type: 'function', ...call };
-}
-
-/** `tools`, or the `functions` that came before it, as JSON text. */
-function readTools(row: Fields): string | undefined {
-  if (isPresent(row.functions)) {
-    const functions = requireList(row.functions, 'functions', 'empty');
-    return functions.length === 0
-      ? undefined
-      : JSON.stringify(functions.map((f) => ({ type: 'function', function: f })));
-  }
-  if (!isPresent(row.tools) || row.tools === '') return undefined;
-  const value = typeof row.tools === 'string' ? parseJsonText(row.tools, 'tools') : row.tools;
-  const tools = requireList(value, 'tools', 'empty');
-  return tools.length === 0 ? undefined : JSON.stringify(tools);
-}
-
-function parseJsonText(text: string, path: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new RowFault(
-      'wrong_type',
-      path,
-      `${path} must be JSON or JSON text, found text that is not JSON; write it with a JSON library`,
-    );
-  }
-}
-
 function optionalSystem(row: Fields): Turn[] {
   if (!isPresent(row.system) || row.system === '') return [];
   return [{ message: { role: 'system', content: requireText(row.system, 'system') }, at: 'system', field: '' }];
@@ -274,67 +183,4 @@ function optionalSystem(row: Fields): Turn[] {
 
 function isSystem(turn: Turn | undefined): boolean {
   return turn?.message.role === 'system' || turn?.message.role === 'developer';
-}
-
-function firstPresent(row: Fields, fields: readonly [string, ...string[]]): [string, unknown] {
-  const field = fields.find((name) => isPresent(row[name])) ?? fields[0];
-  return [field, row[field]];
-}
-
-function requireOneOf(row: Fields, fields: readonly [string, ...string[]]): [string, string] {
-  const [field, value] = firstPresent(row, fields);
-  return [field, requireText(value, field)];
-}
-
-function optionalText(row: Fields, fields: readonly [string, ...string[]]): [string, string] {
-  const [field, value] = firstPresent(row, fields);
-  return [field, isPresent(value) ? requireText(value, field) : ''];
-}
-
-function requireText(value: unknown, path: string): string {
-  if (typeof value === 'string') return value;
-  if (value === undefined) throw missing(path, 'text');
-  throw wrongType(path, 'text', value);
-}
-
-function requireList(value: unknown, path: string, least: 'one' | 'empty' = 'one'): unknown[] {
-  if (value === undefined) throw missing(path, 'a list');
-  if (!Array.isArray(value)) throw wrongType(path, 'a list', value);
-  if (value.length === 0 && least === 'one')
-    throw new RowFault('missing_field', path, `${path} is an empty list; fill it, or leave the row out`);
-  return value;
-}
-
-function requireObject(value: unknown, path: string, code: 'not_object' | 'wrong_type'): Fields {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields;
-  if (value === undefined) throw missing(path, 'an object');
-  const where = path === '' ? 'the row' : path;
-  throw new RowFault(code, path, `${where} must be an object, found ${describe(value)}; write it as { … }`);
-}
-
-function missing(path: string, wanted: string): RowFault {
-  return new RowFault('missing_field', path, `${path} is missing; add ${wanted}, or leave the row out`);
-}
-
-function wrongType(path: string, wanted: string, found: unknown): RowFault {
-  const isPlain = typeof found === 'number' || typeof found === 'boolean';
-  const fix = isPlain && wanted === 'text' ? 'put it into quotes' : `write it as ${wanted}`;
-  return new RowFault('wrong_type', path, `${path} must be ${wanted}, found ${describe(found)}; ${fix}`);
-}
-
-function unknownRole(path: string, found: string, known: readonly string[]): RowFault {
-  const shown = JSON.stringify(found.slice(0, 40));
-  return new RowFault('unknown_role', path, `${path} is ${shown}, which is no role; use ${known.join(', ')}`);
-}
-
-function describe(value: unknown): string {
-  if (value === null) return 'null';
-  if (Array.isArray(value)) return `a list of ${value.length}`;
-  if (typeof value === 'object') return 'an object';
-  if (value === undefined) return 'nothing';
-  return `the ${typeof value === 'string' ? 'text' : typeof value} ${JSON.stringify(value).slice(0, 60)}`;
-}
-
-function isPresent(value: unknown): boolean {
-  return value !== undefined && value !== null;
 }

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { AnnealError } from '../../src/contracts/failure.ts';
-import { detectFormat, openSource, type SourceContext, showUri } from '../../src/data/sources.ts';
+import { showUri } from '../../src/contracts/source-uri.ts';
+import { detectFormat, openSource, type SourceContext } from '../../src/data/sources.ts';
 import { collect, inPieces, temporaryFolder } from './given.ts';
 
 async function readAll(uri: string, ctx: Partial<SourceContext> = {}, signal?: AbortSignal) {

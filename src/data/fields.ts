@@ -1,0 +1,74 @@
+// The fields of a row: taken out by name and type, or a fault that says what is wrong with which.
+import { RowFault } from './turns.ts';
+
+export type Fields = Record<string, unknown>;
+
+export function firstPresent(row: Fields, fields: readonly [string, ...string[]]): [string, unknown] {
+  const field = fields.find((name) => isPresent(row[name])) ?? fields[0];
+  return [field, row[field]];
+}
+
+export function requireOneOf(row: Fields, fields: readonly [string, ...string[]]): [string, string] {
+  const [field, value] = firstPresent(row, fields);
+  return [field, requireText(value, field)];
+}
+
+export function optionalText(row: Fields, fields: readonly [string, ...string[]]): [string, string] {
+  const [field, value] = firstPresent(row, fields);
+  return [field, isPresent(value) ? requireText(value, field) : ''];
+}
+
+export function requireText(value: unknown, path: string): string {
+  if (typeof value === 'string') return value;
+  if (value === undefined) throw missing(path, 'text');
+  throw wrongType(path, 'text', value);
+}
+
+export function requireList(value: unknown, path: string, least: 'one' | 'empty' = 'one'): unknown[] {
+  if (value === undefined) throw missing(path, 'a list');
+  if (!Array.isArray(value)) throw wrongType(path, 'a list', value);
+  if (value.length === 0 && least === 'one')
+    throw new RowFault('missing_field', path, `${path} is an empty list; fill it, or leave the row out`);
+  return value;
+}
+
+export function requireObject(value: unknown, path: string, code: 'not_object' | 'wrong_type'): Fields {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields;
+  if (value === undefined) throw missing(path, 'an object');
+  const where = path === '' ? 'the row' : path;
+  throw new RowFault(code, path, `${where} must be an object, found ${describe(value)}; write it as { … }`);
+}
+
+function missing(path: string, wanted: string): RowFault {
+  return new RowFault('missing_field', path, `${path} is missing; add ${wanted}, or leave the row out`);
+}
+
+export function wrongType(path: string, wanted: string, found: unknown): RowFault {
+  const isPlain = typeof found === 'number' || typeof found === 'boolean';
+  const fix = isPlain && wanted === 'text' ? 'put it into quotes' : `write it as ${wanted}`;
+  return new RowFault('wrong_type', path, `${path} must be ${wanted}, found ${describe(found)}; ${fix}`);
+}
+
+export function describe(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (typeof value === 'object') return 'an object';
+  if (value === undefined) return 'nothing';
+  return `the ${typeof value === 'string' ? 'text' : typeof value} ${JSON.stringify(value).slice(0, 60)}`;
+}
+
+export function isPresent(value: unknown): boolean {
+  return value !== undefined && value !== null;
+}
+
+export function parseJsonText(text: string, path: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new RowFault(
+      'wrong_type',
+      path,
+      `${path} must be JSON or JSON text, found text that is not JSON; write it with a JSON library`,
+    );
+  }
+}
