@@ -2,6 +2,7 @@
 import { AnnealError } from '../contracts/failure.ts';
 import type { DeployInput, DeployResult } from '../contracts/stages.ts';
 import { readVersion } from '../registry/versions.ts';
+import type { Health } from '../serving/gateway.ts';
 import { publishRoute } from '../serving/routes.ts';
 import type { Parts } from './parts.ts';
 import { runStage, type StageContext } from './stage.ts';
@@ -10,11 +11,8 @@ import { runStage, type StageContext } from './stage.ts';
 const LOAD_MS_MAX = 120_000;
 /** Between looks, ms. */
 const POLL_MS = 500;
-
-interface SyncAnswer {
-  endpoints: { endpoint: string; model: string; version: number; digest: string; loaded: boolean }[];
-  problems: string[];
-}
+/** For one answer, ms: a few tokens behind a full queue. */
+const ANSWER_MS_MAX = 60_000;
 
 export function createDeployActivities(parts: Parts) {
   return {
@@ -61,10 +59,10 @@ async function waitUntilServed(
     context.signal.throwIfAborted();
     context.report({ phase: `wait for ${gatewayUrl} to load it`, ...(said === '' ? {} : { waitingFor: said }) });
     try {
-      const answer = (await callGateway(gatewayUrl, '/-/sync', {}, context.signal)) as SyncAnswer;
-      const served = answer.endpoints.find((entry) => entry.endpoint === endpoint);
+      const { endpoints, problems } = await readHealth(gatewayUrl, context.signal);
+      const served = endpoints.find((entry) => entry.endpoint === endpoint);
       if (served?.digest === digest && served.loaded) return;
-      said = answer.problems.join('; ');
+      said = problems.join('; ');
     } catch (error) {
       said = error instanceof Error ? error.message : String(error);
     }
@@ -76,31 +74,41 @@ async function waitUntilServed(
   );
 }
 
+/** What the gateway serves; it looks for new routes by itself. An engine that starts answers 503 with the same body. */
+async function readHealth(gatewayUrl: string, signal: AbortSignal): Promise<Health> {
+  const { text } = await callGateway(gatewayUrl, '/health', {}, signal);
+  return JSON.parse(text) as Health;
+}
+
 /** A version counts as deployed when it has answered. */
 async function askOnce(gatewayUrl: string, endpoint: string, signal: AbortSignal): Promise<void> {
   const question = { model: endpoint, messages: [{ role: 'user', content: 'Hello' }], max_tokens: 4, temperature: 0 };
-  await callGateway(gatewayUrl, '/v1/chat/completions', question, signal);
-}
-
-async function callGateway(gatewayUrl: string, path: string, body: object, signal: AbortSignal): Promise<unknown> {
-  const response = await fetch(`${gatewayUrl}${path}`, {
+  const request = {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-    signal: AbortSignal.any([signal, AbortSignal.timeout(60_000)]),
-  }).catch((error: unknown) => {
-    const cause = (error as Error).cause;
+    body: JSON.stringify(question),
+  };
+  const { status, text } = await callGateway(gatewayUrl, '/v1/chat/completions', request, signal);
+  if (status === 200) return;
+  throw new AnnealError('engine_unavailable', `The gateway answered ${status} for ${endpoint}: ${text.slice(0, 300)}`);
+}
+
+async function callGateway(
+  gatewayUrl: string,
+  path: string,
+  request: RequestInit,
+  signal: AbortSignal,
+): Promise<{ status: number; text: string }> {
+  try {
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS_MAX)]);
+    const response = await fetch(`${gatewayUrl}${path}`, { ...request, signal: limit });
+    return { status: response.status, text: await response.text() };
+  } catch (error) {
+    const { cause } = error as Error;
     throw new AnnealError(
       'engine_unavailable',
       `The gateway at ${gatewayUrl} does not answer (${cause instanceof Error ? cause.message : String(error)}); start it.`,
       { cause: error },
     );
-  });
-  const text = await response.text();
-  if (!response.ok)
-    throw new AnnealError(
-      'engine_unavailable',
-      `The gateway answered ${response.status} to ${path}: ${text.slice(0, 300)}`,
-    );
-  return JSON.parse(text);
+  }
 }

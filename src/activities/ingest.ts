@@ -28,6 +28,7 @@ export function createIngestActivities(parts: Parts, readS3: SourceContext['read
         const count = snapshot.sources.length;
         return {
           snapshot: snapshot.digest,
+          contents: snapshot.sources.map(({ sha256, etag }) => ({ sha256, etag })),
           sizeBytes,
           outcome: `${count} ${count === 1 ? 'source' : 'sources'}, ${formatBytes(sizeBytes)}, snapshot ${snapshot.digest.slice(0, 12)}`,
         };

@@ -1,6 +1,6 @@
 // Stage `preprocess`: cleans, splits and tokenises the snapshot into a dataset, with accounts that add up.
 // Everything that can be wrong with the data is found here, before a GPU is touched.
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
 import { type Dataset, DatasetSchema, SnapshotSchema } from '../contracts/records.ts';
@@ -15,7 +15,7 @@ import {
 import { finishAccounts } from '../data/accounts.ts';
 import { cleanRows } from '../data/preprocess.ts';
 import { readRejected, rewriteWithoutRejected } from '../data/rejects.ts';
-import { digestOf } from '../storage/digest.ts';
+import { digestOf, sha256Hex } from '../storage/digest.ts';
 import { getBlob, putFolder } from '../storage/file-set.ts';
 import { keys } from '../storage/keys.ts';
 import { createJson } from '../storage/record.ts';
@@ -35,10 +35,11 @@ export function createPreprocessActivities(parts: Parts) {
       return await runStage('preprocess', async (context) => {
         const { run, spec, snapshot } = input;
         const { sources: _sources, ...rules } = spec.data;
+        const tokenizer = await digestOfTokenizer(await findBaseModel(spec.model.base, parts.models));
         const remembered = {
           run,
           stage: 'preprocess',
-          input: { snapshot, rules, base: spec.model.base },
+          input: { snapshot, rules, tokenizer },
           schema: DatasetSchema,
         } as const;
         const { value } = await rememberStage(parts.store, remembered, () => makeDataset(parts, input, context));
@@ -47,6 +48,19 @@ export function createPreprocessActivities(parts: Parts) {
       });
     },
   };
+}
+
+/** The files that decide how a chat becomes tokens: another model with the same ones gives the same dataset. */
+const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja'];
+
+async function digestOfTokenizer(folder: string): Promise<string> {
+  const contents = TOKENIZER_FILES.map((file) => readFile(join(folder, file)).catch(absent));
+  return digestOf((await Promise.all(contents)).map((bytes) => bytes && sha256Hex(bytes)));
+}
+
+function absent(error: NodeJS.ErrnoException): null {
+  if (error.code === 'ENOENT') return null;
+  throw error;
 }
 
 async function makeDataset(
@@ -80,7 +94,8 @@ async function makeDataset(
     }
     const stored = await putFolder(host.store, files, context.signal);
     const identity = { snapshot: digest, files: stored, system: spec.data.system };
-    return { digest: digestOf(identity), ...identity, accounts, tokens };
+    const { tokenizerSha256, templateSha256 } = tokens;
+    return { digest: digestOf({ ...identity, tokenizerSha256, templateSha256 }), ...identity, accounts, tokens };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

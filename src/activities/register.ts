@@ -4,6 +4,7 @@ import type { PlanRetrainingInput, RegisterInput, RegisterResult, RetrainingPlan
 import { listVersions, moveAlias, registerVersion } from '../registry/versions.ts';
 import { digestOf } from '../storage/digest.ts';
 import { keys } from '../storage/keys.ts';
+import { identifyContent, runIdFor } from '../storage/run-id.ts';
 import { codeIdentity } from '../telemetry/code-identity.ts';
 import type { Parts } from './parts.ts';
 import { readRecord, runStage } from './stage.ts';
@@ -33,9 +34,12 @@ export function createRegisterActivities(parts: Parts) {
     },
 
     /** Would a run on this content do anything new? Says which run it would be. */
-    async planRetraining({ spec, snapshot }: PlanRetrainingInput): Promise<RetrainingPlan> {
+    async planRetraining({ spec, snapshot, contents }: PlanRetrainingInput): Promise<RetrainingPlan> {
       return await runStage('ingest', async () => {
-        const run = `${spec.name}-${digestOf({ spec, snapshot, code: codeIdentity().digest }).slice(0, 12)}`;
+        const identities = spec.data.sources.map(({ uri }, i) =>
+          identifyContent(uri, contents[i] ?? { sha256: null, etag: null }),
+        );
+        const run = runIdFor(spec, identities, codeIdentity().digest);
         const model = spec.register.model ?? spec.name;
         const recipe = recipeDigest(spec);
         const trained = (await listVersions(store, model)).findLast(

@@ -22,27 +22,54 @@ export interface StageContext {
   progress(): Progress;
 }
 
-/** Runs the work of a stage with heartbeats; its errors become failures whose type is their kind. */
+/** Runs the work of a stage with heartbeats and a line in the log for each turn; its errors become failures whose type is their kind. */
 export async function runStage<T>(stage: Stage, work: (context: StageContext) => Promise<T>): Promise<T> {
   const activity = Context.current();
+  const startedMs = Date.now();
+  const seconds = () => (Date.now() - startedMs) / 1000;
   let progress: Progress = { stage, phase: 'start' };
   const heart = setInterval(() => activity.heartbeat(progress), HEARTBEAT_MS);
   activity.heartbeat(progress);
+  activity.log.info('started');
   try {
-    return await work({
+    const result = await work({
       signal: activity.cancellationSignal,
       report: (next) => {
+        const news = newsIn(progress, next);
+        if (news !== null) activity.log.info('progress', news);
         progress = { stage, ...next };
       },
       progress: () => progress,
     });
+    activity.log.info('done', { seconds: seconds(), outcome: (result as { outcome?: string }).outcome });
+    return result;
   } catch (error) {
     // Cancelled, paused, reset or shut down: the SDK's own reason says which, whatever the work made of the abort.
-    if (activity.cancellationSignal.aborted) throw await activity.cancelled.catch((reason: unknown) => reason);
-    throw toFailure(error);
+    const failure = activity.cancellationSignal.aborted
+      ? await activity.cancelled.catch((reason: unknown) => reason)
+      : toFailure(error);
+    activity.log.warn('ended early', { seconds: seconds(), kind: kindOf(failure), error: failure });
+    throw failure;
   } finally {
     clearInterval(heart);
   }
+}
+
+/** What is worth a line: recoveries, checkpoints, waits. Steps are not; the trainer's own files hold them. */
+function newsIn(before: Progress, next: Omit<Progress, 'stage'>): Partial<Progress> | null {
+  const told = (['claim', 'checkpoint', 'recoveries', 'waitingFor'] as const).filter(
+    (key) => before[key] !== next[key],
+  );
+  if (told.length === 0) return null;
+  return { ...(next.step === undefined ? {} : { step: next.step }), ...pick(next, told) };
+}
+
+function pick<T extends object, K extends keyof T>(from: T, names: K[]): Pick<T, K> {
+  return Object.fromEntries(names.map((name) => [name, from[name] ?? null])) as Pick<T, K>;
+}
+
+function kindOf(failure: unknown): string {
+  return failure instanceof ApplicationFailure ? (failure.type ?? 'unknown') : 'cancelled';
 }
 
 export function toFailure(error: unknown): Error {

@@ -11,6 +11,7 @@ export type ClientErrorKind =
   | 'temporal_unavailable' // nothing answers at the address
   | 'temporal_refused' // it answers, but not as asked
   | 'run_not_found'
+  | 'run_not_running' // it has ended
   | 'run_not_resumable' // it is still running or it is complete
   | 'schedule_not_found'
   | 'schedule_exists';

@@ -48,7 +48,7 @@ export interface Runs {
   watchRun(run: string, options?: WatchOptions): AsyncGenerator<RunDescription, void>;
   /** @throws what `watchRun` throws. A run that fails is a result, not an error. */
   waitForRun(run: string, options?: WatchOptions): Promise<RunDescription>;
-  /** Asks the run to stop; it saves a checkpoint first. */
+  /** Asks the run to stop; it saves a checkpoint first. @throws ClientError `run_not_running` when it has ended. */
   cancelRun(run: string): Promise<void>;
   /** Starts it again with the same input; the store remembers the stages that are done. */
   resumeRun(run: string): Promise<void>;
@@ -81,9 +81,7 @@ export function createRuns(caller: Caller): Runs {
       for await (last of watch(run, options));
       return last as unknown as RunDescription;
     },
-    cancelRun: async (run) => {
-      await caller.call(() => caller.client.workflow.getHandle(run).cancel());
-    },
+    cancelRun: (run) => cancelRun(caller, run),
     resumeRun: (run) => resumeRun(caller, run),
   };
 }
@@ -162,6 +160,15 @@ async function summariseRun(caller: Caller, execution: WorkflowExecutionInfo): P
     model: attribute(SEARCH_ATTRIBUTES.model),
     progress: running ? stageProgress(pendingActivities(await caller.call(() => handle.describe()))) : null,
   };
+}
+
+async function cancelRun(caller: Caller, run: string): Promise<void> {
+  const handle = caller.client.workflow.getHandle(run);
+  const state = stateOf((await caller.call(() => handle.describe())).status.name);
+  if (state !== 'running') {
+    throw new ClientError('run_not_running', `Run ${run} is ${state} already; there is nothing left to stop.`);
+  }
+  await caller.call(() => handle.cancel());
 }
 
 async function resumeRun(caller: Caller, run: string): Promise<void> {

@@ -1,5 +1,6 @@
 // The environment variables that processes read, with their defaults. Read in workers, cli and dev only.
 import { z } from 'zod';
+import { AnnealError } from './failure.ts';
 
 const Port = z.coerce.number().int().min(1).max(65535);
 
@@ -36,7 +37,15 @@ export const EnvironmentSchema = z.object({
 });
 export type Environment = z.infer<typeof EnvironmentSchema>;
 
-/** @throws ZodError with every bad variable at once. */
+/** @throws AnnealError `bad_request` with every bad variable at once. */
 export function readEnvironment(env: Record<string, string | undefined>): Environment {
-  return EnvironmentSchema.parse(Object.fromEntries(Object.entries(env).filter(([, value]) => value !== '')));
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ''));
+  const parsed = EnvironmentSchema.safeParse(given);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map(({ path, message }) => {
+    const name = String(path[0]);
+    return { path: name, message: `is ${JSON.stringify(given[name])}, ${message.replace(/^Invalid \w+: /, '')}` };
+  });
+  const sentences = problems.map(({ path, message }) => `${path} ${message}`);
+  throw new AnnealError('bad_request', `The environment is wrong: ${sentences.join('; ')}. Correct it.`, { problems });
 }

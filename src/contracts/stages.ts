@@ -20,6 +20,8 @@ export interface CheckSpecInput {
 
 export interface IngestResult extends Outcome {
   snapshot: string;
+  /** By source, as it was read: two sources with the same bytes may have other ETags. */
+  contents: { sha256: string; etag: string | null }[];
   sizeBytes: number;
 }
 
@@ -74,12 +76,11 @@ export interface DeployResult extends Outcome {
   url: string;
 }
 
-export interface PlanRetrainingInput {
+export interface PlanRetrainingInput extends Pick<IngestResult, 'snapshot' | 'contents'> {
   spec: Spec;
-  snapshot: string;
 }
 export interface RetrainingPlan {
-  /** Run id that this content would have. */
+  /** Run id of this content, the same as `anneal run` gives it. */
   run: string;
   /** Why there is nothing to do, or null. */
   skip: string | null;

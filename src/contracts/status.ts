@@ -3,6 +3,7 @@ import type { FailureKind } from './failure.ts';
 import type { Stage } from './names.ts';
 import type { Evaluation } from './records.ts';
 import type { Accounts } from './rows.ts';
+import type { TrainResultSummary } from './stages.ts';
 
 export type StageState = 'waiting' | 'running' | 'done' | 'failed' | 'skipped';
 
@@ -22,14 +23,7 @@ export interface RunStatus {
   stages: StageStatus[];
   data: Accounts | null;
   evaluation: Omit<Evaluation, 'predictions'> | null;
-  training: {
-    step: number;
-    loss: number;
-    trainableParameters: number;
-    totalParameters: number;
-    recoveries: number;
-    weightsSha256: string;
-  } | null;
+  training: Omit<TrainResultSummary, 'record' | 'outcome'> | null;
   version: number | null;
   endpoint: string | null;
   failure: { kind: FailureKind | 'cancelled'; message: string } | null;

@@ -1,5 +1,6 @@
 // Retraining: what a schedule starts. Runs the pipeline on the sources' present content, and skips when nothing has changed.
-import { executeChild, proxyActivities, workflowInfo } from '@temporalio/workflow';
+import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
+import { executeChild, proxyActivities, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
 import type * as activities from '../activities/types.ts';
 import { WORKFLOWS } from '../contracts/names.ts';
 import type { SpecInput } from '../contracts/spec.ts';
@@ -23,14 +24,26 @@ export interface RetrainingResult {
 }
 
 export async function Retraining({ spec: input }: RetrainingInput = {}): Promise<RetrainingResult> {
-  const spec = await checkSpec.executeWithOptions({ activityId: 'check-spec' }, [{ input }]);
-  const { snapshot } = await ingest.executeWithOptions({ activityId: 'ingest', summary: 'the present content' }, [
-    { run: workflowInfo().workflowId, spec },
-  ]);
+  const spec = await checkSpec.executeWithOptions({ activityId: 'check-spec', summary: 'the spec' }, [{ input }]);
+  const { snapshot, contents } = await ingest.executeWithOptions(
+    { activityId: 'ingest', summary: 'the present content' },
+    [{ run: workflowInfo().workflowId, spec }],
+  );
   const { run, skip } = await planRetraining.executeWithOptions({ activityId: 'plan', summary: 'anything new?' }, [
-    { spec, snapshot },
+    { spec, snapshot, contents },
   ]);
+  // The Web UI fills in the namespace.
+  setCurrentDetails(skip ?? `Trained by run [${run}](/namespaces/{namespace}/workflows/${run}).`);
   if (skip !== null) return { run, skipped: skip, status: null };
-  const status = await executeChild<typeof FineTune>(WORKFLOWS.fineTune, { workflowId: run, args: [spec] });
-  return { run, skipped: null, status };
+  try {
+    const status = await executeChild<typeof FineTune>(WORKFLOWS.fineTune, {
+      workflowId: run,
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE_FAILED_ONLY',
+      args: [spec],
+    });
+    return { run, skipped: null, status };
+  } catch (error) {
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+    return { run, skipped: `Run ${run}, which does the same, is under way or complete.`, status: null };
+  }
 }

@@ -4,10 +4,17 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { DefaultLogger } from '@temporalio/worker';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { digestData } from '../../src/client/data-digest.ts';
-import { runIdFor } from '../../src/client/run-id.ts';
-import { parseSpec } from '../../src/contracts/spec.ts';
+import { createIngestActivities } from '../../src/activities/ingest.ts';
+import type { Parts } from '../../src/activities/parts.ts';
+import { createRegisterActivities } from '../../src/activities/register.ts';
+import { identifySources } from '../../src/client/source-contents.ts';
+import { parseSpec, type Spec } from '../../src/contracts/spec.ts';
+import { createFileStore } from '../../src/storage/file-store.ts';
+import { runIdFor } from '../../src/storage/run-id.ts';
+import { codeIdentity } from '../../src/telemetry/code-identity.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -20,7 +27,12 @@ const specOf = (uri: string, more: object = {}) => parseSpec({ name: 'meters', d
 
 async function idOf(uri: string, more: object = {}, code = 'c0de'): Promise<string> {
   const spec = specOf(uri, more);
-  return runIdFor(spec, (await digestData(spec.data.sources, options())).digest, code);
+  const contents = await identifySources(spec.data.sources, options());
+  return runIdFor(
+    spec,
+    contents.map(({ identity }) => identity),
+    code,
+  );
 }
 
 test('the id is the name and twelve hex digits', async () => {
@@ -48,8 +60,8 @@ test('defaults that are written out change nothing; another recipe or other code
 
 test('example sources are hashed from the examples folder', async () => {
   writeFileSync(join(folder, 'a.jsonl'), 'one\n');
-  const { sources } = await digestData([{ uri: 'example:a.jsonl' }], options());
-  expect(sources[0]?.identity).toMatch(/^sha256:[0-9a-f]{64}$/);
+  const [source] = await identifySources([{ uri: 'example:a.jsonl' }], options());
+  expect(source?.identity).toMatch(/^sha256:[0-9a-f]{64}$/);
 });
 
 test('a web source is known by its ETag, and by its address with a note where it gives none', async () => {
@@ -61,22 +73,54 @@ test('a web source is known by its ETag, and by its address with a note where it
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   try {
     const uri = `http://127.0.0.1:${(server.address() as AddressInfo).port}/rows.jsonl`;
-    const first = await digestData([{ uri }], options());
+    const [first] = await identifySources([{ uri }], options());
     etag = '"v2"';
-    const second = await digestData([{ uri }], options());
+    const [second] = await identifySources([{ uri }], options());
     etag = undefined;
-    const third = await digestData([{ uri }], options());
-    expect(second.digest).not.toBe(first.digest);
-    expect(first.sources[0]?.note).toBeNull();
-    expect(third.sources[0]?.note).toContain('gave no ETag');
+    const [third] = await identifySources([{ uri }], options());
+    expect(second?.identity).not.toBe(first?.identity);
+    expect(first?.note).toBeNull();
+    expect(third?.note).toContain('gave no ETag');
   } finally {
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
   }
 });
 
+test('a retraining of the same content is the same run, wherever the sources lie', async () => {
+  writeFileSync(join(folder, 'rows.jsonl'), '{"question":"a","answer":"b"}\n');
+  const server = createServer((_request, response) => response.writeHead(200, { etag: '"v1"' }).end('{}\n'));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  try {
+    const web = `http://127.0.0.1:${(server.address() as AddressInfo).port}/rows.jsonl?signature=1`;
+    const sources = [{ uri: 'example:rows.jsonl' }, { uri: `file://${folder}/rows.jsonl` }, { uri: web }];
+    const spec = parseSpec({ name: 'meters', data: { sources } });
+    const identities = (await identifySources(sources, options())).map(({ identity }) => identity);
+    expect(await plannedRun(spec)).toBe(runIdFor(spec, identities, codeIdentity().digest));
+    writeFileSync(join(folder, 'rows.jsonl'), '{"question":"c","answer":"d"}\n');
+    expect(await plannedRun(spec)).not.toBe(runIdFor(spec, identities, codeIdentity().digest));
+  } finally {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  }
+});
+
+/** The run that the `Retraining` workflow would start, by its own activities. */
+async function plannedRun(spec: Spec): Promise<string> {
+  const models = join(import.meta.dirname, '..', '..', '.anneal', 'models');
+  const parts = { store: createFileStore(join(folder, 'store')), examples: folder, models } as Parts;
+  const { ingest } = createIngestActivities(parts, async () => null);
+  const { planRetraining } = createRegisterActivities(parts);
+  const quiet = { logger: new DefaultLogger('ERROR') };
+  const run = <I, O>(activity: (input: I) => Promise<O>, input: I) =>
+    new MockActivityEnvironment({}, quiet).run(activity, input) as Promise<O>;
+  const { snapshot, contents } = await run(ingest, { run: 'retraining', spec });
+  return (await run(planRetraining, { spec, snapshot, contents })).run;
+}
+
 test('a source that cannot be read from here still gives an id, with a note', async () => {
-  const { sources } = await digestData([{ uri: `file://${folder}/gone.jsonl` }, { uri: 's3://bucket/key' }], options());
+  const missing = [{ uri: `file://${folder}/gone.jsonl` }, { uri: 's3://bucket/key' }];
+  const sources = await identifySources(missing, options());
   expect(sources.map(({ identity }) => identity.slice(0, 4))).toEqual(['uri:', 'uri:']);
   expect(sources.every(({ note }) => note !== null)).toBe(true);
 });
