@@ -16,6 +16,11 @@ export class CliError extends Error {
   }
 }
 
+/** A stack that does not come up or whose state cannot be read is a failure, not a wrong command line. */
+export function stackFailure(error: unknown): never {
+  throw new CliError('stack_failed', error instanceof Error ? error.message : String(error));
+}
+
 export interface Failure {
   kind: string;
   message: string;

@@ -2,7 +2,7 @@
 import { join, resolve } from 'node:path';
 import { type Environment, readEnvironment } from '../contracts/environment.ts';
 import { PROJECT_FOLDER } from '../telemetry/code-identity.ts';
-import { CliError, EXIT } from './failures.ts';
+import { CliError, stackFailure } from './failures.ts';
 
 /** Folder of the embedded stack's state. */
 export function stateFolder(env: NodeJS.ProcessEnv = process.env): string {
@@ -16,14 +16,14 @@ export function stateFolder(env: NodeJS.ProcessEnv = process.env): string {
 export async function resolveEnvironment(env: NodeJS.ProcessEnv = process.env): Promise<Environment> {
   const state = stateFolder(env);
   const { readRunningStack } = await import('../dev/stack-file.ts');
-  const stack = readRunningStack(state);
+  const stack = running(state, readRunningStack);
   if (stack === null && !env.ANNEAL_TEMPORAL_ADDRESS) {
     throw new CliError(
       'no_stack',
       `No stack is running on ${state}; start one with \`anneal up\`, or set ANNEAL_TEMPORAL_ADDRESS to the address of another.`,
     );
   }
-  return parseEnvironment({ ...stack?.environment, ...definedIn(env), ANNEAL_STATE: state });
+  return readEnvironment({ ...stack?.environment, ...definedIn(env), ANNEAL_STATE: state });
 }
 
 /** What the embedded stack takes over from the caller; addresses, folders of state and credentials are its own. */
@@ -41,14 +41,11 @@ export function workerEnvironment(env: NodeJS.ProcessEnv = process.env): Record<
   return Object.fromEntries(HANDED_ON.flatMap((name) => (env[name] ? [[name, env[name]]] : [])));
 }
 
-function parseEnvironment(variables: Record<string, string | undefined>): Environment {
+function running<T>(state: string, read: (state: string) => T): T {
   try {
-    return readEnvironment(variables);
+    return read(state);
   } catch (error) {
-    const issues = (error as { issues?: { path: PropertyKey[]; message: string }[] }).issues;
-    if (!issues) throw error;
-    const problems = issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ');
-    throw new CliError('bad_environment', `The environment is wrong: ${problems}.`, EXIT.usage);
+    return stackFailure(error);
   }
 }
 

@@ -1,11 +1,12 @@
 // `anneal up`, `anneal down` and `anneal doctor`, without their printing.
-import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AnnealError } from '../contracts/failure.ts';
 import type { StackPorts } from './ports.ts';
 import { type PartName, readRunningStack, type StackFile, stopStack } from './stack.ts';
+import { makeStateFolder } from './stack-file.ts';
 import { locateState } from './stack-layout.ts';
 import { type SupervisorOptions, superviseStack } from './supervision.ts';
 import type { SupervisorMessage } from './supervisor.ts';
@@ -64,8 +65,8 @@ function requireRunning(state: string): StackFile {
 
 /** Resolves when the stack is ready; the supervisor then lives on without this process. */
 async function spawnSupervisor(options: SupervisorOptions, onLine: (line: string) => void): Promise<void> {
+  makeStateFolder(options.state);
   const { supervisorLog } = locateState(options.state);
-  mkdirSync(dirname(supervisorLog), { recursive: true });
   const log = openSync(supervisorLog, 'a');
   const script = fileURLToPath(new URL('supervisor.ts', import.meta.url));
   const child = spawn(process.execPath, [script, JSON.stringify(options)], {
@@ -74,6 +75,17 @@ async function spawnSupervisor(options: SupervisorOptions, onLine: (line: string
     stdio: ['ignore', log, log, 'ipc'],
   });
   closeSync(log);
+  try {
+    await untilReady(child, supervisorLog, onLine);
+  } finally {
+    // Whatever came of it, nothing of the child keeps this process.
+    child.removeAllListeners();
+    if (child.connected) child.disconnect();
+    child.unref();
+  }
+}
+
+async function untilReady(child: ChildProcess, supervisorLog: string, onLine: (line: string) => void): Promise<void> {
   await new Promise<void>((resolveReady, reject) => {
     child.on('message', (message: SupervisorMessage) => {
       if (message.event === 'line') onLine(message.line);
@@ -87,7 +99,4 @@ async function spawnSupervisor(options: SupervisorOptions, onLine: (line: string
       );
     });
   });
-  child.removeAllListeners();
-  child.disconnect();
-  child.unref();
 }

@@ -2,7 +2,7 @@
 import { type Check, finding } from './check.ts';
 import { checkMachine } from './machine-checks.ts';
 import { checkSetUp } from './set-up-checks.ts';
-import { readRunningStack } from './stack.ts';
+import { readRunningStack, type StackFile } from './stack.ts';
 import { checkRunningStack } from './stack-checks.ts';
 
 export type { Check } from './check.ts';
@@ -13,14 +13,25 @@ export interface DoctorReport {
 }
 
 export async function doctor(options: { project: string; state: string }): Promise<DoctorReport> {
-  const stack = readRunningStack(options.state);
+  const stack = lookForStack(options.state);
+  const isThere = stack !== null && 'supervisor' in stack;
   const groups = await Promise.all([
-    checkMachine(options.project, stack !== null),
+    checkMachine(options.project, isThere),
     checkSetUp(options.project),
-    stack === null ? [noStack()] : checkRunningStack(stack),
+    isThere ? checkRunningStack(stack) : [stack ?? noStack()],
   ]);
   const checks = groups.flat();
   return { ok: checks.every(({ ok }) => ok), checks };
+}
+
+/** What runs, nothing, or why that cannot be said. */
+function lookForStack(state: string): StackFile | Check | null {
+  try {
+    return readRunningStack(state);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    return finding('stack', false, 'its state cannot be read', message);
+  }
 }
 
 function noStack(): Check {

@@ -1,10 +1,11 @@
 // The embedded S3: SeaweedFS (`weed mini`) on loopback, with generated credentials, and the proof that it serves.
 // It survives the death of any process; it does not fsync, so a power cut may cost the newest objects.
 import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DeleteObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
+import { AnnealError } from '../contracts/failure.ts';
 import type { PartPlan } from './part-plan.ts';
 
 export interface StoreCredentials {
@@ -59,6 +60,7 @@ export function planObjectServer({ binary, port, folder, access }: ObjectServerO
       // The server remembers flags of earlier starts here and would mix them with ours.
       rmSync(join(dataFolder, 'mini.options'), { force: true });
     },
+    remedy: `where its data are damaged or of another version, move ${folder} away (it holds snapshots, checkpoints and models)`,
     stopGraceMs: 3_000,
     readyTimeoutMs: 60_000,
     isReady: () => acceptsConditionalPut(access),
@@ -67,15 +69,23 @@ export function planObjectServer({ binary, port, folder, access }: ObjectServerO
 
 /** Made once per state folder: objects of earlier starts stay readable. */
 export function readOrCreateCredentials(file: string): StoreCredentials {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8')) as StoreCredentials;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
+  if (existsSync(file)) return readCredentials(file);
   const created = { accessKeyId: randomBytes(10).toString('hex'), secretAccessKey: randomBytes(20).toString('hex') };
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, `${JSON.stringify(created)}\n`, { mode: 0o600 });
   return created;
+}
+
+function readCredentials(file: string): StoreCredentials {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as StoreCredentials;
+  } catch (error) {
+    throw new AnnealError(
+      'bad_request',
+      `The store's credentials in ${file} cannot be read (${(error as Error).message}); restore the file, or delete it to get new ones.`,
+      { cause: error },
+    );
+  }
 }
 
 /** Whether a new object can be created if absent, which is what the product lives on; an open port says less. */

@@ -6,6 +6,8 @@ export interface PartPlan {
   command: string;
   args: string[];
   environment: Record<string, string>;
+  /** What may help when it does not come up. */
+  remedy?: string;
   /** Puts folders and files in order before each spawn. */
   prepare(): void;
   /** Between SIGTERM and SIGKILL, ms. */

@@ -40,15 +40,16 @@ const FREE_PORT_MAX = 22_000;
 const FREE_PORT_TRIES_MAX = 200;
 
 /**
- * Fills in what was not asked for: a default for a missing port, free ones for 0.
+ * Fills in what was not asked for: a default for a missing port, free ones for 0. `names`: the ports that will be opened.
  * @throws AnnealError `bad_request` naming every wanted port that is taken, by whom, and the flag that moves it.
  */
 export async function choosePorts(wanted: Partial<StackPorts>, names: PortName[]): Promise<StackPorts> {
   const ports: StackPorts = { ...DEFAULT_PORTS, ...wanted };
   const taken: string[] = [];
-  for (const name of names) {
-    if (ports[name] === 0) ports[name] = await findFreeSpan(SPANS[name]);
-    else taken.push(...(await describeTaken(name, ports[name])));
+  for (const name of Object.keys(ports) as PortName[]) {
+    // Also for a part that this stack lacks: others read its address, and 0 is none.
+    if (ports[name] === 0) ports[name] = await findFreeSpan(SPANS[name], spansOf(ports));
+    else if (names.includes(name)) taken.push(...(await describeTaken(name, ports[name])));
   }
   if (taken.length > 0) throw new AnnealError('bad_request', taken.join('\n'));
   return ports;
@@ -62,23 +63,29 @@ export async function isPortFree(port: number): Promise<boolean> {
   });
 }
 
-/** One sentence for each port of the span that is taken. */
+/** A sentence for each program that holds ports of the span. */
 export async function describeTaken(name: PortName, port: number): Promise<string[]> {
-  const sentences: string[] = [];
+  const byHolder = new Map<string, number[]>();
   for (const distance of SPANS[name]) {
     if (await isPortFree(port + distance)) continue;
     const holder = findHolder(port + distance);
     const by = holder === null ? 'another program' : `process ${holder.pid} (${holder.name})`;
-    sentences.push(
-      `Port ${port + distance} (${name}) is taken by ${by}; end it or choose another with ${FLAGS[name]}.`,
-    );
+    byHolder.set(by, [...(byHolder.get(by) ?? []), port + distance]);
   }
-  return sentences;
+  return [...byHolder].map(([by, ports]) => {
+    const which = ports.length === 1 ? `Port ${ports[0]} (${name}) is` : `Ports ${ports.join(', ')} (${name}) are`;
+    return `${which} taken by ${by}; end it or choose another with ${FLAGS[name]}.`;
+  });
 }
 
-async function findFreeSpan(span: number[]): Promise<number> {
+function spansOf(ports: StackPorts): number[] {
+  return (Object.entries(ports) as [PortName, number][]).flatMap(([name, port]) => SPANS[name].map((d) => port + d));
+}
+
+async function findFreeSpan(span: number[], promised: number[]): Promise<number> {
   for (let attempt = 0; attempt < FREE_PORT_TRIES_MAX; attempt += 1) {
     const base = FREE_PORT_MIN + Math.floor(Math.random() * (FREE_PORT_MAX - FREE_PORT_MIN));
+    if (span.some((distance) => promised.includes(base + distance))) continue;
     const free = await Promise.all(span.map((distance) => isPortFree(base + distance)));
     if (free.every(Boolean)) return base;
   }

@@ -1,7 +1,6 @@
 // `<state>/stack.json`: what a running stack tells other processes (addresses, pids), and the lock that lets only one stack own a state folder.
 // The file holds the store's generated credentials and is readable by its owner only.
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
 import { identifyProcess, isAlive, type ProcessIdentity } from '../trainer/process-identity.ts';
 import type { StackPorts } from './ports.ts';
@@ -23,19 +22,43 @@ export interface StackFile {
   parts: Partial<Record<PartName, ProcessIdentity | null>>;
 }
 
-/** What the last stack on this state folder wrote, whether it still runs or not; null when there was none. */
+/**
+ * What the last stack on this state folder wrote, whether it still runs or not; null when there was none.
+ * @throws AnnealError `bad_request` when it is not what this version writes.
+ */
 export function readStack(state: string): StackFile | null {
+  const { stackFile } = locateState(state);
+  const stack = parseStackFile(readText(stackFile));
+  if (stack !== undefined) return stack;
+  throw new AnnealError(
+    'bad_request',
+    `${stackFile} is damaged or was written by another version of Anneal; end that stack with \`anneal down\` of its version, or end its processes and delete the file.`,
+  );
+}
+
+function readText(stackFile: string): string | null {
   try {
-    return JSON.parse(readFileSync(locateState(state).stackFile, 'utf8')) as StackFile;
+    return readFileSync(stackFile, 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return null;
     throw new AnnealError(
       'bad_request',
-      `${locateState(state).stackFile} cannot be read; delete it and run \`anneal up\`.`,
-      {
-        cause: error,
-      },
+      `${stackFile} cannot be read (${code}); set ANNEAL_STATE to a folder that you may use.`,
+      { cause: error },
     );
+  }
+}
+
+/** undefined for text that is no stack file of this version. */
+function parseStackFile(text: string | null): StackFile | null | undefined {
+  if (text === null) return null;
+  try {
+    const stack = JSON.parse(text) as Partial<StackFile> | null;
+    const isWhole = stack?.v === 1 && stack.supervisor && stack.parts && stack.ports && stack.environment;
+    return isWhole ? (stack as StackFile) : undefined;
+  } catch {
+    return undefined;
   }
 }
 
@@ -43,6 +66,20 @@ export function readStack(state: string): StackFile | null {
 export function readRunningStack(state: string): StackFile | null {
   const stack = readStack(state);
   return stack !== null && isAlive(stack.supervisor) ? stack : null;
+}
+
+/** @throws AnnealError `bad_request` when it cannot be a folder. */
+export function makeStateFolder(state: string): void {
+  try {
+    mkdirSync(locateState(state).logFolder, { recursive: true });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new AnnealError(
+      'bad_request',
+      `The state folder ${state} cannot be made (${code}); set ANNEAL_STATE to a folder that you may use.`,
+      { cause: error },
+    );
+  }
 }
 
 export function writeStack(state: string, stack: StackFile): void {
@@ -62,7 +99,6 @@ export function removeStackFile(state: string): void {
  */
 export function lockState(state: string): void {
   const { lockFile } = locateState(state);
-  mkdirSync(dirname(lockFile), { recursive: true });
   if (tryLock(lockFile)) return;
   const holder = readLockHolder(lockFile);
   if (holder !== null && isAlive(holder)) {

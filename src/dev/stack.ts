@@ -1,26 +1,25 @@
 // The embedded stack as a library: Temporal, an S3 store, the workers and the gateway, on loopback, in the order in which they need each other.
 // A part that dies is restarted. What a killed supervisor left behind is found by pid and start time and ended by the next start.
-import { existsSync, mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
-import { endProcessGroup, identifyProcess, isAlive, waitUntilGone } from '../trainer/process-identity.ts';
+import { identifyProcess } from '../trainer/process-identity.ts';
 import { planObjectServer, readOrCreateCredentials, type StoreAccess } from './object-server.ts';
 import type { PartPlan } from './part-plan.ts';
-import { choosePorts, type PortName, type StackPorts } from './ports.ts';
-import { lockState, readStack, removeStackFile, type StackFile, unlockState, writeStack } from './stack-file.ts';
+import { choosePorts, type StackPorts } from './ports.ts';
+import { endLeftovers } from './stack-end.ts';
+import { describeEnvironment, portsOf, requireBinaries } from './stack-environment.ts';
+import { lockState, makeStateFolder, removeStackFile, unlockState, writeStack } from './stack-file.ts';
 import { locateProject, locateState, PART_NAMES, type PartName, SERVER_PARTS } from './stack-layout.ts';
 import { SupervisedPart } from './supervised-part.ts';
 import { planTemporal } from './temporal-server.ts';
 import { planWorker } from './worker-process.ts';
 
 export { FREE_PORTS } from './ports.ts';
+export { stopStack } from './stack-end.ts';
 export { readRunningStack, readStack, type StackFile } from './stack-file.ts';
 export type { PartName } from './stack-layout.ts';
 
 const BUCKET = 'anneal';
-
-/** A supervisor that is asked to end its stack needs as long as its slowest worker and server, ms. */
-const SUPERVISOR_STOP_MS = 30_000;
 
 export interface StackOptions {
   /** The project's folder, where the set-up has put binaries, models and examples. */
@@ -64,7 +63,7 @@ export interface Stack {
  */
 export async function startStack(options: StackOptions): Promise<Stack> {
   const state = resolve(options.state);
-  mkdirSync(state, { recursive: true });
+  makeStateFolder(state);
   lockState(state);
   try {
     await endLeftovers(state, options.onLine ?? ignoreLine);
@@ -75,44 +74,6 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     unlockState(state);
     throw error;
   }
-}
-
-/** Ends the stack of a state folder, whoever started it. Names the parts that ran. */
-export async function stopStack(state: string): Promise<{ stopped: PartName[] }> {
-  const folder = resolve(state);
-  const stack = readStack(folder);
-  if (stack === null) return { stopped: [] };
-  const stopped = PART_NAMES.filter((name) => isPartAlive(stack, name));
-  if (isAlive(stack.supervisor)) {
-    process.kill(stack.supervisor.pid, 'SIGTERM');
-    await waitUntilGone(stack.supervisor, SUPERVISOR_STOP_MS);
-  }
-  await endParts(stack);
-  removeStackFile(folder);
-  return { stopped };
-}
-
-async function endLeftovers(state: string, onLine: (line: string) => void): Promise<void> {
-  const left = readStack(state);
-  if (left === null) return;
-  const alive = PART_NAMES.filter((name) => isPartAlive(left, name));
-  if (alive.length > 0) onLine(`ending what a killed supervisor left behind: ${alive.join(', ')}`);
-  await endParts(left);
-  removeStackFile(state);
-}
-
-async function endParts(stack: StackFile): Promise<void> {
-  const end = async (name: PartName) => {
-    const identity = stack.parts[name];
-    if (identity) await endProcessGroup(identity, SERVER_PARTS.includes(name) ? 3_000 : 10_000);
-  };
-  await Promise.all(PART_NAMES.filter((name) => !SERVER_PARTS.includes(name)).map(end));
-  await Promise.all(SERVER_PARTS.map(end));
-}
-
-function isPartAlive(stack: StackFile, name: PartName): boolean {
-  const identity = stack.parts[name];
-  return identity !== null && identity !== undefined && isAlive(identity);
 }
 
 async function createStack(options: StackOptions): Promise<SupervisedStack> {
@@ -126,47 +87,6 @@ async function createStack(options: StackOptions): Promise<SupervisedStack> {
   };
   const environment = { ...describeEnvironment(options, ports, access), ...options.environment };
   return new SupervisedStack(options, names, ports, access, environment);
-}
-
-function requireBinaries(project: string): void {
-  const { temporal, weed } = locateProject(project);
-  const missing = [temporal, weed].filter((path) => !existsSync(path));
-  if (missing.length === 0) return;
-  throw new AnnealError(
-    'bad_request',
-    `${missing.join(' and ')} not found; run \`npx anneal doctor\` in ${project} to set it up.`,
-  );
-}
-
-function portsOf(names: readonly PartName[]): PortName[] {
-  const byPart: Partial<Record<PartName, PortName[]>> = {
-    temporal: ['temporal', 'webUi'],
-    store: ['store'],
-    gateway: ['gateway'],
-  };
-  return names.flatMap((name) => byPart[name] ?? []);
-}
-
-function describeEnvironment(options: StackOptions, ports: StackPorts, access: StoreAccess): Record<string, string> {
-  const { python, models, examples } = locateProject(options.project);
-  return {
-    ANNEAL_STATE: options.state,
-    ANNEAL_TEMPORAL_ADDRESS: `127.0.0.1:${ports.temporal}`,
-    ANNEAL_TEMPORAL_NAMESPACE: 'default',
-    ANNEAL_WEB_UI: `http://127.0.0.1:${ports.webUi}`,
-    ANNEAL_STORE: 's3',
-    ANNEAL_S3_ENDPOINT: access.endpoint,
-    ANNEAL_S3_BUCKET: access.bucket,
-    AWS_REGION: 'us-east-1',
-    AWS_ACCESS_KEY_ID: access.credentials.accessKeyId,
-    AWS_SECRET_ACCESS_KEY: access.credentials.secretAccessKey,
-    ANNEAL_PYTHON: python,
-    ANNEAL_MODELS: models,
-    ANNEAL_EXAMPLES: examples,
-    ANNEAL_GATEWAY_HOST: '127.0.0.1',
-    ANNEAL_GATEWAY_PORT: String(ports.gateway),
-    ANNEAL_GATEWAY_URL: `http://127.0.0.1:${ports.gateway}`,
-  };
 }
 
 function ignoreLine(): void {}

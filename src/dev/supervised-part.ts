@@ -1,7 +1,7 @@
 // One part of the stack under supervision: spawned in a process group of its own, logged, restarted when it dies, ended with its group.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, statSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AnnealError } from '../contracts/failure.ts';
@@ -40,6 +40,8 @@ export class SupervisedPart {
   #child: ChildProcess | null = null;
   #identity: ProcessIdentity | null = null;
   #lastEnd = '';
+  /** Size of the log when the process that runs, or ran last, was started. */
+  #logStart = 0;
   #hasServed = false;
   #stopping = false;
   #restartTimer: NodeJS.Timeout | null = null;
@@ -138,6 +140,7 @@ export class SupervisedPart {
       : [this.plan.command, this.plan.args];
     this.plan.prepare();
     const log = openLog(logFile);
+    this.#logStart = fstatSync(log).size;
     try {
       return spawn(command, args, {
         cwd,
@@ -176,9 +179,10 @@ export class SupervisedPart {
   }
 
   #failure(how: string): AnnealError {
-    const tail = readTail(this.logFile);
+    const tail = readTail(this.logFile, this.#logStart);
     const end = tail === '' ? 'it wrote no log' : `the end of ${this.logFile}:\n${tail}`;
-    return new AnnealError('bad_request', `${this.plan.name} ${how}; ${end}`);
+    const remedy = this.plan.remedy === undefined ? '' : `${this.plan.remedy}; `;
+    return new AnnealError('bad_request', `${this.plan.name} ${how}; ${remedy}${end}`);
   }
 }
 
@@ -195,7 +199,9 @@ function openLog(logFile: string): number {
   return openSync(logFile, 'a');
 }
 
-function readTail(logFile: string): string {
+/** What was written behind the offset; the logs of earlier starts would mislead. */
+function readTail(logFile: string, offset: number): string {
   if (!existsSync(logFile)) return '';
-  return readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-TAIL_LINES).join('\n');
+  const text = readFileSync(logFile).subarray(offset).toString('utf8');
+  return text.trimEnd().split('\n').slice(-TAIL_LINES).join('\n');
 }

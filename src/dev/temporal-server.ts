@@ -41,6 +41,9 @@ export function planTemporal({ binary, ports, databaseFile }: TemporalPlanOption
     prepare: () => {
       if (databaseFile !== null) mkdirSync(dirname(databaseFile), { recursive: true });
     },
+    ...(databaseFile !== null && {
+      remedy: `where its database is damaged or of another version, move ${dirname(databaseFile)} away (it holds the runs' histories; models stay)`,
+    }),
     stopGraceMs: 5_000,
     readyTimeoutMs: 60_000,
     isReady: async () => (await answersForNamespace(ports.webUi)) && (await keepEndedRuns(ports.temporal + 1)),

@@ -2,7 +2,7 @@
 // Not protected: there is no authentication; whoever reaches the port may ask. Keep it on loopback or behind a proxy that asks who calls.
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import type { Route } from '../contracts/records.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type ApiError, notFound, toApiError } from './api-error.ts';
@@ -27,6 +27,15 @@ export interface GatewayConfig {
 const BODY_BYTES_MAX = 4 * 1024 * 1024;
 /** A connection without a byte for this long is closed, ms: a stalled reader must not hold its text for ever. */
 const IDLE_MS_MAX = 300_000;
+
+/** The answer to `GET /health`: 200 when the engine can generate, else 503. */
+export interface Health {
+  status: 'ok' | 'unavailable';
+  base: string;
+  endpoints: { endpoint: string; version: string; digest: string; loaded: boolean }[];
+  /** Sentences: what keeps an endpoint from its newest route. */
+  problems: string[];
+}
 
 /** What answers a model name. */
 interface Target {
@@ -95,21 +104,16 @@ export function createGateway(config: GatewayConfig): FastifyInstance {
 
   app.get('/health', (_request, reply) => {
     const isReady = engine.isReady();
-    const endpoints = routes.list().map((route) => ({
-      endpoint: route.endpoint,
-      version: adapterName(route),
-      loaded: engine.holds(adapterName(route)),
-    }));
-    return reply.code(isReady ? 200 : 503).send({ status: isReady ? 'ok' : 'unavailable', base, endpoints });
+    return reply.code(isReady ? 200 : 503).send({
+      status: isReady ? 'ok' : 'unavailable',
+      base,
+      endpoints: routes.list().map((route) => describeEndpoint(route, engine)),
+      problems: routes.problems(),
+    } satisfies Health);
   });
   app.get('/metrics', (_request, reply) =>
     reply.type('text/plain; version=0.0.4').send(metrics.text(engine.isReady())),
   );
-
-  app.post('/-/sync', async (request) => {
-    if (!isLoopback(request)) throw notFound('POST /-/sync is only for this host.', null, 'unknown_url');
-    return await routes.sync();
-  });
 
   /** All choices at once, so that they share the batch. When one is refused, the others are given up. */
   const startAnswers = (asked: ChatRequest, target: Target, gone: AbortController) => {
@@ -216,6 +220,11 @@ function describeRoute(route: Route) {
   };
 }
 
+function describeEndpoint(route: Route, engine: Engine): Health['endpoints'][number] {
+  const version = adapterName(route);
+  return { endpoint: route.endpoint, version, digest: route.digest, loaded: engine.holds(version) };
+}
+
 function fingerprintOf(text: string): string {
   return `fp_${createHash('sha256').update(text).digest('hex').slice(0, 12)}`;
 }
@@ -238,9 +247,4 @@ function abortWhenGone(reply: FastifyReply): AbortController {
 function sendError(reply: FastifyReply, error: ApiError) {
   if (error.retryAfter !== null) reply.header('retry-after', error.retryAfter);
   return reply.code(error.status).type('application/json; charset=utf-8').send(error.toJSON());
-}
-
-function isLoopback(request: FastifyRequest): boolean {
-  const address = request.socket.remoteAddress ?? '';
-  return address === '::1' || address.startsWith('127.') || address.startsWith('::ffff:127.');
 }

@@ -23,12 +23,6 @@ export interface RoutesConfig {
   log: Log;
 }
 
-export interface SyncReport {
-  endpoints: { endpoint: string; model: string; version: number; digest: string; loaded: boolean }[];
-  /** Sentences: what keeps an endpoint from its newest route. */
-  problems: string[];
-}
-
 export interface Routes {
   /** What the endpoint serves now, or null. */
   find(endpoint: string): Route | null;
@@ -36,7 +30,9 @@ export interface Routes {
   /** Serves the routes that were served before the restart. Needs no store. */
   restore(): Promise<void>;
   /** Looks for newer routes and switches to those that load. Never throws; calls at once share one look. */
-  sync(): Promise<SyncReport>;
+  sync(): Promise<void>;
+  /** Sentences of the last look: what keeps an endpoint from its newest route. */
+  problems(): string[];
 }
 
 /** Versions kept on disk beyond those that are served, so that a rollback needs no download. */
@@ -55,9 +51,9 @@ export function createRoutes(config: RoutesConfig): Routes {
   const served = new Map<string, Route>();
   const retryAtMs = new Map<string, number>();
   const memory = join(config.folder, 'routes.json');
-  let lastProblems = '';
-  let last: Promise<unknown> = Promise.resolve();
-  let next: Promise<SyncReport> | null = null;
+  let lastProblems: string[] = [];
+  let last: Promise<void> = Promise.resolve();
+  let next: Promise<void> | null = null;
 
   /** Loads the new adapter, switches, lets the old one drain. Until the switch the endpoint serves as before. */
   const serve = async (route: Route) => {
@@ -108,13 +104,14 @@ export function createRoutes(config: RoutesConfig): Routes {
 
   /** Once, not at every look. */
   const logNews = (problems: string[]) => {
-    const told = problems.join('\n');
-    if (told !== lastProblems && told !== '') log.error('routes are not up to date', { problems });
-    if (told !== lastProblems && told === '') log.info('routes are up to date again');
-    lastProblems = told;
+    if (problems.join() !== lastProblems.join()) {
+      if (problems.length > 0) log.error('routes are not up to date', { problems });
+      else log.info('routes are up to date again');
+    }
+    lastProblems = problems;
   };
 
-  const look = async (): Promise<SyncReport> => {
+  const look = async () => {
     const problems: string[] = [];
     for (const [endpoint, number] of await newestNumbers(store, problems)) {
       if (number <= (served.get(endpoint)?.number ?? 0)) continue;
@@ -126,15 +123,12 @@ export function createRoutes(config: RoutesConfig): Routes {
     await pruneVersions(join(config.folder, 'versions'), [...served.values()]).catch((error: unknown) =>
       log.warn('old versions not removed', { error: messageOf(error) }),
     );
-    const endpoints = [...served.values()].map(({ endpoint, model, version, digest }) => {
-      return { endpoint, model, version, digest, loaded: engine.holds(adapterName({ model, version })) };
-    });
-    return { endpoints, problems };
   };
 
   return {
     find: (endpoint) => served.get(endpoint) ?? null,
     list: () => [...served.values()],
+    problems: () => lastProblems,
 
     async restore() {
       const text = await readFile(memory, 'utf8').catch(() => null);

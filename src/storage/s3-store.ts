@@ -169,17 +169,23 @@ function isMissing(error: unknown): boolean {
 }
 
 function storeError(verb: string, key: string, error: unknown): AnnealError {
-  const status = statusOf(error);
   const why = error instanceof Error ? `${error.name}${error.message ? `: ${error.message}` : ''}` : String(error);
-  const remedy =
-    status === 403 || status === 401
-      ? 'check the access key, the secret and the bucket policy'
-      : (error as Error).name === 'NoSuchBucket'
-        ? 'create the bucket or name another'
-        : 'check that it runs, can be reached and has space';
-  return new AnnealError('store_unavailable', `The object store could not ${verb} ${key} (${why}); ${remedy}.`, {
-    cause: error,
-  });
+  return new AnnealError(
+    'store_unavailable',
+    `The object store could not ${verb} ${key} (${why}); ${remedyFor(error)}.`,
+    {
+      cause: error,
+    },
+  );
+}
+
+function remedyFor(error: unknown): string {
+  const { name } = error as Error;
+  if (name === 'CredentialsProviderError') return 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY';
+  if (name === 'NoSuchBucket') return 'create the bucket or name another';
+  const status = statusOf(error);
+  if (status === 401 || status === 403) return 'check the access key, the secret and the bucket policy';
+  return 'check that it runs, can be reached and has space';
 }
 
 /** Reads objects that users name as sources: `null` when bucket or key are not there. */

@@ -5,7 +5,8 @@ import { checkSpec } from '../activities/check-spec.ts';
 import { createDeployActivities } from '../activities/deploy.ts';
 import { createRegisterActivities } from '../activities/register.ts';
 import { TASK_QUEUES } from '../contracts/names.ts';
-import { orExit, startWorker } from './start.ts';
+import { orExit } from './process.ts';
+import { startWorker } from './start.ts';
 
 const workflows = ['../workflows/index.ts', '../workflows/index.js'].map((path) =>
   fileURLToPath(new URL(path, import.meta.url)),

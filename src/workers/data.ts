@@ -3,7 +3,8 @@ import { createIngestActivities } from '../activities/ingest.ts';
 import { createPreprocessActivities } from '../activities/preprocess.ts';
 import { TASK_QUEUES } from '../contracts/names.ts';
 import { createS3Reader } from '../storage/s3-store.ts';
-import { orExit, startWorker } from './start.ts';
+import { orExit } from './process.ts';
+import { startWorker } from './start.ts';
 
 /** Runs prepared at once by one worker: the tokeniser uses every core that it finds. */
 const CONCURRENT_MAX = 2;

@@ -10,7 +10,7 @@ import { createRoutes, type Routes } from '../serving/routes.ts';
 import { createStoreFromEnvironment } from '../storage/open-store.ts';
 import { createLog } from '../telemetry/log.ts';
 import { findBaseModel } from '../trainer/base-model.ts';
-import { orExit, pythonFrom, sayReady } from './start.ts';
+import { orExit, pythonFrom, sayReady } from './process.ts';
 
 /** Sequences that decode at once: on CPUs the rate grows little beyond 8 rows. */
 const BATCH_MAX = 8;
@@ -18,8 +18,8 @@ const BATCH_MAX = 8;
 const WAITING_MAX = 32;
 /** Tokens of prompt and answer: keys and values of one row of a 135M model then take 94 MB. */
 const LENGTH_MAX = 2048;
-/** Between looks for new routes, ms. */
-const POLL_MS = 5_000;
+/** Between looks for new routes, ms; `deploy` waits for the next one. Each is one LIST request. */
+const POLL_MS = 2_000;
 /** How long a start waits for a store that does not answer, ms; the remembered routes are served anyway. */
 const FIRST_SYNC_MS_MAX = 5_000;
 /** How long answers under way may go on after SIGTERM, ms. */

@@ -3,7 +3,8 @@ import { createEvaluateActivities } from '../activities/evaluate.ts';
 import { createTrainActivities } from '../activities/train.ts';
 import { TASK_QUEUES } from '../contracts/names.ts';
 import { endLeftoverTrainer } from '../trainer/leftovers.ts';
-import { orExit, startWorker } from './start.ts';
+import { orExit } from './process.ts';
+import { startWorker } from './start.ts';
 
 orExit(
   startWorker('gpu', async ({ parts, log }) => {

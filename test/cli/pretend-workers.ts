@@ -69,7 +69,7 @@ export async function startWorkers(
 
 function pretendActivities(gate: Gatekeeper) {
   return {
-    ingest: async () => ({ snapshot: 'a'.repeat(64), sizeBytes: 100, outcome: '10 rows from 1 source' }),
+    ingest: async () => ({ snapshot: 'a'.repeat(64), contents: [], sizeBytes: 100, outcome: '10 rows from 1 source' }),
     preprocess: async () => ({ dataset: 'd'.repeat(64), accounts: ACCOUNTS, trainTokens: 500, outcome: '7 rows kept' }),
     train: ({ run, spec }: StageInput) => pretendTraining(run, spec.name, gate),
     evaluate: async ({ spec }: StageInput) => {
@@ -78,7 +78,10 @@ function pretendActivities(gate: Gatekeeper) {
     },
     register: async ({ spec }: StageInput) => ({ model: spec.name, version: 1, digest: 'f'.repeat(64), outcome: 'v1' }),
     deploy: async ({ spec }: StageInput) => ({ endpoint: spec.name, url: 'http://127.0.0.1:9', outcome: spec.name }),
-    planRetraining: async ({ spec }: { spec: { name: string } }) => ({ run: spec.name, skip: 'Nothing is new.' }),
+    planRetraining: async ({ spec }: { spec: { name: string } }) => ({
+      run: spec.name,
+      skip: spec.name === 'nightly' ? 'Nothing is new.' : null,
+    }),
   };
 }
 

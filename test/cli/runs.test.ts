@@ -11,6 +11,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vit
 import { type AnnealClient, connect } from '../../src/client/connect.ts';
 import type { RunDescription } from '../../src/client/description.ts';
 import type { RunInput } from '../../src/client/runs.ts';
+import { TASK_QUEUES, WORKFLOWS } from '../../src/contracts/names.ts';
 import { bundle, type Gatekeeper, type PretendWorkers, startServer, startWorkers } from './pretend-workers.ts';
 
 const MAIN = new URL('../../src/cli/main.ts', import.meta.url).pathname;
@@ -68,6 +69,7 @@ describe('the client', () => {
     gate.held.clear();
     const end = await client.waitForRun('once', { intervalMs: 50 });
     expect(end).toMatchObject({ state: 'completed', status: { version: 1, endpoint: 'once', failure: null } });
+    await expect(client.cancelRun('once')).rejects.toMatchObject({ kind: 'run_not_running' });
     expect(await client.attachOrStart(specOf('once'), { runId: 'once' })).toBe('finished');
     expect(gate.begun.get('once')).toBe(1);
   });
@@ -123,6 +125,25 @@ describe('the client', () => {
       kind: 'run_not_found',
       message: expect.stringContaining('Run nowhere is not known'),
     });
+  });
+
+  test('a retraining starts the run of its content, and leaves one alone that `anneal run` has started', async () => {
+    const retrain = (name: string, id: string) =>
+      env.client.workflow.execute(WORKFLOWS.retraining, {
+        taskQueue: TASK_QUEUES.control,
+        workflowId: `retraining-${id}`,
+        args: [{ spec: specOf(name) }],
+      });
+    expect(await retrain('fresh', '1')).toMatchObject({ run: 'fresh', skipped: null, status: { version: 1 } });
+    expect(gate.begun.get('fresh')).toBe(1);
+    gate.held.add('twice');
+    await client.startRun(specOf('twice'), { runId: 'twice' });
+    const skipped = { run: 'twice', skipped: expect.stringContaining('under way or complete'), status: null };
+    expect(await retrain('twice', '2')).toEqual(skipped);
+    gate.held.clear();
+    await client.waitForRun('twice', { intervalMs: 50 });
+    expect(await retrain('twice', '3')).toEqual(skipped);
+    expect(gate.begun.get('twice')).toBe(1);
   });
 
   test('schedules are created paused, triggered without overlap, and deleted', async () => {

@@ -5,14 +5,17 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { Client, Connection } from '@temporalio/client';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { readEnvironment } from '../../src/contracts/environment.ts';
 import { FREE_PORTS, readRunningStack, readStack, type Stack, startStack, stopStack } from '../../src/dev/stack.ts';
 import type { SupervisorOptions } from '../../src/dev/supervision.ts';
 import type { SupervisorMessage } from '../../src/dev/supervisor.ts';
 import { createS3Store } from '../../src/storage/s3-store.ts';
 import { isAlive, waitUntilGone } from '../../src/trainer/process-identity.ts';
+import { metricsOfDashboard } from '../support/dashboard.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
 const parts = ['temporal', 'store'] as const;
@@ -103,6 +106,20 @@ test('a stopped stack finds its runs and objects again on the next start', async
   }
 });
 
+test('Temporal has the metrics that the dashboard shows of it', async () => {
+  const stack = await start({ parts: ['temporal'], database: 'memory' });
+  try {
+    await withClient(stack, (client) => expect(client.workflow.getHandle('none').describe()).rejects.toThrow());
+    const port = (readStack(state)?.ports.temporal ?? 0) + 2;
+    const wanted = metricsOfDashboard().filter((name) => !name.startsWith('anneal_'));
+    expect(wanted.length).toBeGreaterThan(2);
+    const had = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+    for (const name of wanted) expect(had, name).toMatch(new RegExp(`^${name}\\{`, 'm'));
+  } finally {
+    await stack.stop();
+  }
+});
+
 test('without restarts a killed part stays dead until it is started', async () => {
   const stack = await start({ parts: ['temporal'], restart: false, database: 'memory' });
   try {
@@ -128,6 +145,17 @@ test('the state folder belongs to one stack at a time, and its secrets to one us
   }
 });
 
+test('a stack without some parts still hands out addresses that can be read', async () => {
+  const stack = await start({ parts: ['store'] });
+  try {
+    const { ANNEAL_GATEWAY_PORT, ANNEAL_GATEWAY_URL, ANNEAL_TEMPORAL_ADDRESS } = readEnvironment(stack.environment);
+    expect(ANNEAL_GATEWAY_URL).toBe(`http://127.0.0.1:${ANNEAL_GATEWAY_PORT}`);
+    expect(ANNEAL_TEMPORAL_ADDRESS).not.toMatch(/:0$/);
+  } finally {
+    await stack.stop();
+  }
+});
+
 test('a taken port is named with its holder and the flag that moves it', async () => {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -137,6 +165,24 @@ test('a taken port is named with its holder and the flag that moves it', async (
     await expect(attempt).rejects.toThrow(
       `Port ${port} (webUi) is taken by process ${process.pid} (${readFileSync('/proc/self/comm', 'utf8').trim()}); end it or choose another with --web-ui-port.`,
     );
+  } finally {
+    server.close();
+  }
+});
+
+test('`up --detach` that cannot start says why and ends', async () => {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const port = (server.address() as { port: number }).port;
+  try {
+    const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+    const child = spawn(process.execPath, [main, 'up', '--detach', '--web-ui-port', String(port)], {
+      env: { ...process.env, ANNEAL_STATE: state },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    const [said, [code]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
+    expect(said).toContain(`Port ${port} (webUi) is taken by process ${process.pid}`);
+    expect(code).toBe(1);
   } finally {
     server.close();
   }

@@ -5,7 +5,7 @@ import type { Environment } from '../../contracts/environment.ts';
 import type { RunStatus } from '../../contracts/status.ts';
 import { readRunningStack } from '../../dev/stack-file.ts';
 import { PROJECT_FOLDER } from '../../telemetry/code-identity.ts';
-import { CliError, EXIT } from '../failures.ts';
+import { CliError, EXIT, stackFailure } from '../failures.ts';
 import { followRun } from '../follow.ts';
 import { chat } from '../gateway.ts';
 import { createOutput, type Output } from '../output.ts';
@@ -13,7 +13,7 @@ import { withClient } from '../session.ts';
 import { stateFolder, workerEnvironment } from '../settings.ts';
 import { summaryLines } from '../views/summary.ts';
 import { exitCodeOfRun } from './run.ts';
-import { type PortOptions, portsOf, stackFailure } from './stack.ts';
+import { type PortOptions, portsOf } from './stack.ts';
 
 export interface DemoOptions extends PortOptions {
   exit?: boolean;

@@ -11,12 +11,11 @@ import { PROJECT_FOLDER } from '../../telemetry/code-identity.ts';
 import { type Drill, KILL_NAMES, type Kill, type KillKind, killOnce } from '../drill/kill.ts';
 import { chooseMoments, type Moment } from '../drill/moments.ts';
 import { DRILL_STEPS, drillSpec, writeDrillRows } from '../drill/rows.ts';
-import { CliError, EXIT } from '../failures.ts';
+import { CliError, EXIT, stackFailure } from '../failures.ts';
 import { createOutput, type Output } from '../output.ts';
 import { workerEnvironment } from '../settings.ts';
 import { type DrillReport, drillLines } from '../views/drill.ts';
 import { formatMs } from '../views/format.ts';
-import { stackFailure } from './stack.ts';
 
 export interface DrillOptions {
   kill: KillKind[];

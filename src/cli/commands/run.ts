@@ -1,11 +1,11 @@
 // `anneal run`: starts a run or attaches to the one that does the same, and answers with its end when asked to wait.
 import type { AnnealClient } from '../../client/connect.ts';
-import { digestData } from '../../client/data-digest.ts';
 import type { RunDescription } from '../../client/description.ts';
-import { runIdFor } from '../../client/run-id.ts';
 import type { StartOutcome } from '../../client/runs.ts';
+import { identifySources } from '../../client/source-contents.ts';
 import type { Environment } from '../../contracts/environment.ts';
 import type { Spec } from '../../contracts/spec.ts';
+import { runIdFor } from '../../storage/run-id.ts';
 import { codeIdentity } from '../../telemetry/code-identity.ts';
 import { EXIT, exitCodeOf } from '../failures.ts';
 import { followRun } from '../follow.ts';
@@ -41,12 +41,13 @@ const OUTCOMES: Record<StartOutcome, string> = {
 };
 
 async function identifyRun(spec: Spec, environment: Environment, output: Output): Promise<string> {
-  const data = await digestData(spec.data.sources, {
+  const contents = await identifySources(spec.data.sources, {
     examples: environment.ANNEAL_EXAMPLES,
     s3ETag: createS3ETagReader(environment),
   });
-  for (const { note } of data.sources) if (note !== null) output.say(`Note: ${note}`);
-  return runIdFor(spec, data.digest, codeIdentity().digest);
+  for (const { note } of contents) if (note !== null) output.say(`Note: ${note}`);
+  const identities = contents.map(({ identity }) => identity);
+  return runIdFor(spec, identities, codeIdentity().digest);
 }
 
 /** Follows the run, reports its end and gives the exit code. */

@@ -17,7 +17,9 @@ interface Options {
 export async function ps(options: Options & { limit: number }): Promise<number> {
   const output = createOutput({ json: options.json ?? false });
   return withClient(async (client) => {
-    const runs = await client.listRuns({ limit: options.limit });
+    const listed = await client.listRuns({ limit: options.limit });
+    // Newest first: what a resumed run was before is left out.
+    const runs = listed.filter((one, i) => listed.findIndex(({ run }) => run === one.run) === i);
     if (output.json) output.result(runs);
     else for (const line of runsTable(runs, Date.now(), output.paint)) output.say(line);
     return EXIT.done;

@@ -34,7 +34,7 @@ export async function createSchedule(id: string, options: CreateOptions): Promis
       ...(cron !== undefined && { cron }),
       paused: paused ?? false,
     });
-    const when = every === undefined ? `by cron ${cron}` : `every ${every}`;
+    const when = cron === undefined ? `every ${options.every}` : `by cron ${cron}`;
     report(
       output,
       id,

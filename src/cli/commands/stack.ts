@@ -2,7 +2,7 @@
 import type { StackPorts } from '../../dev/ports.ts';
 import type { StackFile } from '../../dev/stack-file.ts';
 import { PROJECT_FOLDER } from '../../telemetry/code-identity.ts';
-import { CliError, EXIT } from '../failures.ts';
+import { EXIT, stackFailure } from '../failures.ts';
 import { createOutput } from '../output.ts';
 import { stateFolder, workerEnvironment } from '../settings.ts';
 import { doctorLines } from '../views/doctor.ts';
@@ -61,11 +61,6 @@ export function portsOf({ temporalPort, webUiPort, storePort, gatewayPort }: Por
     ...(storePort !== undefined && { store: storePort }),
     ...(gatewayPort !== undefined && { gateway: gatewayPort }),
   };
-}
-
-/** A stack that does not come up is a failure, not a wrong command line. */
-export function stackFailure(error: unknown): never {
-  throw new CliError('stack_failed', error instanceof Error ? error.message : String(error));
 }
 
 /** What programs need to reach the stack; the credentials stay in the state folder. */

@@ -24,7 +24,7 @@ function dataLines(data: Accounts, width: number, paint: Paint): string[] {
   const count = (n: number | undefined) => formatCount(n ?? 0);
   const dropped = Object.entries(data.dropped).filter(([, n]) => n > 0);
   const sum = dropped.reduce((all, [, n]) => all + n, 0);
-  const codes = dropped.toSorted((a, b) => b[1] - a[1]).map(([code, n]) => `${code} ${n}`);
+  const codes = dropped.toSorted((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).map(([code, n]) => `${code} ${n}`);
   const { train, validation, test } = data.splits;
   return [
     `${paint.bold('Rows')}        ${count(data.rowsIn)} read = ${count(data.kept)} kept + ${count(data.duplicates)} doubled + ${count(sum)} dropped`,

@@ -1,0 +1,101 @@
+// `deploy` against a real gateway that looks for routes by itself: nothing it asks is for the gateway's own host only.
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { DefaultLogger } from '@temporalio/worker';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { createDeployActivities } from '../../src/activities/deploy.ts';
+import type { Parts } from '../../src/activities/parts.ts';
+import type { Version } from '../../src/contracts/records.ts';
+import { parseSpec } from '../../src/contracts/spec.ts';
+import type { Progress } from '../../src/contracts/status.ts';
+import { registerVersion } from '../../src/registry/versions.ts';
+import { putFolder } from '../../src/storage/file-set.ts';
+import { createFileStore } from '../../src/storage/file-store.ts';
+import { ACCOUNTS, EVALUATION } from '../cli/pretend-results.ts';
+import { BASE, type Running, scratchFolder, startGateway, writeAdapter } from './given.ts';
+
+const state = scratchFolder();
+const store = createFileStore(join(state, 'store'));
+const digest = 'd'.repeat(64);
+let running: Running;
+let looking: NodeJS.Timeout;
+
+beforeAll(async () => {
+  running = await startGateway(store, state);
+  looking = setInterval(() => void running.routes.sync(), 200);
+});
+afterAll(async () => {
+  clearInterval(looking);
+  await running.close();
+  rmSync(state, { recursive: true });
+});
+
+async function registered(model: string, base: string): Promise<number> {
+  const files = await putFolder(store, writeAdapter(join(state, model), 1));
+  const { examples: _examples, ...evaluation } = EVALUATION;
+  const draft: Omit<Version, 'version' | 'writeId'> = {
+    model,
+    run: 'r',
+    createdAt: new Date().toISOString(),
+    digest: files.digest,
+    files,
+    base: { name: base, digest },
+    peft: 'lora',
+    data: { snapshot: digest, dataset: digest, accounts: ACCOUNTS, system: null, templateSha256: digest },
+    recipe: {},
+    recipeDigest: digest,
+    training: {
+      step: 1,
+      steps: 1,
+      epochs: 1,
+      trainLoss: 1,
+      evalLoss: null,
+      best: null,
+      tokens: 1,
+      trainableParameters: 1,
+      totalParameters: 1,
+      weightsSha256: digest,
+      stoppedEarly: false,
+      libraries: {},
+      seconds: 1,
+      recoveries: 0,
+      claim: 1,
+    },
+    evaluation: { ...evaluation, predictionsDigest: digest },
+    code: { version: '0', gitCommit: null, digest },
+  };
+  return (await registerVersion(store, draft)).version;
+}
+
+const activityEnvironment = () => new MockActivityEnvironment({}, { logger: new DefaultLogger('ERROR') });
+
+function deploy(environment: MockActivityEnvironment, model: string, version: number) {
+  const parts = { store, gatewayUrl: running.url } as Parts;
+  const spec = parseSpec({ name: model, data: { sources: [{ uri: 'rows.jsonl' }] } });
+  return environment.run(createDeployActivities(parts).deploy, { run: 'r', spec, model, version });
+}
+
+test('ends when the gateway serves the version and it has answered', async () => {
+  const version = await registered('tea', BASE);
+  const result = await deploy(activityEnvironment(), 'tea', version);
+  expect(result).toMatchObject({ endpoint: 'tea', url: `${running.url}/v1` });
+  expect(running.routes.find('tea')).toMatchObject({ model: 'tea', version });
+  expect(await (await fetch(`${running.url}/metrics`)).text()).toContain(
+    'anneal_requests_total{model="tea",status="200"} 1',
+  );
+});
+
+test('says what keeps the gateway from it, and stops when it is cancelled', async () => {
+  const version = await registered('coffee', 'another-base');
+  const environment = activityEnvironment();
+  let said: string | undefined;
+  environment.on('heartbeat', (progress: Progress) => {
+    said = progress.waitingFor;
+  });
+  const deploying = deploy(environment, 'coffee', version);
+  deploying.catch(() => undefined);
+  await vi.waitFor(() => expect(said).toContain('set ANNEAL_SERVE_BASE=another-base'), { timeout: 20_000 });
+  environment.cancel();
+  await expect(deploying).rejects.toThrow();
+});
