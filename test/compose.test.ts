@@ -10,6 +10,8 @@ import { SEARCH_ATTRIBUTES } from '../src/contracts/names.ts';
 import { planObjectServer } from '../src/dev/object-server.ts';
 import { DEFAULT_PORTS } from '../src/dev/ports.ts';
 import { planTemporal } from '../src/dev/temporal-server.ts';
+import { createMetrics } from '../src/serving/metrics.ts';
+import { metricsOfDashboard } from './support/dashboard.ts';
 
 interface Service {
   image: string;
@@ -25,6 +27,7 @@ interface Service {
 
 const PROJECT = resolve(import.meta.dirname, '..');
 const COMPOSE_FILE = resolve(PROJECT, 'docker-compose.yml');
+const COMPOSE_FOLDER = resolve(PROJECT, 'src/dev/compose');
 const WORKERS = ['control', 'data', 'gpu', 'gpu-on-cpu', 'gateway'];
 
 /** What a user writes into `.env`. */
@@ -88,7 +91,7 @@ describe('docker-compose.yml', () => {
 
   test('files that are mounted or built from are there', () => {
     const mounted = [...text.matchAll(/^\s+- (\.\/src[^:]+):/gm)].map((match) => match[1] ?? '');
-    expect(mounted.length).toBe(3);
+    expect(mounted.length).toBe(7);
     const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap((match) =>
       (match[1] ?? '').split(' '),
     );
@@ -96,8 +99,11 @@ describe('docker-compose.yml', () => {
     for (const path of [...mounted, ...copied]) expect(existsSync(resolve(PROJECT, path)), path).toBe(true);
   });
 
-  test('ports are those of the embedded stack, on loopback only', () => {
-    const published = Object.values(compose.services).flatMap(({ ports = [] }) => ports);
+  test('ports are those of the embedded stack and of the metrics, on loopback only', () => {
+    const ofMetrics = ['127.0.0.1:9090:9090', '127.0.0.1:3000:3000'];
+    const all = Object.values(compose.services).flatMap(({ ports = [] }) => ports);
+    expect(all).toEqual(expect.arrayContaining(ofMetrics));
+    const published = all.filter((port) => !ofMetrics.includes(port));
     expect(published.map((port) => port.split(':').slice(0, 2).join(':')).sort()).toEqual(
       Object.values(DEFAULT_PORTS)
         .map((port) => `127.0.0.1:${port}`)
@@ -134,8 +140,36 @@ describe('docker-compose.yml', () => {
     expect(flags).toEqual(args.filter((_arg, index) => args[index - 1] === '--dynamic-config-value'));
   });
 
+  test('Prometheus asks services that it can reach, on ports that they listen on', () => {
+    const { scrape_configs } = parse(readFileSync(resolve(COMPOSE_FOLDER, 'prometheus.yml'), 'utf8')) as {
+      scrape_configs: { static_configs: { targets: string[] }[] }[];
+    };
+    const targets = scrape_configs.flatMap((job) => job.static_configs.flatMap((config) => config.targets));
+    expect(targets).toEqual([
+      `gateway:${service('gateway').environment?.ANNEAL_GATEWAY_PORT}`,
+      `temporal:${String(service('temporal').environment?.PROMETHEUS_ENDPOINT).split(':')[1]}`,
+    ]);
+    for (const target of targets) {
+      const networks = service(target.split(':')[0] ?? '').networks ?? [];
+      expect(
+        networks.some((network) => service('prometheus').networks?.includes(network)),
+        target,
+      ).toBe(true);
+    }
+  });
+
+  test('the dashboard shows exactly the metrics that the gateway has', () => {
+    const shown = metricsOfDashboard().filter((name) => name.startsWith('anneal_'));
+    const had = [
+      ...createMetrics()
+        .text(true)
+        .matchAll(/^# TYPE (\w+)/gm),
+    ].map((match) => match[1]);
+    expect(shown.sort()).toEqual(had.sort());
+  });
+
   test('the images are pinned to a version', () => {
-    for (const [name, { image }] of Object.entries(compose.services)) expect(image, name).toMatch(/:\d+(\.\d+)+$/);
+    for (const [name, { image }] of Object.entries(compose.services)) expect(image, name).toMatch(/:v?\d+(\.\d+)+$/);
     expect(dockerfile).toMatch(/^ARG NODE_IMAGE=node:\d+\.\d+\.\d+-/m);
   });
 

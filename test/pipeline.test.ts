@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { AnnealClient } from '../src/client/connect.ts';
 import { connect } from '../src/client/connect.ts';
 import { readEnvironment } from '../src/contracts/environment.ts';
+import { STAGES } from '../src/contracts/names.ts';
 import { FREE_PORTS, type PartName, type Stack, startStack } from '../src/dev/stack.ts';
 import { createStoreFromEnvironment } from '../src/storage/open-store.ts';
 import { readTrainerRecord } from '../src/trainer/leftovers.ts';
@@ -59,6 +60,17 @@ const spec = (name: string, more: object = {}) => ({
   ...more,
 });
 
+/** The stages of which the workers' logs have a line that names the run; what `anneal logs <run>` finds. */
+function stagesLogged(run: string): unknown[] {
+  const lines = (['control', 'data', 'gpu'] as const).flatMap((part) =>
+    readFileSync(stack.logFile(part), 'utf8').split('\n'),
+  );
+  const entries = lines
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  return entries.filter((entry) => entry.run === run && entry.attempt === 1).map(({ stage }) => stage);
+}
+
 describe('store on S3', () => {
   const open = () => createStoreFromEnvironment(readEnvironment(stack.environment));
   describeObjectStore(() => ({ first: open(), second: open() }));
@@ -78,6 +90,7 @@ test('raw rows become a served model, with accounts that add up', { timeout: RUN
 
   const openai = new OpenAI({ baseURL: `${stack.gateway}/v1`, apiKey: 'none', maxRetries: 0 });
   expect((await openai.models.list()).data.map(({ id }) => id)).toContain('whole');
+  expect(stagesLogged('whole-1')).toEqual(expect.arrayContaining([...STAGES]));
   const stream = await openai.chat.completions.create({
     model: 'whole',
     messages: [{ role: 'user', content: 'item 7: which colour has number 9?' }],

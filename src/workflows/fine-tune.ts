@@ -17,9 +17,7 @@ export async function FineTune(input?: SpecInput): Promise<RunStatus> {
   const run = workflowInfo().workflowId;
   const page = openRunPage(run);
   return await page.keep(async () => {
-    const spec = await checkSpec.executeWithOptions({ activityId: 'check-spec', summary: 'every problem at once' }, [
-      { input },
-    ]);
+    const spec = await checkSpec.executeWithOptions({ activityId: 'check-spec', summary: 'the spec' }, [{ input }]);
     page.begin(spec);
 
     const { snapshot } = await page.stage('ingest', (options) => ingest.executeWithOptions(options, [{ run, spec }]));

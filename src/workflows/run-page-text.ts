@@ -3,6 +3,9 @@ import type { RunStatus, StageStatus } from '../contracts/status.ts';
 
 /** The Web UI draws tables without padding; an em space at each cell's end keeps them apart. */
 const PAD = '\u2003';
+/** Keeps a sign with its stage and a number with its unit: the first columns are narrow. */
+const NO_BREAK = '\u00a0';
+
 const SIGNS: Record<StageStatus['state'], string> = {
   waiting: '·',
   running: '▶',
@@ -11,62 +14,107 @@ const SIGNS: Record<StageStatus['state'], string> = {
   skipped: '–',
 };
 
+/** The Web UI fills in the names in braces. */
+const PENDING_ACTIVITIES = '/namespaces/{namespace}/workflows/{workflowId}/{runId}/pending-activities';
+
+/** Held-out examples that are shown. */
+const EXAMPLES_MAX = 3;
+
 export function renderRunPage(status: RunStatus): string {
   return [
     `### ${status.name || status.run}`,
+    ...failureLines(status),
     stageTable(status.stages),
+    ...progressLines(status),
     ...section('Data', dataLines(status)),
     ...section('Evaluation', evaluationLines(status)),
-    ...section('Served', servedLines(status)),
-    ...(status.failure === null ? [] : [`> **${status.failure.kind}**: ${status.failure.message}`]),
-    'Progress of the running stage: tab *Pending Activities*, heartbeat details.',
+    ...section('Model', modelLines(status)),
   ].join('\n\n');
 }
 
+function failureLines({ failure }: RunStatus): string[] {
+  if (failure === null) return [];
+  return [failure.kind === 'cancelled' ? `> ${failure.message}` : `> **${failure.kind}**: ${failure.message}`];
+}
+
 function stageTable(stages: StageStatus[]): string {
-  const row = (cells: string[]) => `| ${cells.map((cell) => `${cell}${PAD}`).join(' | ')} |`;
-  const lines = stages.map(({ stage, state, seconds, outcome }) =>
-    row([`${SIGNS[state]} ${stage}`, seconds === null ? '' : `${seconds.toFixed(1)} s`, outcome ?? '']),
-  );
-  return [row(['stage', 'time', 'outcome']), '| :-- | :-- | :-- |', ...lines].join('\n');
+  const rows = stages.map(({ stage, state, seconds, outcome }) => [
+    `${SIGNS[state]} ${stage}`,
+    seconds === null ? '' : formatSeconds(seconds),
+    outcome ?? '',
+  ]);
+  return table(['stage', 'time', 'outcome'], rows);
+}
+
+function progressLines({ stages }: RunStatus): string[] {
+  if (!stages.some(({ state }) => state === 'running')) return [];
+  return [`How far the running stage is: [Pending Activities](${PENDING_ACTIVITIES}).`];
 }
 
 function dataLines({ data }: RunStatus): string[] {
   if (data === null) return [];
-  const dropped = Object.entries(data.dropped).map(([code, n]) => `${n} \`${code}\``);
+  const codes = Object.entries(data.dropped).sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1));
+  const dropped = codes.reduce((sum, [, n]) => sum + n, 0);
   const splits = Object.entries(data.splits).map(([split, n]) => `${n} ${split}`);
   return [
-    `- ${data.rowsIn} rows in: **${data.kept} kept**, ${data.duplicates} duplicates, ${dropped.length === 0 ? 'none dropped' : `dropped ${dropped.join(', ')}`}`,
+    `- ${data.rowsIn} rows in = **${data.kept} kept** + ${data.duplicates} duplicates + ${dropped} dropped`,
+    ...(dropped === 0 ? [] : [`- dropped: ${codes.map(([code, n]) => `${n}${NO_BREAK}\`${code}\``).join(', ')}`]),
     `- split by group: ${splits.join(', ')}`,
   ];
 }
 
 function evaluationLines({ evaluation }: RunStatus): string[] {
   if (evaluation === null) return [];
-  const score = ({ match, loss, perplexity }: typeof evaluation.base) =>
-    `${match === null ? '' : `${match.correct} of ${match.n} right, `}loss ${loss.toFixed(3)}, perplexity ${perplexity.toFixed(2)}`;
+  const { base, control, candidate, gate, examples } = evaluation;
+  const row = (name: string, { match, loss, perplexity }: typeof base) => [
+    name,
+    match === null ? '' : `${match.correct} of ${match.n}`,
+    loss.toFixed(3),
+    perplexity.toFixed(2),
+  ];
+  const rows = [
+    row('untuned', base),
+    ...(control === null ? [] : [row(`untuned, ${control.shots} examples in the prompt`, control)]),
+    row('**tuned**', candidate),
+  ];
   return [
-    `- untuned: ${score(evaluation.base)}`,
-    ...(evaluation.control === null
-      ? []
-      : [`- untuned with ${evaluation.control.shots} examples in the prompt: ${score(evaluation.control)}`]),
-    `- **tuned: ${score(evaluation.candidate)}**`,
-    `- gate: **${evaluation.gate.verdict}**. ${evaluation.gate.reason}`,
-    ...evaluation.examples
-      .slice(0, 3)
-      .map((e) => `- \`${e.prompt}\` → before \`${short(e.before)}\`, after \`${short(e.after)}\``),
+    `${table(['', 'right', 'loss', 'perplexity'], rows)}\n`,
+    `Gate **${gate.verdict}**. ${gate.reason}\n`,
+    ...examples
+      .slice(0, EXAMPLES_MAX)
+      .map((e) => `- ${code(e.prompt)}: before ${code(e.before ?? '')}, after ${code(e.after ?? '')}`),
   ];
 }
 
-function servedLines({ model, version, endpoint }: RunStatus): string[] {
+function modelLines({ model, version, endpoint }: RunStatus): string[] {
   if (version === null) return [];
-  return [`- **${model}** version **${version}**${endpoint === null ? '' : `, endpoint \`${endpoint}\``}`];
+  return [`**${model}** version **${version}**${endpoint === null ? '' : `, served as \`${endpoint}\``}`];
 }
 
 function section(title: string, lines: string[]): string[] {
   return lines.length === 0 ? [] : [`### ${title}`, lines.join('\n')];
 }
 
-function short(text: string | null): string {
-  return (text ?? '').replaceAll('`', "'").replace(/\s+/g, ' ').slice(0, 90);
+/** Only the last column may break its lines; it has no padding, which would become part of an address at its end. */
+function table(titles: string[], rows: string[][]): string {
+  const line = (cells: string[]) => {
+    const padded = cells.map((cell, i) => {
+      const text = cell.replaceAll('|', '\\|');
+      return i === cells.length - 1 ? text : `${text.replaceAll(' ', NO_BREAK)}${PAD}`;
+    });
+    return `| ${padded.join(' | ')} |`;
+  };
+  return [line(titles), line(titles.map(() => ':--')).replaceAll(PAD, ''), ...rows.map(line)].join('\n');
+}
+
+function formatSeconds(seconds: number): string {
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  const minutes = Math.floor(whole / 60);
+  return minutes < 60 ? `${minutes} min ${whole % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+function code(text: string): string {
+  const short = text.replaceAll('`', "'").replace(/\s+/g, ' ').trim().slice(0, 90);
+  return short === '' ? '(nothing)' : `\`${short}\``;
 }

@@ -70,7 +70,7 @@ export function openRunPage(run: string): RunPage {
         await story();
         return status;
       } catch (error) {
-        status.failure = describeFailure(error);
+        status.failure = describeFailure(error, run);
         throw isCancellation(error)
           ? error
           : ApplicationFailure.nonRetryable(status.failure.message, status.failure.kind);
@@ -100,6 +100,7 @@ export function openRunPage(run: string): RunPage {
         return result;
       } catch (error) {
         entry.state = 'failed';
+        if (isCancellation(error)) entry.outcome = 'cancelled';
         throw error;
       } finally {
         entry.seconds = (Date.now() - started) / 1000;
@@ -142,23 +143,28 @@ function note(status: RunStatus, stage: Stage, result: unknown): void {
   }
 }
 
+function plural(n: number, noun: string): string {
+  return `${n} ${noun}${n === 1 ? '' : 's'}`;
+}
+
 /** The line that the timeline shows beside an activity's name. */
 function summariesOf(spec: Spec): Record<Stage, string> {
   const { train, data } = spec;
   const sources = data.sources.length === 1 ? data.sources[0]?.uri : `${data.sources.length} sources`;
+  const length = train.maxSteps === null ? plural(train.epochs, 'epoch') : plural(train.maxSteps, 'step');
   return {
     ingest: `${sources}`,
     preprocess: `clean, split ${Math.round(data.split.test * 100)} % for the test, tokenise`,
-    train: `${spec.model.base}, LoRA r${train.lora.rank}, ${train.maxSteps === null ? `${train.epochs} epochs` : `${train.maxSteps} steps`}`,
+    train: `${spec.model.base}, LoRA r${train.lora.rank}, ${length}`,
     evaluate: `up to ${spec.evaluate.rows} held-out rows against the untuned model`,
     register: `next version of ${spec.register.model ?? spec.name}`,
     deploy: `endpoint ${spec.deploy.endpoint ?? spec.name}`,
   };
 }
 
-function describeFailure(error: unknown): NonNullable<RunStatus['failure']> {
+function describeFailure(error: unknown, run: string): NonNullable<RunStatus['failure']> {
   if (isCancellation(error))
-    return { kind: 'cancelled', message: 'The run was cancelled; `anneal resume` goes on where it stopped.' };
+    return { kind: 'cancelled', message: `The run was cancelled; \`anneal resume ${run}\` goes on where it stopped.` };
   const cause = error instanceof ActivityFailure ? error.cause : error;
   const message = cause instanceof Error ? cause.message : String(error);
   const kind = cause instanceof ApplicationFailure && isFailureKind(cause.type) ? cause.type : 'trainer_bug';
