@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { AnnealClient } from '../src/client/connect.ts';
@@ -14,6 +13,7 @@ import { FREE_PORTS, type PartName, type Stack, startStack } from '../src/dev/st
 import { createStoreFromEnvironment } from '../src/storage/open-store.ts';
 import { readTrainerRecord } from '../src/trainer/leftovers.ts';
 import { describeObjectStore } from './storage/object-store.conformance.ts';
+import { untilStep } from './support/steps.ts';
 
 const RUN_MS_MAX = 300_000;
 
@@ -120,26 +120,6 @@ describe('killed parts', () => {
     return ended.status?.training?.weightsSha256 as string;
   }
 
-  /** Highest step that a trainer on this host has told of. */
-  function stepOf(run: string): number {
-    try {
-      const lines = readFileSync(join(state, 'gpu', 'runs', run, 'events.ndjson'), 'utf8')
-        .trim()
-        .split('\n');
-      return Math.max(0, ...lines.map((line) => (JSON.parse(line) as { ev: string; step?: number }).step ?? 0));
-    } catch {
-      return 0;
-    }
-  }
-
-  async function untilStep(run: string, step: number): Promise<void> {
-    const deadline = Date.now() + RUN_MS_MAX;
-    while (stepOf(run) < step) {
-      if (Date.now() > deadline) throw new Error(`Run ${run} did not reach step ${step}.`);
-      await pause(50);
-    }
-  }
-
   beforeAll(async () => {
     await client.startRun(spec('still', long), { runId: 'still-1' });
     undisturbed = await weightsOf('still-1');
@@ -148,7 +128,7 @@ describe('killed parts', () => {
   test('a trainer killed three times ends at the same bytes', { timeout: RUN_MS_MAX }, async () => {
     await client.startRun(spec('trainer', long), { runId: 'trainer-1' });
     for (const step of [25, 110, 230]) {
-      await untilStep('trainer-1', step);
+      await untilStep(state, 'trainer-1', step);
       const trainer = readTrainerRecord(state);
       expect(trainer?.run).toBe('trainer-1');
       process.kill(trainer?.pid as number, 'SIGKILL');
@@ -163,7 +143,7 @@ describe('killed parts', () => {
     async (part) => {
       const run = `killed-${part}`;
       await client.startRun(spec(run, long), { runId: run });
-      await untilStep(run, 60);
+      await untilStep(state, run, 60);
       await stack.kill(part);
       await stack.waitReady(part);
       expect(await weightsOf(run)).toBe(undisturbed);

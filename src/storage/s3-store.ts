@@ -168,6 +168,10 @@ function isMissing(error: unknown): boolean {
   return statusOf(error) === 404 && (error as Error).name !== 'NoSuchBucket';
 }
 
+function isRefused(error: unknown): boolean {
+  return [401, 403].includes(statusOf(error) ?? 0);
+}
+
 function storeError(verb: string, key: string, error: unknown): AnnealError {
   const why = error instanceof Error ? `${error.name}${error.message ? `: ${error.message}` : ''}` : String(error);
   return new AnnealError(
@@ -183,8 +187,7 @@ function remedyFor(error: unknown): string {
   const { name } = error as Error;
   if (name === 'CredentialsProviderError') return 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY';
   if (name === 'NoSuchBucket') return 'create the bucket or name another';
-  const status = statusOf(error);
-  if (status === 401 || status === 403) return 'check the access key, the secret and the bucket policy';
+  if (isRefused(error)) return 'check the access key, the secret and the bucket policy';
   return 'check that it runs, can be reached and has space';
 }
 
@@ -192,19 +195,38 @@ function remedyFor(error: unknown): string {
 export function createS3Reader(config: Omit<S3Config, 'bucket'>) {
   const client = createS3Client(config);
   return async (bucket: string, key: string, signal?: AbortSignal) => {
+    const uri = `s3://${bucket}/${key}`;
     try {
       const answer = await client.send(
         new GetObjectCommand({ Bucket: bucket, Key: key }),
         signal ? { abortSignal: signal } : {},
       );
       return {
-        bytes: answer.Body as unknown as AsyncIterable<Uint8Array>,
+        bytes: readBody(answer.Body as unknown as AsyncIterable<Uint8Array>, uri),
         etag: answer.ETag ?? null,
         sizeBytes: answer.ContentLength ?? null,
       };
     } catch (error) {
       if (statusOf(error) === 404) return null;
-      throw storeError('read', `s3://${bucket}/${key}`, error);
+      throw isRefused(error) ? refusedSource(uri, error) : storeError('read', uri, error);
     }
   };
+}
+
+/** A connection that breaks off is the store's trouble, not the reader's. */
+async function* readBody(body: AsyncIterable<Uint8Array>, uri: string): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body;
+  } catch (error) {
+    throw storeError('read', uri, error);
+  }
+}
+
+/** Asking again does not give rights. */
+function refusedSource(uri: string, error: unknown): AnnealError {
+  return new AnnealError(
+    'bad_request',
+    `Source ${uri} may not be read with the data worker's access key (${(error as Error).name}); give it the right to, or correct the address.`,
+    { cause: error },
+  );
 }

@@ -1,0 +1,71 @@
+// The page of a run in the Web UI: what must be on it, and what the Web UI would draw badly.
+import { describe, expect, test } from 'vitest';
+import { STAGES } from '../../src/contracts/names.ts';
+import type { RunStatus, StageStatus } from '../../src/contracts/status.ts';
+import { renderRunPage } from '../../src/workflows/run-page-text.ts';
+import { ACCOUNTS, EVALUATION } from '../cli/pretend-results.ts';
+
+const done = (stage: StageStatus['stage'], more: Partial<StageStatus> = {}): StageStatus => ({
+  stage,
+  state: 'done',
+  seconds: 109.3,
+  outcome: `made by ${stage}`,
+  ...more,
+});
+
+const status = (more: Partial<RunStatus> = {}): RunStatus => ({
+  run: 'intents-0123456789ab',
+  name: 'intents',
+  model: 'intents',
+  stages: STAGES.map((stage) => done(stage)),
+  data: ACCOUNTS,
+  evaluation: EVALUATION,
+  training: null,
+  version: 3,
+  endpoint: 'intents',
+  failure: null,
+  ...more,
+});
+
+const tableRows = (page: string) => page.split('\n').filter((line) => line.startsWith('|'));
+
+describe('the page of a run', () => {
+  test('a finished run shows stages, accounts that add up, before and after, the gate and the model', () => {
+    const page = renderRunPage(status());
+    expect(page).toContain('✓\u00a0deploy');
+    expect(page).toContain('1\u00a0min\u00a049\u00a0s');
+    expect(page).toContain('10 rows in = **7 kept** + 2 duplicates + 1 dropped');
+    expect(page).toContain('1\u00a0`invalid_json`');
+    expect(page).toContain('153\u00a0of\u00a0200');
+    expect(page).toContain('Gate **pass**. The interval lies above zero.');
+    expect(page).toContain('**intents** version **3**, served as `intents`');
+    expect(page).not.toContain('pending-activities');
+  });
+
+  test('a running stage links to where its progress is', () => {
+    const stages = [done('ingest'), done('preprocess', { state: 'running', seconds: null, outcome: null })];
+    expect(renderRunPage(status({ stages }))).toContain(
+      '[Pending Activities](/namespaces/{namespace}/workflows/{workflowId}/{runId}/pending-activities)',
+    );
+  });
+
+  test('a failure comes first, with its kind', () => {
+    const page = renderRunPage(status({ failure: { kind: 'data_rejected', message: 'No row can be trained on.' } }));
+    expect(page.split('\n\n')[1]).toBe('> **data_rejected**: No row can be trained on.');
+  });
+
+  test('cells keep apart and in one line, and an address at the end of a row stays whole', () => {
+    const stages = [done('deploy', { outcome: 'a | b at http://127.0.0.1:8080/v1' })];
+    const rows = tableRows(renderRunPage(status({ stages, evaluation: null })));
+    expect(rows.at(-1)).toBe(
+      '| ✓\u00a0deploy\u2003 | 1\u00a0min\u00a049\u00a0s\u2003 | a \\| b at http://127.0.0.1:8080/v1 |',
+    );
+    expect(new Set(rows.map((row) => row.replaceAll('\\|', '').split('|').length)).size).toBe(1);
+  });
+
+  test('text of users cannot break out of its place', () => {
+    const example = { prompt: 'a `b`\n### c', reference: 'x', before: null, after: '  ', correct: false };
+    const page = renderRunPage(status({ evaluation: { ...EVALUATION, examples: [example] } }));
+    expect(page).toContain("- `a 'b' ### c`: before (nothing), after (nothing)");
+  });
+});
