@@ -1,5 +1,7 @@
 // Stage `deploy`: publishes the route, waits until the gateway serves the version, asks it one question.
+// Nothing is published that the gateway could never serve.
 import { AnnealError } from '../contracts/failure.ts';
+import type { Version } from '../contracts/records.ts';
 import type { DeployInput, DeployResult } from '../contracts/stages.ts';
 import { readVersion } from '../registry/versions.ts';
 import type { Health } from '../serving/gateway.ts';
@@ -25,6 +27,8 @@ export function createDeployActivities(parts: Parts) {
             'bad_request',
             `Version ${number} of ${model} is not in the registry; register it first.`,
           );
+        context.report({ phase: `ask ${parts.gatewayUrl} for its base model` });
+        await requireBase(parts.gatewayUrl, version, context.signal);
         context.report({ phase: `publish the route of ${endpoint}` });
         await publishRoute(parts.store, {
           endpoint,
@@ -45,6 +49,16 @@ export function createDeployActivities(parts: Parts) {
       });
     },
   };
+}
+
+/** @throws AnnealError `bad_request` when the gateway holds another base model: no waiting changes that. */
+async function requireBase(gatewayUrl: string, version: Version, signal: AbortSignal): Promise<void> {
+  const { base } = await readHealth(gatewayUrl, signal);
+  if (base === version.base.name) return;
+  throw new AnnealError(
+    'bad_request',
+    `The gateway at ${gatewayUrl} serves the base model ${base}, but ${version.model} version ${version.version} needs ${version.base.name}; start a gateway with ANNEAL_SERVE_BASE=${version.base.name} and resume the run.`,
+  );
 }
 
 async function waitUntilServed(
@@ -76,8 +90,23 @@ async function waitUntilServed(
 
 /** What the gateway serves; it looks for new routes by itself. An engine that starts answers 503 with the same body. */
 async function readHealth(gatewayUrl: string, signal: AbortSignal): Promise<Health> {
-  const { text } = await callGateway(gatewayUrl, '/health', {}, signal);
-  return JSON.parse(text) as Health;
+  const { status, text } = await callGateway(gatewayUrl, '/health', {}, signal);
+  const health = parseHealth(text);
+  if (health !== null) return health;
+  throw new AnnealError(
+    'engine_unavailable',
+    `${gatewayUrl}/health answers ${status}, but not as a gateway does; correct ANNEAL_GATEWAY_URL.`,
+  );
+}
+
+/** null for what another server, such as a proxy before the gateway, says. */
+function parseHealth(text: string): Health | null {
+  try {
+    const health = JSON.parse(text) as Partial<Health> | null;
+    return typeof health?.base === 'string' ? (health as Health) : null;
+  } catch {
+    return null;
+  }
 }
 
 /** A version counts as deployed when it has answered. */

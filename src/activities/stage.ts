@@ -3,7 +3,7 @@
 import { ApplicationFailure, Context } from '@temporalio/activity';
 import { CancelledFailure } from '@temporalio/common';
 import type { z } from 'zod';
-import { AnnealError, isRetryable } from '../contracts/failure.ts';
+import { AnnealError, isFinal, isTriedOut, type Tries } from '../contracts/failure.ts';
 import type { Stage } from '../contracts/names.ts';
 import type { Progress } from '../contracts/status.ts';
 import { digestOf } from '../storage/digest.ts';
@@ -47,7 +47,7 @@ export async function runStage<T>(stage: Stage, work: (context: StageContext) =>
     // Cancelled, paused, reset or shut down: the SDK's own reason says which, whatever the work made of the abort.
     const failure = activity.cancellationSignal.aborted
       ? await activity.cancelled.catch((reason: unknown) => reason)
-      : toFailure(error);
+      : toFailure(error, { attempts: activity.info.attempt, ms: Date.now() - activity.info.scheduledTimestampMs });
     activity.log.warn('ended early', { seconds: seconds(), kind: kindOf(failure), error: failure });
     throw failure;
   } finally {
@@ -72,13 +72,14 @@ function kindOf(failure: unknown): string {
   return failure instanceof ApplicationFailure ? (failure.type ?? 'unknown') : 'cancelled';
 }
 
-export function toFailure(error: unknown): Error {
+export function toFailure(error: unknown, tries: Tries = { attempts: 1, ms: 0 }): Error {
   if (error instanceof CancelledFailure || error instanceof ApplicationFailure) return error;
   if (error instanceof AnnealError) {
+    const triedOut = isTriedOut(error.kind, tries);
     return ApplicationFailure.create({
-      message: error.message,
+      message: triedOut ? withTries(error.message, tries) : error.message,
       type: error.kind,
-      nonRetryable: !isRetryable(error.kind),
+      nonRetryable: triedOut || isFinal(error.kind),
       details: error.problems.length > 0 ? [{ problems: error.problems }] : [],
     });
   }
@@ -95,6 +96,12 @@ export function toFailure(error: unknown): Error {
     nonRetryable: true,
     ...(error instanceof Error ? { cause: error } : {}),
   });
+}
+
+function withTries(sentence: string, { attempts, ms }: Tries): string {
+  const seconds = Math.round(ms / 1000);
+  const time = seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
+  return `${sentence.replace(/\.$/, '')} (tried ${attempts} times in ${time}).`;
 }
 
 interface Remembered<S extends z.ZodType> {

@@ -16,6 +16,7 @@ import {
 } from './description.ts';
 import { ClientError, isUnavailable } from './errors.ts';
 import { argumentsOf } from './history.ts';
+import { summariseInput } from './start-summary.ts';
 
 /** `{}` is the demo. */
 export type RunInput = SpecInput | Record<string, never>;
@@ -92,6 +93,7 @@ async function startRun(caller: Caller, input: unknown, runId: string): Promise<
       workflowId: runId,
       taskQueue: TASK_QUEUES.control,
       args: [input],
+      ...summariseInput(input),
       workflowIdReusePolicy: 'ALLOW_DUPLICATE_FAILED_ONLY',
       workflowIdConflictPolicy: 'FAIL',
     }),

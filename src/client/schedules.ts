@@ -1,8 +1,12 @@
 // Periodic retraining: Temporal schedules that start the Retraining workflow.
-import type { ScheduleSpec } from '@temporalio/client';
+import type { ScheduleSpec, WorkflowHandle } from '@temporalio/client';
 import { TASK_QUEUES, WORKFLOWS } from '../contracts/names.ts';
 import type { SpecInput } from '../contracts/spec.ts';
+import type { RetrainingResult } from '../contracts/status.ts';
 import type { Caller } from './connect.ts';
+import { failureOf, type RunState, stateOf } from './description.ts';
+import { ClientError } from './errors.ts';
+import { summariseInput } from './start-summary.ts';
 
 export interface ScheduleSummary {
   id: string;
@@ -14,6 +18,16 @@ export interface ScheduleSummary {
   lastAt: string | null;
   /** Workflow id of the newest start. */
   lastWorkflow: string | null;
+  lastOutcome: TriggerOutcome | null;
+}
+
+/** What became of a start. */
+export interface TriggerOutcome {
+  state: RunState;
+  /** Run that it started or found done; null until that is known. */
+  run: string | null;
+  /** Why it trained nothing or failed; null where it did neither. */
+  why: string | null;
 }
 
 export interface Schedules {
@@ -47,6 +61,7 @@ export function createSchedules(caller: Caller): Schedules {
             workflowId: `retraining-${id}`,
             taskQueue: TASK_QUEUES.control,
             args: [{ spec, schedule: id }],
+            ...summariseInput(spec),
           },
         }),
       );
@@ -67,7 +82,24 @@ function timesOf(every?: string, cron?: string): ScheduleSpec {
 }
 
 async function listSchedules(caller: Caller): Promise<ScheduleSummary[]> {
-  const found: ScheduleSummary[] = [];
+  const listed = await readSchedules(caller);
+  return await Promise.all(
+    listed.map(async ({ execution, ...summary }) => ({
+      ...summary,
+      lastOutcome: execution === null ? null : await outcomeOf(caller, execution),
+    })),
+  );
+}
+
+interface Execution {
+  workflowId: string;
+  firstExecutionRunId: string;
+}
+
+type Listed = Omit<ScheduleSummary, 'lastOutcome'> & { execution: Execution | null };
+
+async function readSchedules(caller: Caller): Promise<Listed[]> {
+  const found: Listed[] = [];
   await caller.call(async () => {
     for await (const one of caller.client.schedule.list({ pageSize: LIST_MAX })) {
       const last = one.info.recentActions.at(-1);
@@ -79,11 +111,36 @@ async function listSchedules(caller: Caller): Promise<ScheduleSummary[]> {
         nextAt: one.info.nextActionTimes[0]?.toISOString() ?? null,
         lastAt: last?.takenAt.toISOString() ?? null,
         lastWorkflow: last?.action.workflow.workflowId ?? null,
+        execution: last?.action.workflow ?? null,
       });
       if (found.length >= LIST_MAX) break;
     }
   });
   return found;
+}
+
+/** null when Temporal has forgotten it. */
+async function outcomeOf(
+  caller: Caller,
+  { workflowId, firstExecutionRunId }: Execution,
+): Promise<TriggerOutcome | null> {
+  const handle = caller.client.workflow.getHandle(workflowId, firstExecutionRunId);
+  try {
+    const described = await caller.call(() => handle.describe());
+    const state = stateOf(described.status.name);
+    if (state === 'running') return { state, run: described.raw.pendingChildren?.[0]?.workflowId ?? null, why: null };
+    if (state !== 'completed') return { state, run: null, why: await failureSentence(caller, handle) };
+    const { run, skipped } = (await caller.call(() => handle.result())) as RetrainingResult;
+    return { state, run, why: skipped };
+  } catch (error) {
+    if (error instanceof ClientError && error.kind === 'run_not_found') return null;
+    throw error;
+  }
+}
+
+async function failureSentence(caller: Caller, handle: WorkflowHandle): Promise<string | null> {
+  const error: unknown = await caller.call(() => handle.result()).catch((failure: unknown) => failure);
+  return failureOf(error)?.message ?? null;
 }
 
 function describeTimes(

@@ -31,8 +31,6 @@ export const EnvironmentSchema = z.object({
   ANNEAL_GATEWAY_URL: z.string().default('http://127.0.0.1:8080'),
   /** The base model that the gateway's engine holds. */
   ANNEAL_SERVE_BASE: z.string().default('smollm2-135m'),
-  /** Seconds without an accepted heartbeat after which the server gives a GPU activity to another worker. */
-  ANNEAL_HEARTBEAT_TIMEOUT_S: z.coerce.number().int().min(5).max(600).default(30),
   ANNEAL_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
 });
 export type Environment = z.infer<typeof EnvironmentSchema>;

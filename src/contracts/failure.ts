@@ -1,7 +1,7 @@
 // The kinds of failure, each of which asks for a different action, and the one error class that carries them.
 // Nothing here imports anything, so that workflows may use the values.
 
-/** Kinds that repeat their way to success: the activity is tried again. */
+/** Kinds that repeat their way to success: the activity is tried again, some of them within limits (`PATIENCE`). */
 export const RETRYABLE_KINDS = [
   'preempted', // SIGTERM with notice: the state was saved at a step edge
   'trainer_crashed', // signal or exit code without a typed cause
@@ -26,6 +26,21 @@ export const FINAL_KINDS = [
 
 export type FailureKind = (typeof RETRYABLE_KINDS)[number] | (typeof FINAL_KINDS)[number];
 
+/** How often an activity was tried, and how long since it was first scheduled. */
+export interface Tries {
+  attempts: number;
+  ms: number;
+}
+
+/**
+ * Where waiting ends, because a mistyped address looks like a server that is down. Both limits must be reached: tries alone
+ * would soon be used up, time alone also passes while no worker is there. The other retryable kinds are waited out.
+ */
+const PATIENCE: Partial<Record<FailureKind, Tries>> = {
+  source_unavailable: { attempts: 8, ms: 120_000 }, // a server's restart or a short break of the network
+  engine_unavailable: { attempts: 5, ms: 600_000 }, // a gateway's host may be replaced meanwhile
+};
+
 /** One finding about the input: where, and what to do. */
 export interface Problem {
   path: string;
@@ -48,8 +63,14 @@ export class AnnealError extends Error {
   }
 }
 
-export function isRetryable(kind: FailureKind): boolean {
-  return (RETRYABLE_KINDS as readonly string[]).includes(kind);
+export function isFinal(kind: FailureKind): boolean {
+  return (FINAL_KINDS as readonly string[]).includes(kind);
+}
+
+/** Whether a retryable kind has used up its limits, and so is final too. */
+export function isTriedOut(kind: FailureKind, tries: Tries): boolean {
+  const limit = PATIENCE[kind];
+  return limit !== undefined && tries.attempts >= limit.attempts && tries.ms >= limit.ms;
 }
 
 export function isFailureKind(value: unknown): value is FailureKind {

@@ -137,6 +137,8 @@ export const EvaluationSchema = z.object({
     low: z.number(),
     high: z.number(),
     confidence: z.number(),
+    /** `low` must lie above it. */
+    minGain: z.number().default(0),
     /** Exact McNemar test (two-sided), for `match`. */
     pValue: z.number().nullable(),
     verdict: z.enum(['pass', 'fail', 'inconclusive']),

@@ -98,6 +98,11 @@ const EvaluateSchema = z.strictObject({
       /** `auto` = `match` when the task has one and at least 30 rows are scored, else `loss`. */
       metric: z.enum(['auto', 'match', 'loss']).default('auto'),
       confidence: z.number().min(0.5).max(0.999).default(0.95),
+      /**
+       * Smallest gain that is worth a new version: a share of right answers (0.01 = one point of a hundred) or nats a token of loss.
+       * The whole interval must lie above it.
+       */
+      minGain: z.number().min(0).max(10).default(0.01),
     })
     .prefault({}),
 });

@@ -29,6 +29,14 @@ export interface RunStatus {
   failure: { kind: FailureKind | 'cancelled'; message: string } | null;
 }
 
+/** What a `Retraining` workflow ends with. */
+export interface RetrainingResult {
+  run: string;
+  /** Why nothing was trained, or null. */
+  skipped: string | null;
+  status: RunStatus | null;
+}
+
 /** Heartbeat details of the stage that runs; operators read them in the Web UI's Pending Activities tab. */
 export interface Progress {
   stage: Stage;

@@ -88,7 +88,8 @@ function checkOrder(before: Turn | null, { message, at }: Turn): void {
 }
 
 function badOrder(at: string, what: string, why: string): RowFault {
-  return new RowFault('bad_turn_order', at, `${at} is a ${what} out of order: ${why}`);
+  const article = what.startsWith('a') ? 'an' : 'a';
+  return new RowFault('bad_turn_order', at, `${at} is ${article} ${what} out of order: ${why}`);
 }
 
 function lastNotAssistant(last: Turn | undefined): RowFault {

@@ -16,7 +16,7 @@ export async function doctor(options: { project: string; state: string }): Promi
   const stack = lookForStack(options.state);
   const isThere = stack !== null && 'supervisor' in stack;
   const groups = await Promise.all([
-    checkMachine(options.project, isThere),
+    checkMachine(options.state, isThere),
     checkSetUp(options.project),
     isThere ? checkRunningStack(stack) : [stack ?? noStack()],
   ]);

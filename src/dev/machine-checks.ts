@@ -1,8 +1,8 @@
 // What the machine must bring: a Node that runs TypeScript, disk, memory, and free ports for the stack.
 import { existsSync, readFileSync } from 'node:fs';
-import { statfs } from 'node:fs/promises';
 import { freemem } from 'node:os';
 import { type Check, finding } from './check.ts';
+import { DISK_BYTES_MIN, formatGib, freeDiskBytes } from './disk.ts';
 import { DEFAULT_PORTS, describeTaken, type PortName } from './ports.ts';
 
 const GIB = 1024 ** 3;
@@ -10,16 +10,13 @@ const GIB = 1024 ** 3;
 /** First Node that runs TypeScript sources without a flag. */
 const NODE_MIN = [22, 18] as const;
 
-/** Room for checkpoints, logs and the database of some runs; a disk that fills up half-way stops them. */
-const DISK_BYTES_MIN = 2 * GIB;
-
 /** Trainer and gateway hold a base model each (0.5 GB in fp32) on top of PyTorch; servers and workers need 1 GB more. */
 const MEMORY_BYTES_MIN = 4 * GIB;
 
-export async function checkMachine(project: string, stackRuns: boolean): Promise<Check[]> {
+export async function checkMachine(state: string, stackRuns: boolean): Promise<Check[]> {
   // A running stack holds its ports and its memory itself.
   const whenIdle = stackRuns ? [] : [checkMemory(), await checkPorts()];
-  return [checkNode(), await checkDisk(project), ...whenIdle];
+  return [checkNode(), checkDisk(state), ...whenIdle];
 }
 
 function checkNode(): Check {
@@ -29,10 +26,9 @@ function checkNode(): Check {
   return finding('node', ok, `${process.version} (${process.execPath})`, remedy);
 }
 
-async function checkDisk(project: string): Promise<Check> {
-  const { bavail, bsize } = await statfs(project);
-  const free = bavail * bsize;
-  const remedy = `Free at least ${DISK_BYTES_MIN / GIB} GB on the disk that holds ${project}.`;
+function checkDisk(state: string): Check {
+  const free = freeDiskBytes(state);
+  const remedy = `Free at least ${formatGib(DISK_BYTES_MIN)} on the disk that holds ${state}.`;
   return finding('disk', free >= DISK_BYTES_MIN, `${formatGib(free)} free`, remedy);
 }
 
@@ -54,8 +50,4 @@ async function checkPorts(): Promise<Check> {
   const taken = (await Promise.all(names.map((name) => describeTaken(name, DEFAULT_PORTS[name])))).flat();
   const found = taken.length === 0 ? `${Object.values(DEFAULT_PORTS).join(', ')} are free` : `${taken.length} taken`;
   return finding('ports', taken.length === 0, found, taken.join(' '));
-}
-
-function formatGib(bytes: number): string {
-  return `${(bytes / GIB).toFixed(1)} GB`;
 }

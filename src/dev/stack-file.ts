@@ -1,8 +1,10 @@
 // `<state>/stack.json`: what a running stack tells other processes (addresses, pids), and the lock that lets only one stack own a state folder.
 // The file holds the store's generated credentials and is readable by its owner only.
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
 import { identifyProcess, isAlive, type ProcessIdentity } from '../trainer/process-identity.ts';
+import { DISK_BYTES_MIN, formatGib, freeDiskBytes } from './disk.ts';
 import type { StackPorts } from './ports.ts';
 import { locateState, type PartName } from './stack-layout.ts';
 
@@ -68,10 +70,17 @@ export function readRunningStack(state: string): StackFile | null {
   return stack !== null && isAlive(stack.supervisor) ? stack : null;
 }
 
-/** @throws AnnealError `bad_request` when it cannot be a folder. */
+/** @throws AnnealError `bad_request` when it cannot be a folder, or its disk is nearly full. */
 export function makeStateFolder(state: string): void {
+  const free = freeDiskBytes(state);
+  if (free < DISK_BYTES_MIN) {
+    throw new AnnealError(
+      'bad_request',
+      `The disk of the state folder ${state} has ${formatGib(free)} free and a stack needs ${formatGib(DISK_BYTES_MIN)}; free space, or set ANNEAL_STATE to a folder on another disk.`,
+    );
+  }
   try {
-    mkdirSync(locateState(state).logFolder, { recursive: true });
+    makeFolder(locateState(state).logFolder);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     throw new AnnealError(
@@ -82,11 +91,30 @@ export function makeStateFolder(state: string): void {
   }
 }
 
+/** One level at a time: Node's recursive `mkdir` never returns in file systems that take no folders, such as /proc. */
+function makeFolder(folder: string): void {
+  if (existsSync(folder)) return;
+  makeFolder(dirname(folder));
+  try {
+    mkdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+}
+
+/** @throws AnnealError `bad_request` when it cannot be written; the file that was there stays. */
 export function writeStack(state: string, stack: StackFile): void {
   const { stackFile } = locateState(state);
   const draft = `${stackFile}.${process.pid}`;
-  writeFileSync(draft, `${JSON.stringify(stack, null, 2)}\n`, { mode: 0o600 });
-  renameSync(draft, stackFile);
+  try {
+    writeFileSync(draft, `${JSON.stringify(stack, null, 2)}\n`, { mode: 0o600 });
+    renameSync(draft, stackFile);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new AnnealError('bad_request', `${stackFile} cannot be written (${code}); look at its disk's free space.`, {
+      cause: error,
+    });
+  }
 }
 
 export function removeStackFile(state: string): void {

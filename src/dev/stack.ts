@@ -160,7 +160,7 @@ class SupervisedStack implements Stack {
 
   async #stopAll(): Promise<void> {
     this.#ready = false;
-    this.#record();
+    this.#tryRecord();
     const parts = [...this.#parts.values()];
     // Workers go first: a trainer that saves at its last step edge needs the store.
     await Promise.all(parts.filter(({ plan }) => !SERVER_PARTS.includes(plan.name)).map((part) => part.stop()));
@@ -216,7 +216,7 @@ class SupervisedStack implements Stack {
       restart: this.#options.restart ?? true,
       dieWithParent: this.#options.database === 'memory',
       onLine: (line) => this.#say(line),
-      onChange: () => this.#record(),
+      onChange: () => this.#tryRecord(),
     });
   }
 
@@ -236,6 +236,15 @@ class SupervisedStack implements Stack {
       environment: this.environment,
       parts: Object.fromEntries([...this.#parts].map(([name, part]) => [name, part.identity])),
     });
+  }
+
+  /** A full disk must not end what still runs: an old record costs a later `down` a process at most. */
+  #tryRecord(): void {
+    try {
+      this.#record();
+    } catch (error) {
+      this.#say(error instanceof Error ? error.message : String(error));
+    }
   }
 
   #say(line: string): void {

@@ -21,7 +21,7 @@ export function decideGate(
 ): Gate {
   const metric =
     gate.metric === 'auto' ? (scores.hasMatch && scores.rows.length >= MATCH_ROWS_MIN ? 'match' : 'loss') : gate.metric;
-  const base = { metric, against: scores.against, confidence: gate.confidence } as const;
+  const base = { metric, against: scores.against, confidence: gate.confidence, minGain: gate.minGain } as const;
   const missing = scores.rows.filter((row) => !isComplete(row, metric)).length;
   if (missing > 0 || scores.rows.length === 0) {
     const reason =
@@ -33,7 +33,7 @@ export function decideGate(
   return metric === 'match' ? decideByMatch(base, scores.rows) : decideByLoss(base, scores.rows);
 }
 
-type Decided = Pick<Gate, 'metric' | 'against' | 'confidence'>;
+type Decided = Pick<Gate, 'metric' | 'against' | 'confidence' | 'minGain'>;
 
 function decideByMatch(base: Decided, rows: PairedScore[]): Gate {
   const differences = rows.map((row) => Number(row.candidate.correct) - Number(row.other.correct));
@@ -42,22 +42,33 @@ function decideByMatch(base: Decided, rows: PairedScore[]): Gate {
   const lost = differences.filter((d) => d < 0).length;
   const pValue = mcnemarPValue(gained, lost);
   const significant = pValue < 1 - base.confidence;
-  const verdict = low > 0 && significant ? 'pass' : high < 0 && significant ? 'fail' : 'inconclusive';
+  const verdict = !significant ? 'inconclusive' : decideVerdict(low, high, base.minGain);
   const points = (share: number) => `${(share * 100).toFixed(1)}`;
-  const reason = `The candidate has ${gained} rows right that ${base.against} has wrong and ${lost} the other way, of ${rows.length}: ${points(mean)} points (${points(low)} to ${points(high)}), McNemar p = ${pValue.toPrecision(2)}.`;
+  const reason = `The candidate has ${gained} rows right that ${base.against} has wrong and ${lost} the other way, of ${rows.length}: ${points(mean)} points (${points(low)} to ${points(high)}), McNemar p = ${pValue.toPrecision(2)}${gainClause(verdict, `${points(base.minGain)} points`)}.`;
   return { ...base, difference: mean, low, high, pValue, verdict, reason };
 }
 
 function decideByLoss(base: Decided, rows: PairedScore[]): Gate {
   const saved = rows.map((row) => (row.other.loss as number) - (row.candidate.loss as number));
   const { mean, low, high } = pairedInterval(saved, base.confidence);
-  const verdict = low > 0 ? 'pass' : high < 0 ? 'fail' : 'inconclusive';
+  const verdict = decideVerdict(low, high, base.minGain);
   const reason = Number.isFinite(low)
-    ? `The candidate's loss is ${mean.toFixed(4)} nats a token below that of ${base.against} (${low.toFixed(4)} to ${high.toFixed(4)}) on ${rows.length} rows.`
+    ? `The candidate's loss is ${mean.toFixed(4)} nats a token below that of ${base.against} (${low.toFixed(4)} to ${high.toFixed(4)}) on ${rows.length} rows${gainClause(verdict, `${base.minGain} nats`)}.`
     : `${rows.length} row is too few to compare losses on; hold out more with \`data.split.test\`.`;
   // JSON has no infinity: an interval that says nothing is written as a very wide one.
   const finite = (value: number) => Math.max(-1e9, Math.min(1e9, value));
   return { ...base, difference: mean, low: finite(low), high: finite(high), pValue: null, verdict, reason };
+}
+
+/** `pass`: surely a gain that matters. `fail`: surely worse. */
+function decideVerdict(low: number, high: number, minGain: number): Gate['verdict'] {
+  if (low > minGain) return 'pass';
+  return high < 0 ? 'fail' : 'inconclusive';
+}
+
+function gainClause(verdict: Gate['verdict'], minGain: string): string {
+  if (verdict === 'pass') return `; the least gain is ${minGain}`;
+  return `; to pass, it must surely lie above ${minGain} (\`evaluate.gate.minGain\`)`;
 }
 
 function isComplete(row: PairedScore, metric: 'match' | 'loss'): boolean {

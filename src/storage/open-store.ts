@@ -5,7 +5,7 @@ import type { Environment } from '../contracts/environment.ts';
 import { AnnealError } from '../contracts/failure.ts';
 import { createFileStore } from './file-store.ts';
 import type { ObjectStore } from './object-store.ts';
-import { createS3Store } from './s3-store.ts';
+import { createS3Store, isRefused } from './s3-store.ts';
 
 export function createStoreFromEnvironment(environment: Environment): ObjectStore {
   if (environment.ANNEAL_STORE === 'file') return createFileStore(join(environment.ANNEAL_STATE, 'store'));
@@ -23,9 +23,20 @@ const PROBE_WRITERS = 8;
 
 /**
  * Races writers for one key. A store that lets two win would let two trainers write into one run, so no worker starts on it.
- * @throws AnnealError `bad_request` when the store ignores the condition, `store_unavailable` when it does not answer.
+ * @throws AnnealError `bad_request` when the store ignores the condition or refuses the credentials, `store_unavailable` when it does not answer.
  */
 export async function probeStore(store: ObjectStore): Promise<void> {
+  try {
+    await raceWriters(store);
+  } catch (error) {
+    // Later a refusal is waited out, for a policy can be mended while a run waits. A worker that starts had better say it.
+    if (error instanceof AnnealError && isRefused(error.cause))
+      throw new AnnealError('bad_request', error.message, { cause: error });
+    throw error;
+  }
+}
+
+async function raceWriters(store: ObjectStore): Promise<void> {
   const key = `tmp/probe/${randomUUID()}`;
   const bodies = Array.from({ length: PROBE_WRITERS }, (_, i) => Buffer.from(JSON.stringify({ writer: i })));
   const outcomes = await Promise.all(bodies.map((body) => store.putIfAbsent(key, body)));

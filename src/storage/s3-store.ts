@@ -168,7 +168,8 @@ function isMissing(error: unknown): boolean {
   return statusOf(error) === 404 && (error as Error).name !== 'NoSuchBucket';
 }
 
-function isRefused(error: unknown): boolean {
+/** Whether a store that answers says no to whoever asks, rather than not now. */
+export function isRefused(error: unknown): boolean {
   return [401, 403].includes(statusOf(error) ?? 0);
 }
 

@@ -4,7 +4,7 @@ import { executeChild, proxyActivities, setCurrentDetails, workflowInfo } from '
 import type * as activities from '../activities/types.ts';
 import { WORKFLOWS } from '../contracts/names.ts';
 import type { SpecInput } from '../contracts/spec.ts';
-import type { RunStatus } from '../contracts/status.ts';
+import type { RetrainingResult } from '../contracts/status.ts';
 import type { FineTune } from './fine-tune.ts';
 import { STAGE_OPTIONS } from './stage-options.ts';
 
@@ -14,13 +14,6 @@ const { planRetraining } = proxyActivities<activities.Control>(STAGE_OPTIONS.con
 
 export interface RetrainingInput {
   spec?: SpecInput;
-}
-
-export interface RetrainingResult {
-  run: string;
-  /** Why nothing was trained, or null. */
-  skipped: string | null;
-  status: RunStatus | null;
 }
 
 export async function Retraining({ spec: input }: RetrainingInput = {}): Promise<RetrainingResult> {

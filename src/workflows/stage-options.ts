@@ -1,4 +1,5 @@
-// The one table of task queues, timeouts and retries. Attempts are not counted: kinds of failure decide (contracts/failure.ts).
+// The one table of task queues, timeouts and retries. Nothing here counts attempts: the kind of a failure decides whether it is the last
+// (contracts/failure.ts).
 import type { ActivityOptions } from '@temporalio/workflow';
 import { FINAL_KINDS } from '../contracts/failure.ts';
 import { TASK_QUEUES } from '../contracts/names.ts';

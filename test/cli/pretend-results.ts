@@ -36,6 +36,7 @@ export const EVALUATION: Omit<Evaluation, 'predictions'> = {
     low: 0.665,
     high: 0.79,
     confidence: 0.95,
+    minGain: 0.01,
     pValue: 1e-9,
     verdict: 'pass',
     reason: 'The interval lies above zero.',

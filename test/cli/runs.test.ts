@@ -120,6 +120,15 @@ describe('the client', () => {
     expect(gate.begun.get('broken')).toBe(2);
   });
 
+  test('the list of workflows says what a run is, without what its addresses keep secret', async () => {
+    const secret = { name: 'told', data: { sources: [{ uri: 'https://host/rows.jsonl?signature=s3cret' }] } };
+    await client.startRun(secret as never, { runId: 'told' });
+    const described = await env.client.workflow.getHandle('told').describe();
+    expect(await described.staticSummary()).toBe('told: smollm2-135m, LoRA r16, 1 source');
+    expect(await described.staticDetails()).toMatch(/- source `https:\/\/host\/rows\.jsonl`$/);
+    await client.waitForRun('told', { intervalMs: 50 });
+  });
+
   test('an unknown run is named', async () => {
     await expect(client.describeRun('nowhere')).rejects.toMatchObject({
       kind: 'run_not_found',
@@ -160,6 +169,13 @@ describe('the client', () => {
     expect(described.policies).toMatchObject({ overlap: 'SKIP', catchupWindow: 3_600_000 });
     expect(described.action).toMatchObject({ workflowType: 'Retraining', taskQueue: 'anneal-control' });
     await schedules.trigger('nightly');
+    await vi.waitFor(
+      async () =>
+        expect(await find()).toMatchObject({
+          lastOutcome: { state: 'completed', run: 'nightly', why: 'Nothing is new.' },
+        }),
+      { timeout: 10_000 },
+    );
     await schedules.delete('nightly');
     await expect(schedules.trigger('nightly')).rejects.toMatchObject({ kind: 'schedule_not_found' });
   });

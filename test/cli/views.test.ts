@@ -185,10 +185,20 @@ test('tables of runs, models and schedules, and what is said when there are none
     'meters         3  v2',
   ]);
   const schedule = { id: 'nightly', paused: false, note: null, when: 'every 1 d', nextAt: '2026-11-24T20:01:12Z' };
-  expect(schedulesTable([{ ...schedule, lastAt: null, lastWorkflow: null }], nowMs, plain)).toEqual([
-    'SCHEDULE  WHEN       STATE  NEXT     LAST  LAST WORKFLOW',
+  expect(schedulesTable([{ ...schedule, lastAt: null, lastWorkflow: null, lastOutcome: null }], nowMs, plain)).toEqual([
+    'SCHEDULE  WHEN       STATE  NEXT     LAST  LAST OUTCOME',
     'nightly   every 1 d  on     in 12 h',
   ]);
+  const outcomes = [
+    [{ state: 'completed', run: 'meters-1', why: null }, 'run meters-1 completed'],
+    [{ state: 'completed', run: 'meters-1', why: 'Nothing is new.' }, 'skipped: Nothing is new.'],
+    [{ state: 'running', run: 'meters-1', why: null }, 'run meters-1 running'],
+    [{ state: 'failed', run: null, why: 'The gate says fail.' }, 'failed: The gate says fail.'],
+  ] as const;
+  for (const [lastOutcome, says] of outcomes) {
+    const last = { ...schedule, lastAt: '2026-11-24T08:00:12Z', lastWorkflow: 'retraining-nightly', lastOutcome };
+    expect(schedulesTable([last], nowMs, plain)[1]).toBe(`nightly   every 1 d  on     in 12 h  1 min ago  ${says}`);
+  }
   for (const none of [runsTable([], nowMs, plain), modelsTable([], plain), schedulesTable([], nowMs, plain)]) {
     expect(none).toEqual([expect.stringContaining('`anneal ')]);
   }

@@ -277,7 +277,12 @@ const FAULTS: [code: string, path: string, row: unknown, sentence: string][] = [
     chat(user('a'), user('b'), assistant('c')),
     'messages[1] is a user turn out of order: it follows a user turn',
   ],
-  ['bad_turn_order', 'messages[2]', chat(user('a'), assistant('b'), assistant('c')), 'it follows an assistant turn'],
+  [
+    'bad_turn_order',
+    'messages[2]',
+    chat(user('a'), assistant('b'), assistant('c')),
+    'is an assistant turn out of order: it follows an assistant turn',
+  ],
   ['bad_turn_order', 'messages[0]', chat(assistant('a')), 'no user turn stands before it'],
   [
     'bad_turn_order',

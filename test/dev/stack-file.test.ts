@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { readOrCreateCredentials } from '../../src/dev/object-server.ts';
 import { startStack, stopStack } from '../../src/dev/stack.ts';
 import { readStack } from '../../src/dev/stack-file.ts';
+import { canMount, mountSmallDisk } from '../support/small-disk.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -35,6 +36,17 @@ test('a state folder that is a file is named', async () => {
   writeFileSync(state, 'x');
   await expect(start(state)).rejects.toThrow(`The state folder ${state} cannot be made`);
   expect(() => readStack(state)).toThrow('set ANNEAL_STATE to a folder that you may use');
+});
+
+test.skipIf(process.platform !== 'linux')('a state folder where nothing can be made is named', async () => {
+  await expect(start('/proc/anneal')).rejects.toThrow('The state folder /proc/anneal cannot be made (ENOENT)');
+});
+
+test.skipIf(!canMount())('a state folder on a full disk is named with what is free', async () => {
+  using _disk = mountSmallDisk(join(folder, 'small'), 64);
+  await expect(start(join(folder, 'small', 'state'))).rejects.toThrow(
+    /^The disk of the state folder \S+ has 0\.0 GB free and a stack needs 2\.0 GB; free space, or set ANNEAL_STATE/,
+  );
 });
 
 test('damaged credentials of the store are named and not replaced', () => {

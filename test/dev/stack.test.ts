@@ -1,7 +1,7 @@
 // The embedded stack against the real servers: it comes up, survives the death of its parts, and leaves nothing behind.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -116,6 +116,21 @@ test('Temporal has the metrics that the dashboard shows of it', async () => {
     const had = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
     for (const name of wanted) expect(had, name).toMatch(new RegExp(`^${name}\\{`, 'm'));
   } finally {
+    await stack.stop();
+  }
+});
+
+test('a stack whose file cannot be written goes on, and says so', async () => {
+  const lines: string[] = [];
+  const stack = await start({ parts: ['temporal'], database: 'memory', onLine: (line) => lines.push(line) });
+  const draft = join(state, `stack.json.${process.pid}`);
+  try {
+    mkdirSync(draft); // no file can be written there
+    await stack.kill('temporal');
+    await stack.waitReady('temporal');
+    expect(lines).toContainEqual(expect.stringMatching(/stack\.json cannot be written \(EISDIR\)/));
+  } finally {
+    rmdirSync(draft);
     await stack.stop();
   }
 });

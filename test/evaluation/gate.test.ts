@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { decideGate, type PairedScore } from '../../src/evaluation/gate.ts';
 
-const gate = { metric: 'auto', confidence: 0.95 } as const;
+const gate = { metric: 'auto', confidence: 0.95, minGain: 0.01 } as const;
 const rows = (count: number, make: (i: number) => PairedScore) => Array.from({ length: count }, (_, i) => make(i));
 const matched = (candidate: boolean | null, other: boolean | null): PairedScore => ({
   candidate: { correct: candidate, loss: 1 },
@@ -35,6 +35,14 @@ describe('the gate', () => {
       'loss',
       'inconclusive',
     ],
+    ['a sure gain that is too small to matter', rows(50, () => lost(1, 1.009)), false, 'loss', 'inconclusive'],
+    [
+      'twelve right answers more of a thousand',
+      rows(1000, (i) => matched(i < 12, false)),
+      true,
+      'match',
+      'inconclusive',
+    ],
     ['a single row', rows(1, () => lost(1, 9)), false, 'loss', 'inconclusive'],
     ['a loss that is not a number', rows(50, (i) => lost(i === 3 ? Number.NaN : 1, 2)), false, 'loss', 'inconclusive'],
     ['no row at all', [], true, 'loss', 'inconclusive'],
@@ -43,5 +51,13 @@ describe('the gate', () => {
       metric,
       verdict,
     });
+  });
+
+  test('says which gain would have been enough, and takes another one from the spec', () => {
+    const scores = { against: 'the untuned model', rows: rows(50, () => lost(1, 1.009)), hasMatch: false };
+    expect(decideGate(gate, scores).reason).toMatch(
+      /0\.0090 nats .+; to pass, it must surely lie above 0\.01 nats \(`evaluate\.gate\.minGain`\)\.$/,
+    );
+    expect(decideGate({ ...gate, minGain: 0.001 }, scores)).toMatchObject({ verdict: 'pass', minGain: 0.001 });
   });
 });

@@ -41,8 +41,11 @@ test('the probe accepts the same server once it keeps the condition', async () =
   await probe('kept');
 });
 
-test('a worker does not start on it, and says why in one sentence', async () => {
-  await using careless = await startCarelessStore('ignored');
+test.each<[Condition, RegExp]>([
+  ['ignored', REFUSAL],
+  ['refused', /InvalidAccessKeyId: Unknown key\.\); check the access key, the secret and the bucket policy\.$/],
+])('a worker does not start on a store with the condition %s, and says why in one sentence', async (how, sentence) => {
+  await using careless = await startCarelessStore(how);
   const worker = spawn(process.execPath, [join(PROJECT_FOLDER, 'src', 'workers', 'gpu.ts')], {
     stdio: ['ignore', 'ignore', 'pipe'],
     env: {
@@ -54,6 +57,7 @@ test('a worker does not start on it, and says why in one sentence', async () => 
     },
   });
   const [said, [code]] = await Promise.all([text(worker.stderr), once(worker, 'exit')]);
-  expect(said.trim().split('\n').at(-1)).toMatch(REFUSAL);
+  expect(said.trim().split('\n').at(-1)).toMatch(sentence);
+  expect(said).not.toContain('waiting for the object store');
   expect(code).toBe(1);
 });

@@ -4,8 +4,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** What becomes of the condition. `kept` is the control: the same server as it ought to be. */
-export type Condition = 'ignored' | 'looked up first' | 'kept';
+/** What becomes of the condition. `kept` is the control: the same server as it ought to be; `refused` knows nobody. */
+export type Condition = 'ignored' | 'looked up first' | 'kept' | 'refused';
 
 /** Between the look and the write, ms: long enough for writers that come at once to pass between. */
 const GAP_MS = 50;
@@ -29,6 +29,11 @@ async function answer(
   condition: Condition,
 ): Promise<void> {
   const key = new URL(request.url ?? '', 'http://store').pathname;
+  if (condition === 'refused') {
+    request.resume();
+    response.writeHead(403).end('<Error><Code>InvalidAccessKeyId</Code><Message>Unknown key.</Message></Error>');
+    return;
+  }
   const body = Buffer.concat(await request.toArray());
   const there = objects.get(key);
   switch (request.method) {

@@ -80,9 +80,17 @@ export function schedulesTable(schedules: ScheduleSummary[], nowMs: number, pain
     one.paused ? paint.yellow('paused') : paint.green('on'),
     one.nextAt === null || one.paused ? '' : `in ${formatAge(Date.parse(one.nextAt) - nowMs)}`,
     one.lastAt === null ? '' : `${formatAge(nowMs - Date.parse(one.lastAt))} ago`,
-    one.lastWorkflow ?? '',
+    outcomeText(one, paint),
   ]);
-  return table([header(['SCHEDULE', 'WHEN', 'STATE', 'NEXT', 'LAST', 'LAST WORKFLOW'], paint), ...rows]);
+  return table([header(['SCHEDULE', 'WHEN', 'STATE', 'NEXT', 'LAST', 'LAST OUTCOME'], paint), ...rows]);
+}
+
+function outcomeText({ lastOutcome, lastWorkflow }: ScheduleSummary, paint: Paint): string {
+  if (lastOutcome === null) return lastWorkflow ?? '';
+  const { state, run, why } = lastOutcome;
+  if (state === 'completed') return why === null ? `run ${run} ${paint.green('completed')}` : `skipped: ${why}`;
+  const what = run === null ? stateText(state, paint) : `run ${run} ${stateText(state, paint)}`;
+  return why === null ? what : `${what}: ${why}`;
 }
 
 function header(titles: string[], paint: Paint): string[] {

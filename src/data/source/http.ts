@@ -82,7 +82,7 @@ function statusError(response: Response, uri: string): AnnealError {
   if (status === 408 || status === 429 || status >= 500)
     return new AnnealError(
       'source_unavailable',
-      `Source ${uri} is not available now (HTTP ${status}); it is asked again later.`,
+      `Source ${uri} is not available now (HTTP ${status}); look after its server, or name another source.`,
     );
   const remedy =
     status === 401 || status === 403
