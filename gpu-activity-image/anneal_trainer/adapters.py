@@ -1,11 +1,11 @@
-"""LoRA adapters: which modules are adapted, and the two files of an adapter folder, whose bytes are the same on every machine."""
+"""What is trained and how it is written: LoRA adapters or the whole model, as folders whose bytes are the same on every machine."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -15,6 +15,10 @@ from anneal_trainer.protocol import BadRequest, Lora
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+MODEL_WEIGHTS = "model.safetensors"
+
+# More than any model's weights take.
+_SHARD_BYTES_MAX = 1 << 50
 
 # Attention and MLP projections as the families of transformers name them.
 _PROJECTIONS = {
@@ -29,9 +33,8 @@ _PROJECTIONS = {
 }
 
 
-def add_adapter(base: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
-    """Freezes the base and adds trainable LoRA matrices; the same seed gives the same matrices."""
-    config = LoraConfig(
+def lora_config(base: PreTrainedModel, lora: Lora) -> LoraConfig:
+    return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
@@ -39,8 +42,26 @@ def add_adapter(base: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
         layers_to_transform=_resolve_layers(base, lora.first_layer),
         task_type=TaskType.CAUSAL_LM,
     )
+
+
+def add_adapter(base: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
+    """Freezes the base and adds trainable LoRA matrices; the same seed gives the same matrices."""
+    config = lora_config(base, lora)
     torch.manual_seed(seed)
     return get_peft_model(base, config)
+
+
+def trained_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """What is trained, by the names that the written files give it; tied parameters once."""
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not isinstance(model, PeftModel):
+        return trainable
+    by_address = {parameter.data_ptr(): parameter for parameter in trainable.values()}
+    return {name: by_address[tensor.data_ptr()] for name, tensor in get_peft_model_state_dict(model).items()}
+
+
+def weights_file(model: torch.nn.Module) -> str:
+    return WEIGHTS if isinstance(model, PeftModel) else MODEL_WEIGHTS
 
 
 def _resolve_targets(base: PreTrainedModel, lora: Lora) -> list[str]:
@@ -66,14 +87,19 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
 
 
-def write_adapter(folder: Path, weights: dict[str, torch.Tensor], model: PeftModel, base_name: str) -> str:
-    """Makes the adapter folder and returns the SHA-256 of its weights file."""
+def write_trained(folder: Path, model: PeftModel | PreTrainedModel, base_name: str) -> str:
+    """Makes the folder of what was trained and returns the SHA-256 of its weights file."""
     with replacing_folder(folder) as temporary:
-        save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
-        (temporary / WEIGHTS).chmod(0o644)
-        config = _portable_config(model.peft_config["default"], base_name)
-        (temporary / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
-    return sha256_file(folder / WEIGHTS)
+        if isinstance(model, PeftModel):
+            save_file(get_peft_model_state_dict(model), temporary / WEIGHTS, metadata={"format": "pt"})
+            config = _portable_config(model.peft_config["default"], base_name)
+            (temporary / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+        else:
+            # One file, whatever its size: its digest is the run's result.
+            model.save_pretrained(temporary, max_shard_size=_SHARD_BYTES_MAX)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
+    return sha256_file(folder / weights_file(model))
 
 
 def _portable_config(config: LoraConfig, base_name: str) -> dict[str, Any]:

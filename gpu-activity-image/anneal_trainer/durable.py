@@ -1,36 +1,36 @@
-"""TRL's trainer with exact resume: a run that is killed at any time and resumed gives the same losses and the same bytes.
+"""A mixin over TRL's trainers that makes resume exact: a run killed at any time and resumed gives the same numbers and the same bytes.
 
 What transformers 5.23 and TRL 1.16 leave open and this class closes: saves are atomic and verified; own counters survive a
 restart; a loss that is not finite ends the run before anything is saved; SIGTERM saves at the step edge; the last checkpoint
-knows that it is the last. Private methods overridden: `_save_checkpoint`, `_load_from_checkpoint`, `_determine_best_metric`,
+knows that it is the last; all ranks of a gang decide alike. Private methods overridden: `_save_checkpoint`, `_load_from_checkpoint`,
+`_load_optimizer_and_scheduler`, `_load_scaler`, `_load_rng_state`, `_maybe_log_save_evaluate`, `_determine_best_metric` and
 `_get_train_sampler`; the versions are therefore pinned exactly and the kill tests guard every upgrade.
 """
 
+import dataclasses
 import json
 import math
+import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
-from transformers import TrainerCallback
+from torch import distributed
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput
-from trl import SFTTrainer
 
-from anneal_trainer import checkpoints, interrupts
-from anneal_trainer.adapters import WEIGHTS
-from anneal_trainer.batches import LengthGroupedOrder
+from anneal_trainer import checkpoints, interrupts, state
+from anneal_trainer.adapters import trained_parameters, weights_file
+from anneal_trainer.batches import LengthGroupedOrder, PadCollator, PreferenceCollator
 from anneal_trainer.checkpoints import Best
 from anneal_trainer.files import naming_a_full_disk
-from anneal_trainer.protocol import CheckpointCorrupt, EarlyStopping, Emit, NonFinite
-from anneal_trainer.scoring import token_losses
-
-PROGRESS = "progress.json"
-BEST_WEIGHTS = "best_adapter.safetensors"
+from anneal_trainer.protocol import EarlyStopping, Emit, Hole, NonFinite
+from anneal_trainer.state import TrainingState
 
 
 @dataclass
@@ -52,26 +52,47 @@ class Progress:
     def from_json(cls, value: dict[str, Any]) -> "Progress":
         return cls(**{**value, "best": Best.from_json(value["best"])})
 
+    def without_early_stopping(self) -> "Progress":
+        return dataclasses.replace(self, eval_loss=None, best=None, evaluations_without_gain=0, stopped_early=False)
 
-class DurableTrainer(SFTTrainer):
-    """Use: construct, `resume(folder)` or not, `run()`, then read `progress` and `final_weights()`."""
 
-    # `compute_loss` divides by the labels of the whole effective batch itself.
-    loss_is_scaled_for_ga = True
+@dataclass(frozen=True)
+class Course:
+    """How a run goes, beyond what TRL's arguments say."""
 
-    def __init__(self, *, emit: Emit, order: LengthGroupedOrder, keep: int, early_stopping: EarlyStopping | None, **options: Any):
+    # None for a stream, which has its own order.
+    order: LengthGroupedOrder | None
+    # For a stream, whose epochs transformers does not see.
+    epochs_per_step: float | None
+    keep: int
+    early_stopping: EarlyStopping | None
+    hole: Hole | None
+
+
+class DurableTrainer(Trainer):
+    """Stands before a TRL trainer in a class's bases. Use: construct, `restore` or not, `run()`, then `finish()` and read `progress`."""
+
+    def __init__(self, *, course: Course, validation_collator: PadCollator | PreferenceCollator, **options: Any):
         super().__init__(**options)
-        # Makes transformers count the labels of all micro-batches of a step, whatever the model's signature.
-        self.model_accepts_loss_kwargs = True
+        self.course = course
         self.progress = Progress()
-        # Kept with early stopping only. Part of each checkpoint, because the best step's own may lie on another host.
-        self._best_weights: dict[str, torch.Tensor] | None = None
-        self._emit = emit
-        self.order = order
-        self._keep = keep
-        self._early_stopping = early_stopping
-        self._resumed_from: str | None = None
+        # Ranks other than the first keep silent.
+        self.emit: Emit = keep_silent
+        # Called once a new step, after everything else of it.
+        self.step_done: Callable[[DurableTrainer], None] | None = None
         self.step_started = 0.0
+        # Of this rank since the last step edge.
+        self.tokens_of_step = 0
+        self._validation_collator = validation_collator
+        self._parameters = trained_parameters(self.model)
+        self._names = {parameter: name for name, parameter in self._parameters.items()}
+        # With early stopping only. Part of each checkpoint, because the best step's own may lie on another host.
+        self._best = {name: tensor.to("cpu", copy=True) for name, tensor in self._weights().items()} if course.early_stopping else {}
+        self._living: dict[str, torch.Tensor] = {}
+        # Parameters whose moments are among the living tensors.
+        self._moments = -1
+        self._resumed: TrainingState | None = None
+        self._last_done = 0
         self.add_callback(_StepEdge(self))
 
     @property
@@ -82,48 +103,104 @@ class DurableTrainer(SFTTrainer):
     def is_complete(self) -> bool:
         return self.progress.stopped_early or self.progress.step >= self.args.max_steps
 
-    def resume(self, folder: str) -> None:
-        """Takes over a verified checkpoint's counters and weights; optimizer, schedule and random state follow in `run`."""
-        path = Path(folder)
-        try:
-            self.progress = Progress.from_json(json.loads((path / PROGRESS).read_text("utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointCorrupt(f"Checkpoint {folder} has no usable {PROGRESS} ({error}); resume from an older one.") from error
-        if (path / BEST_WEIGHTS).is_file():
-            self._best_weights = load_file(path / BEST_WEIGHTS)
-        self._load_from_checkpoint(folder)
-        self._resumed_from = folder
+    @property
+    def may_train(self) -> bool:
+        """Whether `run` has anything to do; transformers itself would train a step beyond the end."""
+        return not self.is_complete or self.course.hole == "no-terminal-flag"
 
-    def final_weights(self) -> dict[str, torch.Tensor]:
-        """What the run is for: with early stopping the best step's adapter, otherwise the last's."""
-        return self._best_weights if self._best_weights is not None else _adapter_tensors(self.model)
+    def capture(self) -> TrainingState:
+        """The state after a step: living tensors, as a rule the same ones all run long, and this rank's document."""
+        if len(self.optimizer.state) != self._moments:
+            # Once; again only where a parameter met its first gradient late (an expert, a step that fp16 skipped).
+            self._moments = len(self.optimizer.state)
+            weights = {f"weights/{name}": tensor for name, tensor in self._weights().items()}
+            best = {f"best/{name}": tensor for name, tensor in self._best.items()}
+            self._living = {**weights, **best, **state.optimizer_tensors(self.optimizer, self._names)}
+        blob = {
+            "step": self.progress.step,
+            "progress": self.progress.to_json(),
+            "trainer": dataclasses.asdict(self.state),
+            "optimizer": state.optimizer_document(self.optimizer, self._names),
+            "schedule": self.lr_scheduler.state_dict(),
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+            "random": state.capture_random(),
+        }
+        return TrainingState(self._living, blob)
+
+    def restore(self, saved: TrainingState) -> None:
+        """Takes over weights and counters; optimizer, schedule and random streams follow in `run`, where transformers makes them."""
+        self.progress = Progress.from_json(saved.blob["progress"])
+        if self.course.hole == "no-callback-state":
+            self.progress = self.progress.without_early_stopping()
+        state.copy_into(self._weights(), saved.named("weights/"))
+        if best := saved.named("best/"):
+            state.copy_into(self._best, best)
+        self._resumed = saved
+        self._last_done = saved.step
 
     def run(self) -> None:
-        """Trains from where `resume` left off to the end, to early stopping or to an interruption."""
-        self.train(resume_from_checkpoint=self._resumed_from)
+        """Trains from where `restore` left off to the end, to early stopping or to an interruption."""
+        if self._resumed is None:
+            self.train()
+            return
+        # transformers reads how far it was from a file, and from nothing else.
+        position = self.output / f".checkpoint-position-{self.args.process_index}"
+        position.mkdir(parents=True, exist_ok=True)
+        (position / TRAINER_STATE_NAME).write_text(json.dumps(self._resumed.blob["trainer"]), "utf-8")
+        try:
+            self.train(resume_from_checkpoint=str(position))
+        finally:
+            shutil.rmtree(position, ignore_errors=True)
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Mean over the labels of the effective batch, so that accumulation changes nothing but rounding."""
-        losses = token_losses(model, inputs)
-        if model.training:
-            self.progress.tokens += int(inputs["attention_mask"].sum())
-        return losses.sum() / (len(losses) if num_items_in_batch is None else num_items_in_batch)
+    def finish(self) -> None:
+        """Leaves in the model what the run is for: with early stopping the best step's weights, otherwise the last's."""
+        if self._best and self.progress.best:
+            state.copy_into(self._weights(), self._best)
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """Looked up each time: accelerate may move a model to `cpu:0`, which is a copy to torch."""
+        return {name: parameter.detach() for name, parameter in self._parameters.items()}
+
+    def agree(self, value: int, how: Any = distributed.ReduceOp.MAX) -> int:
+        """One number out of all ranks' numbers; every rank must call it."""
+        if self.args.world_size == 1:
+            return value
+        shared = torch.tensor([value], device=self.args.device)
+        distributed.all_reduce(shared, how)
+        return int(shared)
+
+    def count_tokens(self, attended: torch.Tensor | int) -> None:
+        if self.model.training:
+            self.tokens_of_step += int(attended)
+
+    def score(self, inputs: dict[str, torch.Tensor]) -> tuple[float, int]:
+        """Sum of the losses of a validation batch, and of how many things."""
+        raise NotImplementedError
+
+    def step_extras(self) -> dict[str, float]:
+        """What a method reports of a step besides the loss."""
+        return {}
+
+    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        """All validation rows, unchanged, on every rank: nothing is padded and nothing needs to be put together."""
+        return DataLoader(self.eval_dataset, batch_size=self.args.eval_batch_size, collate_fn=self._validation_collator)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         """Leaves the random state as it was: how often one looks must not change the training."""
+        self.emit({"ev": "phase", "phase": "evaluate"})
         with torch.random.fork_rng():
             return super().evaluate(*args, **kwargs)
 
     def evaluation_loop(self, dataloader, description, *args, metric_key_prefix="eval", **kwargs) -> EvalLoopOutput:
-        """Mean loss over all labels of the validation rows; transformers would average the means of batches."""
+        """Mean loss over all that is scored; transformers would average the means of batches."""
         self.model.eval()
-        loss_sum, labels = 0.0, 0
+        loss_sum, count = 0.0, 0
         with torch.no_grad(), self.compute_loss_context_manager():
             for inputs in dataloader:
-                losses = token_losses(self.model, self._prepare_inputs(inputs))
-                loss_sum, labels = loss_sum + losses.sum().item(), labels + len(losses)
+                batch_sum, batch_count = self.score(self._prepare_inputs(inputs))
+                loss_sum, count = loss_sum + batch_sum, count + batch_count
         self.model.train()
-        metrics = {f"{metric_key_prefix}_loss": loss_sum / labels}
+        metrics = {f"{metric_key_prefix}_loss": loss_sum / count}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=self.num_examples(dataloader))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -135,73 +212,107 @@ class DurableTrainer(SFTTrainer):
         _require_finite(step, loss=logs["loss"], gradNorm=logs["grad_norm"])
         self.progress.step = step
         self.progress.loss_sum += logs["loss"]
-        self._emit(
+        epochs_per_step = self.course.epochs_per_step
+        self.emit(
             {
                 "ev": "step",
                 "step": step,
                 "of": self.args.max_steps,
-                "epoch": self.state.epoch,
+                "epoch": self.state.epoch if epochs_per_step is None else step * epochs_per_step,
                 "loss": logs["loss"],
                 "gradNorm": logs["grad_norm"],
                 "learningRate": logs["learning_rate"],
                 "tokens": self.progress.tokens,
                 "seconds": round(time.monotonic() - self.step_started, 4),
+                **self.step_extras(),
             }
         )
 
+    def _maybe_log_save_evaluate(self, *args, **kwargs) -> None:
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        # It is called again at the end of each epoch.
+        if self.progress.step > self._last_done:
+            self._last_done = self.progress.step
+            if self.step_done:
+                self.step_done(self)
+
     def _determine_best_metric(self, metrics, trial) -> bool:
         """Called after each evaluation: keeps the best, and decides early stopping."""
-        loss, progress = metrics["eval_loss"], self.progress
+        loss, progress, early_stopping = metrics["eval_loss"], self.progress, self.course.early_stopping
         _require_finite(progress.step, evalLoss=loss)
-        self._emit({"ev": "metrics", "step": progress.step, "evalLoss": loss})
-        threshold = self._early_stopping.threshold if self._early_stopping else 0.0
+        self.emit({"ev": "metrics", "step": progress.step, "evalLoss": loss})
+        threshold = early_stopping.threshold if early_stopping else 0.0
         gained = progress.best is None or progress.best.eval_loss - loss > threshold
         is_best = progress.best is None or loss < progress.best.eval_loss
         progress.eval_loss = loss
         progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
         if is_best:
             progress.best = Best(progress.step, loss)
-            self._best_weights = _adapter_tensors(self.model) if self._early_stopping else None
-        if self._early_stopping and progress.evaluations_without_gain >= self._early_stopping.patience:
+            if self._best:
+                state.copy_into(self._best, self._weights())
+        if early_stopping and progress.evaluations_without_gain >= early_stopping.patience:
             progress.stopped_early = True
             self.control.should_training_stop = True
         self.control.should_save |= is_best or progress.stopped_early
         return is_best
 
     def _save_checkpoint(self, model, trial) -> None:
-        started, step = time.monotonic(), self.progress.step
+        randoms = self._gather(state.capture_random())
+        if self.args.process_index == 0:
+            self._write_checkpoint(randoms)
+        if self.args.world_size > 1:
+            distributed.barrier()
+
+    def _write_checkpoint(self, randoms: list[Any]) -> None:
+        self.emit({"ev": "phase", "phase": "save"})
+        started, step, best = time.monotonic(), self.progress.step, self.progress.best
+        is_terminal = self.is_complete and self.course.hole != "no-terminal-flag"
         with checkpoints.open_checkpoint(self.output, step) as folder:
             with naming_a_full_disk(folder):
-                self._write_state(folder)
-            sealed = checkpoints.seal(folder, self.output, step, self.is_complete, self.progress.best)
-        self._emit(
+                state.write_state(folder, self.capture(), randoms, weights_file(self.model))
+            sealed = checkpoints.seal(folder, self.output, step, is_terminal, best)
+        self.emit(
             {
                 "ev": "checkpoint_saved",
                 "step": step,
                 "path": str(sealed.path),
                 "bytes": sealed.size_bytes,
-                "terminal": self.is_complete,
-                "best": self.progress.best.to_json() if self.progress.best else None,
+                "terminal": is_terminal,
+                "best": best.to_json() if best else None,
                 "seconds": round(time.monotonic() - started, 4),
             }
         )
-        checkpoints.rotate(self.output, self._keep, self.progress.best)
+        checkpoints.rotate(self.output, self.course.keep, best)
 
-    def _write_state(self, folder: Path) -> None:
-        save_file(_adapter_tensors(self.model), folder / WEIGHTS, metadata={"format": "pt"})
-        if self._best_weights is not None:
-            save_file(self._best_weights, folder / BEST_WEIGHTS, metadata={"format": "pt"})
-        self._save_optimizer_and_scheduler(str(folder))
-        self._save_scaler(str(folder))
-        self._save_rng_state(str(folder))
-        self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
-        (folder / PROGRESS).write_text(json.dumps(self.progress.to_json(), sort_keys=True), "utf-8")
+    def _gather(self, document: Any) -> list[Any]:
+        if self.args.world_size == 1:
+            return [document]
+        documents: list[Any] = [None] * self.args.world_size
+        distributed.all_gather_object(documents, document)
+        return documents
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
-        set_peft_model_state_dict(self.model, load_file(Path(resume_from_checkpoint) / WEIGHTS))
+        """Done by `restore`."""
 
-    def _get_train_sampler(self, train_dataset=None) -> LengthGroupedOrder:
-        return self.order
+    def _load_optimizer_and_scheduler(self, checkpoint) -> None:
+        if self._resumed is None:
+            return
+        state.load_optimizer(self.optimizer, self._names, self._resumed)
+        self.lr_scheduler.load_state_dict(self._resumed.blob["schedule"])
+        # The tensors are all copied now.
+        self._resumed = TrainingState({}, self._resumed.blob)
+
+    def _load_scaler(self, checkpoint) -> None:
+        if self._resumed and self._resumed.blob["scaler"]:
+            self.accelerator.scaler.load_state_dict(self._resumed.blob["scaler"])
+
+    def _load_rng_state(self, checkpoint) -> None:
+        """Called when the batches of the resumed step are there: making them must not draw from the streams."""
+        if self._resumed:
+            state.restore_random(self._resumed.blob["random"])
+
+    def _get_train_sampler(self, train_dataset=None) -> LengthGroupedOrder | None:
+        return self.course.order
 
 
 class _StepEdge(TrainerCallback):
@@ -211,25 +322,32 @@ class _StepEdge(TrainerCallback):
         self._trainer = trainer
 
     def on_epoch_begin(self, args, state, control, **_):
+        order = self._trainer.course.order
+        if order is None:
+            return
         loader = self._trainer.callback_handler.train_dataloader
         steps_per_epoch = math.ceil(len(loader) / args.gradient_accumulation_steps)
         # Set here, not through accelerate's `set_epoch`, which does not reach the sampler after skipped batches.
-        self._trainer.order.epoch = state.global_step // steps_per_epoch
+        order.epoch = self._trainer.data_collator.epoch = state.global_step // steps_per_epoch
 
     def on_step_begin(self, args, state, control, **_):
         self._trainer.step_started = time.monotonic()
 
     def on_step_end(self, args, state, control, **_):
+        trainer = self._trainer
+        trainer.progress.tokens += trainer.agree(trainer.tokens_of_step, distributed.ReduceOp.SUM)
+        trainer.tokens_of_step = 0
+        # In one number: every agreement of the ranks costs a message.
+        request = trainer.agree(2 * interrupts.requested() + interrupts.take_save_request())
+        is_stopping = request >= 2
         is_last = state.global_step >= state.max_steps
         control.should_evaluate |= is_last and args.eval_strategy != "no"
-        control.should_save |= is_last or interrupts.requested()
-        control.should_training_stop |= is_last or interrupts.requested()
+        control.should_save |= is_last or request > 0
+        control.should_training_stop |= is_last or is_stopping
 
 
-def _adapter_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A copy of the adapter on the host, in fp32."""
-    state = get_peft_model_state_dict(model)
-    return {name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous() for name, tensor in state.items()}
+def keep_silent(event: dict[str, Any]) -> None:
+    """An `emit` that nobody hears."""
 
 
 def _require_finite(step: int, **values: float) -> None:

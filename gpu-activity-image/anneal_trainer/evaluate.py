@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from anneal_trainer.adapters import CONFIG, WEIGHTS
+from anneal_trainer.adapters import CONFIG, MODEL_WEIGHTS, WEIGHTS
 from anneal_trainer.answers import Answer, Answerer, Question, all_finite
 from anneal_trainer.chat import Chat, Message, TemplateError
 from anneal_trainer.forked import map_forked
@@ -86,7 +86,9 @@ def _is_instruction(message: Message) -> bool:
 
 
 def _load_variant(base_folder: str, variant: Variant) -> PreTrainedModel:
-    """A model with the adapter's weights merged in, which decodes faster than with the adapter beside it."""
+    """The base model, the variant's own whole model, or the base with the adapter merged in, which decodes faster than beside it."""
+    if variant.adapter and (Path(variant.adapter) / MODEL_WEIGHTS).is_file():
+        return load_base(variant.adapter, pick_device())
     base = load_base(base_folder, pick_device())
     if variant.adapter is None:
         return base

@@ -1,13 +1,41 @@
-"""Classifies what ended a job: which kind of failure an exception is, and its one-sentence message."""
+"""Turns every end of a job into an event and an exit code: which kind of failure an exception is, and its one-sentence message."""
 
 import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
 
 from anneal_trainer import protocol
-from anneal_trainer.protocol import TrainerError
+from anneal_trainer.protocol import Emit, Interrupted, TrainerError
 
 # What torch and safetensors say instead of raising MemoryError or OSError.
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "DefaultCPUAllocator")
 _DISK_WORDS = ("No space left on device", "os error 28")
+
+
+def run_to_end(work: Callable[[], None], emit: Emit) -> int:
+    """Does the work and returns the process's exit code; how it failed is emitted."""
+    try:
+        work()
+        return protocol.EXIT_DONE
+    except Interrupted as interruption:
+        emit({"ev": "interrupted", "step": interruption.step})
+        return protocol.EXIT_INTERRUPTED
+    except Exception as error:
+        kind, exit_code = classify(error)
+        if exit_code == protocol.EXIT_CRASHED:
+            traceback.print_exc()
+        emit({"ev": "failed", "kind": kind, "message": describe(error)})
+        return exit_code
+
+
+def leave(exit_code: int) -> NoReturn:
+    """Ends without destructors: libraries' threads must not turn a finished job into a crash."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def classify(error: BaseException) -> tuple[str, int]:
@@ -32,7 +60,7 @@ def describe(error: BaseException) -> str:
     if kind == "out_of_memory":
         return f"Memory ran out ({detail}). Lower `train.microBatch` and raise `train.accumulation` by the same factor."
     if kind == "disk_full":
-        return f"The disk is full ({detail}). Free space in the working folder, or lower `train.keep`."
+        return f"The disk is full ({detail}). Free space in the working folder, or, while training, lower `train.keep`."
     return f"The trainer failed with {detail}."
 
 

@@ -14,11 +14,23 @@ from transformers import (
 )
 
 from anneal_trainer.files import replacing_folder, sha256_file
-from anneal_trainer.protocol import BadRequest, Emit, GgufSource, PrepareModelJob, TinySource
+from anneal_trainer.protocol import BadRequest, Emit, GgufSource, PrepareModelJob, Recipe, TinySource
+
+_CPU = torch.device("cpu")
 
 
 def pick_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda") if torch.cuda.is_available() else _CPU
+
+
+def pick_training_device(recipe: Recipe) -> torch.device:
+    """Each rank has a GPU of its own, or all are on the CPU."""
+    gpus = 0 if recipe.device == "cpu" else torch.cuda.device_count()
+    if 0 < gpus < recipe.processes:
+        raise BadRequest(
+            f"`train.processes` is {recipe.processes} and this host has {gpus} GPUs; lower it, or set `train.device` to `cpu`."
+        )
+    return torch.device("cuda") if gpus else _CPU
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:
@@ -28,11 +40,11 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def load_base(folder: str, device: torch.device) -> PreTrainedModel:
-    """The base model in evaluation mode on `device`."""
+def load_base(folder: str, device: torch.device, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """The base model in evaluation mode on `device`, in the dtype that suits the device if none is given."""
     if not (Path(folder) / "config.json").is_file():
         raise BadRequest(f"The base model folder {folder} has no config.json; give a folder in Hugging Face layout.")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(device), local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or pick_dtype(device), local_files_only=True)
     return model.to(device).eval()
 
 

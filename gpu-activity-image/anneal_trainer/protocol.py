@@ -87,6 +87,8 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class Recipe:
+    method: Literal["sft", "dpo"]
+    tuning: Literal["lora", "full"]
     lora: Lora
     epochs: float
     max_steps: int | None
@@ -103,6 +105,44 @@ class Recipe:
     keep: int
     early_stopping: EarlyStopping | None
     threads: int
+    packing: bool
+    streaming: bool
+    dataloader_workers: int
+    token_dropout: float
+    processes: int
+    dpo_beta: float
+    device: Literal["auto", "cpu"]
+    # Rows that the order keeps together: the micro-batch before memory made it smaller. None = the micro-batch.
+    order_batch: int | None = None
+
+
+Hole = Literal["unkeyed-collator", "no-callback-state", "no-terminal-flag"]
+
+
+@dataclass(frozen=True)
+class FromCheckpoint:
+    """A `checkpoint-<step>` folder."""
+
+    from_: Literal["checkpoint"]
+    path: str
+
+
+@dataclass(frozen=True)
+class FromWarmState:
+    from_: Literal["warm"]
+    folder: str
+
+
+@dataclass(frozen=True)
+class Warm:
+    """Where an attempt keeps its warm state, and what a header must say to be resumed from."""
+
+    folder: str
+    run: str
+    claim: int
+    lineage: str
+    bytes_max: int
+    every_steps: int | None
 
 
 @dataclass(frozen=True)
@@ -114,8 +154,17 @@ class TrainJob:
     train: str
     validation: str | None
     output: str
-    resume: str | None
+    resume: FromCheckpoint | FromWarmState | None
+    warm: Warm | None
+    hole: Hole | None
     recipe: Recipe
+
+
+@dataclass(frozen=True)
+class PrepareTrainJob:
+    v: Literal[1]
+    command: Literal["prepare-train"]
+    train: TrainJob
 
 
 @dataclass(frozen=True)
@@ -177,6 +226,17 @@ class PrepareModelJob:
 
 
 @dataclass(frozen=True)
+class DrillDataJob:
+    v: Literal[1]
+    command: Literal["drill-data"]
+    kind: Literal["sft", "preference"]
+    base_model: str
+    rows: int
+    seed: int
+    output: str
+
+
+@dataclass(frozen=True)
 class ServeJob:
     v: Literal[1]
     command: Literal["serve"]
@@ -186,29 +246,71 @@ class ServeJob:
     max_length: int
 
 
-Job = TrainJob | TokeniseJob | EvaluateJob | PrepareModelJob | ServeJob
+Job = TrainJob | PrepareTrainJob | TokeniseJob | EvaluateJob | PrepareModelJob | DrillDataJob | ServeJob
 
 JOBS: dict[str, type] = {
     "train": TrainJob,
+    "prepare-train": PrepareTrainJob,
     "tokenise": TokeniseJob,
     "evaluate": EvaluateJob,
     "prepare-model": PrepareModelJob,
+    "drill-data": DrillDataJob,
     "serve": ServeJob,
 }
 
 
+@dataclass(frozen=True)
+class RunCommand:
+    """To the warm parent: fork a child that runs the job file `job`."""
+
+    op: Literal["run"]
+    id: str
+    channel: str
+    log: str
+    job: str
+
+
+@dataclass(frozen=True)
+class AttemptCommand:
+    """To a job parent: fork a trainer."""
+
+    op: Literal["attempt"]
+    id: str
+    channel: str
+    log: str
+    resume: FromCheckpoint | FromWarmState | None
+
+
+@dataclass(frozen=True)
+class EndCommand:
+    op: Literal["end"]
+
+
+WARM_PARENT_COMMANDS: dict[str, type] = {"run": RunCommand, "end": EndCommand}
+JOB_PARENT_COMMANDS: dict[str, type] = {"attempt": AttemptCommand, "end": EndCommand}
+
+
 def parse_job(text: str) -> Job:
     """Reads a job document; raises BadRequest with the path of the first field that does not fit."""
+    return _parse_tagged("job", "command", JOBS, text)
+
+
+def parse_command(kinds: dict[str, type], text: str) -> Any:
+    """Reads one command of a parent; raises BadRequest."""
+    return _parse_tagged("command", "op", kinds, text)
+
+
+def _parse_tagged(what: str, tag: str, kinds: dict[str, type], text: str) -> Any:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise BadRequest(f"The job is not JSON: {error}. Write one JSON object.") from error
+        raise BadRequest(f"The {what} is not JSON: {error}. Write one JSON object.") from error
     if not isinstance(value, dict):
-        raise BadRequest(f"The job must be a JSON object, got {_shown(value)}.")
-    command = value.get("command")
-    if command not in JOBS:
-        raise BadRequest(f"`command` must be one of {', '.join(JOBS)}, got {_shown(command)}.")
-    return _parse(JOBS[command], value, "")
+        raise BadRequest(f"The {what} must be a JSON object, got {_shown(value)}.")
+    kind = value.get(tag)
+    if kind not in kinds:
+        raise BadRequest(f"`{tag}` must be one of {', '.join(kinds)}, got {_shown(kind)}.")
+    return _parse(kinds[kind], value, "")
 
 
 def _parse(kind: Any, value: Any, path: str) -> Any:
@@ -268,7 +370,8 @@ def _shown(value: Any) -> str:
 
 
 def _camel(name: str) -> str:
-    return re.sub(r"_(\w)", lambda match: match[1].upper(), name)
+    """`micro_batch` → `microBatch`; the underscore of `from_` only keeps it from being a keyword."""
+    return re.sub(r"_(\w)", lambda match: match[1].upper(), name.rstrip("_"))
 
 
 class Emitter:

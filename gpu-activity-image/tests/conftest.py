@@ -7,9 +7,13 @@ os.environ.update(OMP_WAIT_POLICY="PASSIVE", TOKENIZERS_PARALLELISM="false", HF_
 from pathlib import Path
 
 import pytest
-from anneal_trainer.protocol import SplitFiles, TokeniseJob
+import torch
+from anneal_trainer.drill_data import make_drill_data
+from anneal_trainer.protocol import DrillDataJob, SplitFiles, TokeniseJob
 from anneal_trainer.tokenise import tokenise
 from support import TINY, Events, example_rows, write_rows
+from tokenizers import Tokenizer, models
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +26,39 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         splits.append(SplitFiles(name, str(folder / f"{name}.jsonl"), str(folder / f"{name}.safetensors")))
     tokenise(TokeniseJob(1, "tokenise", TINY, 128, splits, str(folder / "rejected.jsonl")), Events())
     return folder
+
+
+@pytest.fixture(scope="session")
+def words_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random model of 500 words with dropout in its attention: a step in milliseconds, and random streams that matter."""
+    folder = str(tmp_path_factory.mktemp("words-model"))
+    special = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "<end>"}
+    words = [*special.values(), *(f"w{i}" for i in range(497))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        attention_dropout=0.1,
+        pad_token_id=1,
+        eos_token_id=2,
+        bos_token_id=None,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drill(words_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders with a training shard of 46 rows and a validation shard of 9: chat rows under `sft`, pairs under `dpo`."""
+    folders = {}
+    for method, kind in (("sft", "sft"), ("dpo", "preference")):
+        folders[method] = tmp_path_factory.mktemp(kind)
+        make_drill_data(DrillDataJob(1, "drill-data", kind, words_model, 46, 1, str(folders[method])), Events())
+    return folders

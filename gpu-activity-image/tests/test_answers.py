@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from anneal_trainer.adapters import add_adapter, write_adapter
+from anneal_trainer.adapters import add_adapter, write_trained
 from anneal_trainer.answers import Answerer, Question
 from anneal_trainer.chat import Chat
 from anneal_trainer.evaluate import evaluate
@@ -109,8 +109,7 @@ def test_predictions_lie_in_the_order_of_variants_and_rows(lively: str, tmp_path
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.3)
-    weights = {name.replace(".default", ""): p.detach().contiguous() for name, p in model.named_parameters() if "lora_" in name}
-    write_adapter(tmp_path / "adapter", weights, model, "tiny")
+    write_trained(tmp_path / "adapter", model, "tiny")
     variants = [
         Variant("base", None, [], True),
         Variant("control", None, example_rows(2, 8), True),

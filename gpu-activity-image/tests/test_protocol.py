@@ -18,7 +18,7 @@ JOBS = sorted((GOLDEN / "jobs").iterdir())
 def to_json(value):
     """A parsed job as it stood in the file, names in camelCase again."""
     if dataclasses.is_dataclass(value):
-        camel = lambda name: re.sub(r"_(\w)", lambda match: match[1].upper(), name)  # noqa: E731
+        camel = lambda name: re.sub(r"_(\w)", lambda match: match[1].upper(), name.rstrip("_"))  # noqa: E731
         return {camel(field.name): to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return [to_json(entry) for entry in value] if isinstance(value, list) else value
 
@@ -31,6 +31,13 @@ def test_golden_job_parses_to_itself(file: Path):
 
 def test_there_is_a_golden_job_of_every_command():
     assert {json.loads(file.read_text("utf-8"))["command"] for file in JOBS} == set(protocol.JOBS)
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("warm-parent", protocol.WARM_PARENT_COMMANDS), ("job-parent", protocol.JOB_PARENT_COMMANDS)])
+def test_golden_command_parses_to_itself(name: str, kinds: dict[str, type]):
+    lines = (GOLDEN / f"{name}-commands.ndjson").read_text("utf-8").splitlines()
+    assert [to_json(protocol.parse_command(kinds, line)) for line in lines] == [json.loads(line) for line in lines]
+    assert {json.loads(line)["op"] for line in lines} == set(kinds)
 
 
 def test_exit_codes_agree():

@@ -12,31 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from anneal_trainer import checkpoints
-from anneal_trainer.durable import DurableTrainer
 from anneal_trainer.faults import classify
+from anneal_trainer.methods import SftTrainer
+from anneal_trainer.models import load_base
 from anneal_trainer.protocol import BadRequest, CheckpointCorrupt, NonFinite, TrainJob, parse_job
+from anneal_trainer.state import read_state
 from anneal_trainer.train import train
-from support import GOLDEN, TINY, Events, child
+from safetensors.torch import load_file
+from support import GOLDEN, RECIPE, TINY, Events, child, curve, newest
 
-RECIPE = {
-    "lora": {"rank": 4, "alpha": 8, "dropout": 0.1, "targets": "auto", "firstLayer": 0},
-    "epochs": 2,
-    "maxSteps": None,
-    "microBatch": 4,
-    "accumulation": 2,
-    "learningRate": 0.005,
-    "schedule": "cosine",
-    "warmupRatio": 0.1,
-    "weightDecay": 0.01,
-    "maxGradNorm": 1,
-    "seed": 3,
-    "saveSteps": 3,
-    "evalSteps": 4,
-    "keep": 100,
-    "earlyStopping": None,
-    "threads": 1,
-}
 # 46 rows in micro-batches of 4 are 12, the last one short; two by two 6 steps an epoch.
 STEPS = 12
 
@@ -50,27 +36,19 @@ def job(shards: Path, output: Path, resume: Path | str | None = None, **recipe: 
         "train": str(shards / "train.safetensors"),
         "validation": str(shards / "validation.safetensors"),
         "output": str(output),
-        "resume": str(resume) if resume else None,
+        "resume": {"from": "checkpoint", "path": str(resume)} if resume else None,
+        "warm": None,
+        "hole": None,
         "recipe": RECIPE | recipe,
     }
 
 
-def run(document: dict[str, Any], trainer_class: type[DurableTrainer] = DurableTrainer) -> Events:
+def run(document: dict[str, Any], trainer_class: type[SftTrainer] | None = None) -> Events:
     events = Events()
     parsed = parse_job(json.dumps(document))
     assert isinstance(parsed, TrainJob)
     train(parsed, events, trainer_class)
     return events
-
-
-def curve(events: Events) -> dict[int, dict[str, Any]]:
-    """Step events by step, without what a clock decides."""
-    return {event["step"]: {k: v for k, v in event.items() if k != "seconds"} for event in events.of("step")}
-
-
-def newest(output: Path) -> Path | None:
-    found = {int(folder.name.split("-")[1]): folder for folder in output.glob("checkpoint-*")}
-    return found[max(found)] if found else None
 
 
 def comparable(result: dict[str, Any]) -> dict[str, Any]:
@@ -183,9 +161,9 @@ def test_verify_finds_every_damage(reference: tuple[Path, Events], tmp_path: Pat
     shutil.copytree(reference[0] / "checkpoint-3", folder)
     assert checkpoints.verify(str(folder))["step"] == 3
     if damage == "truncate":
-        (folder / "optimizer.pt").write_bytes((folder / "optimizer.pt").read_bytes()[:-1])
+        (folder / "optimizer.safetensors").write_bytes((folder / "optimizer.safetensors").read_bytes()[:-1])
     elif damage == "remove":
-        (folder / "rng_state.pth").unlink()
+        (folder / "state.json").unlink()
     elif damage == "no manifest":
         (folder / "manifest.json").unlink()
     else:
@@ -194,7 +172,7 @@ def test_verify_finds_every_damage(reference: tuple[Path, Events], tmp_path: Pat
         checkpoints.verify(str(folder))
 
 
-class Poisoned(DurableTrainer):
+class Poisoned(SftTrainer):
     """A step whose loss is not a number."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -209,7 +187,7 @@ def test_nan_ends_the_run_before_anything_is_saved(shards: Path, tmp_path: Path)
     assert newest(tmp_path) == tmp_path / "checkpoint-4"
 
 
-class Worsening(DurableTrainer):
+class Worsening(SftTrainer):
     """A validation loss that is lowest at step 3."""
 
     def evaluation_loop(self, *args, **kwargs):
@@ -250,18 +228,6 @@ def test_first_layer_limits_what_is_trained(shards: Path, tmp_path: Path):
     assert upper["trainableParameters"] * 2 == everywhere["trainableParameters"]
 
 
-def test_negative_control_the_losses_do_depend_on_the_random_state(shards: Path, reference: tuple[Path, Events], tmp_path: Path):
-    """Shows that the comparisons above can fail: without its random state a resumed run draws other dropout masks."""
-    folder = tmp_path / "checkpoint-3"
-    shutil.copytree(reference[0] / "checkpoint-3", folder)
-    (folder / "rng_state.pth").unlink()
-    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-    del manifest["files"]["rng_state.pth"]
-    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
-    resumed = run(job(shards, tmp_path / "run", folder))
-    assert curve(resumed)[4] != curve(reference[1])[4]
-
-
 @pytest.mark.parametrize(
     ("lora", "message"),
     [({"firstLayer": 2}, "must be below the model's 2 layers, got 2"), ({"targets": ["q_proj", "wings"]}, "wings")],
@@ -274,3 +240,38 @@ def test_recipe_that_does_not_fit_the_model_is_refused(shards: Path, tmp_path: P
 def test_checkpoint_beyond_the_recipe_is_refused(shards: Path, reference: tuple[Path, Events], tmp_path: Path):
     with pytest.raises(BadRequest, match="beyond the 5 steps"):
         run(job(shards, tmp_path, reference[0] / "checkpoint-9", maxSteps=5))
+
+
+def test_full_tuning_writes_a_model_that_loads(shards: Path, tmp_path: Path):
+    """With early stopping the best step's, without a copy of tied weights, at the digest that the result names."""
+    options = {"tuning": "full", "maxSteps": 3, "evalSteps": 1, "earlyStopping": {"patience": 3, "threshold": 0.0}}
+    events = run(job(shards, tmp_path, **options), Worsening)
+    folder = Path(events.result()["adapter"])
+    assert events.result()["weightsSha256"] == checkpoints.sha256_file(folder / "model.safetensors")
+    plan = events.of("plan")[0]
+    assert plan["trainableParameters"] == plan["totalParameters"]
+    saved = load_file(tmp_path / "checkpoint-3" / "best.safetensors")
+    loaded = load_base(str(folder), torch.device("cpu")).state_dict()
+    assert "lm_head.weight" not in saved and all(torch.equal(loaded[name], tensor) for name, tensor in saved.items())
+
+
+def test_checkpoint_of_another_tuning_is_refused(shards: Path, reference: tuple[Path, Events], tmp_path: Path):
+    with pytest.raises(CheckpointCorrupt, match="does not fit the model"):
+        run(job(shards, tmp_path, reference[0] / "checkpoint-3", tuning="full"))
+
+
+def test_checkpoint_of_another_number_of_processes_is_refused(shards: Path, reference: tuple[Path, Events], tmp_path: Path):
+    with pytest.raises(BadRequest, match="made by 1 processes, the recipe wants 2"):
+        read_state(str(reference[0] / "checkpoint-3"), rank=0, processes=2)
+
+
+def test_dpo_moves_rewards_apart_and_reports_them(words_model: str, drill: dict[str, Path], tmp_path: Path):
+    document = job(drill["dpo"], tmp_path, method="dpo", epochs=3, accumulation=1, learningRate=0.05, dpoBeta=0.5) | {
+        "baseModel": words_model
+    }
+    events = run(document)
+    steps = events.of("step")
+    # Before its first step the model is its own reference.
+    assert steps[0]["loss"] == pytest.approx(0.6931, abs=1e-4) and steps[0]["rewardMargin"] == pytest.approx(0, abs=1e-4)
+    assert steps[-1]["rewardMargin"] > 0.5 and steps[-1]["rewardAccuracy"] > 0.7
+    assert steps[-1]["loss"] < 0.6 and events.result()["evalLoss"] > 0

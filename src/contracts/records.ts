@@ -50,12 +50,36 @@ export const DatasetSchema = z.object({
 });
 export type Dataset = z.infer<typeof DatasetSchema>;
 
+/** The recipe was changed so that the run could go on: from `atStep` on it is continuous, no longer bit-exact. */
+export const RecipeChangeSchema = z.object({ atStep: z.int(), microBatch: z.int(), accumulation: z.int() });
+export type RecipeChange = z.infer<typeof RecipeChangeSchema>;
+
+/** Where a run's time went, from its first claim to a moment. Steps that were done again count once. */
+export const GoodputSchema = z.object({
+  startedMs: z.number(),
+  atMs: z.number(),
+  /** Highest step that is in it. */
+  step: z.int(),
+  /** Seconds of steps and evaluations that the run needs. */
+  productiveSeconds: z.number(),
+  /**
+   * Seconds by cause: `start` (claim, fetch), `load`, `checkpoint`, `redone` (steps done before), `wait` (between steps: batches, warm
+   * state), `finish`, `recovery:<kind>` (from a failure to the next new step).
+   */
+  lostSeconds: z.record(z.string(), z.number()),
+});
+export type Goodput = z.infer<typeof GoodputSchema>;
+
 /** The numbered object by which an attempt takes over a run's training. Its creation is the lock. */
 export const ClaimSchema = z.object({
   run: z.string(),
   number: z.int().min(1),
   /** Where this attempt resumes; null = from the start. */
   resumeFrom: z.object({ claim: z.int(), step: z.int() }).nullable(),
+  /** Every change of the recipe up to here, in order. */
+  changes: z.array(RecipeChangeSchema),
+  /** When the run's first claim was taken, ms since the epoch. */
+  runStartedMs: z.number(),
   workflowRunId: z.string(),
   /** The server's time at which the attempt was scheduled, ms since the epoch: orders attempts. */
   attemptScheduledMs: z.number(),
@@ -63,6 +87,9 @@ export const ClaimSchema = z.object({
   writeId: z.string(),
 });
 export type Claim = z.infer<typeof ClaimSchema>;
+
+/** An attempt that could say goodbye: told to stop, it saved and ended. A claim without one ended without an answer. */
+export const ClaimEndSchema = z.object({ why: z.string(), step: z.int(), atMs: z.number() });
 
 /** Committed training state; exists exactly when this manifest does. */
 export const CheckpointSchema = z.object({
@@ -73,24 +100,61 @@ export const CheckpointSchema = z.object({
   best: z.object({ step: z.int(), evalLoss: z.number() }).nullable(),
   /** Digest of the training inputs (data, base, recipe, libraries): a checkpoint of other inputs is never resumed. */
   lineage: Digest,
+  goodput: GoodputSchema,
+  /** Its parts lie under the run and the claim, not among the shared blobs, so that they can be deleted with it. */
   files: FileSetSchema,
 });
 export type Checkpoint = z.infer<typeof CheckpointSchema>;
 
+/** What was done about a failure of a trainer, a worker or a host. */
+export const RECOVERY_ACTIONS = [
+  'restarted', // from the newest state
+  'replayed', // from the newest checkpoint, without warm state
+  'older_checkpoint', // the newest state is suspect
+  'state_dropped', // the newest state cannot be read: the next older one
+  'disk_freed', // checkpoints that the store has were deleted first
+  'smaller_batch', // half the micro-batch, twice the accumulation
+  'taken_over', // another attempt ended without an answer
+  'stopped', // repeating is pointless
+] as const;
+
 /** One recovery: what was detected, what it cost, what was done. */
 export const ReceiptSchema = z.object({
+  claim: z.int(),
+  /** Counts the receipts of the claim. */
+  number: z.int(),
   kind: z.string(),
   message: z.string(),
   atStep: z.int(),
   resumedFrom: z.int(),
   lostSteps: z.int(),
-  /** From the death to its detection. */
+  /** From the last sign of life to the detection. */
   detectedMs: z.number(),
-  /** From the death to the first step that had not been done before; null until it is done. */
+  /** From the detection to the first step that had not been done before; null when there was none. */
   nextNewStepMs: z.number().nullable(),
-  action: z.enum(['restarted', 'stopped']),
+  /** Seconds in which the GPUs of all ranks did nothing new. */
+  gpuSeconds: z.number(),
+  action: z.enum(RECOVERY_ACTIONS),
+  /** Whether the run still ends at the bytes of an undisturbed one. */
+  exact: z.boolean(),
+  atMs: z.number(),
 });
 export type Receipt = z.infer<typeof ReceiptSchema>;
+
+/** What was noticed and did not end the run. */
+export const FindingSchema = z.object({
+  code: z.enum([
+    'not_deterministic',
+    'warm_state_off',
+    'cold_start',
+    'garbage_on_channel',
+    'ignored_sigterm',
+    'checkpoint_corrupt',
+  ]),
+  step: z.int(),
+  message: z.string(),
+});
+export type Finding = z.infer<typeof FindingSchema>;
 
 export const TrainingSchema = z.object({
   claim: z.int(),
@@ -98,7 +162,12 @@ export const TrainingSchema = z.object({
   lineage: Digest,
   baseDigest: Digest,
   result: TrainResultSchema,
+  /** Of every claim of the run, in order. */
   receipts: z.array(ReceiptSchema),
+  /** The first hundred. */
+  findings: z.array(FindingSchema),
+  changes: z.array(RecipeChangeSchema),
+  goodput: GoodputSchema,
   /** Loss by step, thinned to at most 200 points. */
   lossCurve: z.array(z.object({ step: z.int(), loss: z.number() })),
   seconds: z.number(),
@@ -169,7 +238,8 @@ export const VersionSchema = z.object({
   digest: Digest,
   files: FileSetSchema,
   base: z.object({ name: z.string(), digest: Digest }),
-  peft: z.literal('lora'),
+  /** `none`: every weight was trained, and the files are a whole model. */
+  peft: z.enum(['lora', 'none']),
   data: z.object({
     snapshot: Digest,
     dataset: Digest,

@@ -48,14 +48,16 @@ const LoraSchema = z.strictObject({
   firstLayer: z.int().min(0).max(1000).default(0),
 });
 
-const TrainSchema = z.strictObject({
-  method: z.enum(['sft']).default('sft'),
-  tuning: z.enum(['lora']).default('lora'),
+const TrainFieldsSchema = z.strictObject({
+  /** `sft` learns answers, `dpo` learns which of two answers is better (LoRA only). */
+  method: z.enum(['sft', 'dpo']).default('sft'),
+  /** `lora` trains an adapter, `full` every weight of the model. */
+  tuning: z.enum(['lora', 'full']).default('lora'),
   lora: LoraSchema.prefault({}),
   epochs: z.number().gt(0).max(1000).default(3),
   /** Ends earlier than the epochs would; null = by epochs. */
   maxSteps: z.int().min(1).max(10_000_000).nullable().default(null),
-  /** Rows that go through the model at once. Effective batch = microBatch × accumulation. */
+  /** Rows that go through the model at once. Effective batch = microBatch × accumulation × processes. */
   microBatch: z.int().min(1).max(1024).default(8),
   accumulation: z.int().min(1).max(1024).default(1),
   learningRate: z.number().gt(0).max(1).default(2e-4),
@@ -64,7 +66,7 @@ const TrainSchema = z.strictObject({
   weightDecay: z.number().min(0).max(1).default(0),
   maxGradNorm: z.number().gt(0).max(1000).default(1),
   seed: z.int().min(0).max(4_294_967_295).default(0),
-  /** A checkpoint every so many steps; null = ten per run, at least 10 and at most 1000 steps apart. */
+  /** A checkpoint every so many steps; null = so often that saving costs about 1 % of the time, 10 s to 10 min apart. */
   saveSteps: z.int().min(1).nullable().default(null),
   /** Validation loss every so many steps; null = four times per run. */
   evalSteps: z.int().min(1).nullable().default(null),
@@ -76,6 +78,33 @@ const TrainSchema = z.strictObject({
     .default(null),
   /** CPU threads of the trainer. Part of the recipe: another number gives other bits. */
   threads: z.int().min(1).max(256).default(2),
+  /** Short rows share a row as long as the longest (best fit, decreasing), each seeing itself alone; `microBatch` then counts those. */
+  packing: z.boolean().default(false),
+  /** Rows are read from the shard front to back, for shards beyond the memory; shuffled in windows only. */
+  streaming: z.boolean().default(false),
+  /** Processes that prepare batches ahead; 0 = the trainer itself does. */
+  dataloaderWorkers: z.int().min(0).max(16).default(0),
+  /** Share of the prompts' tokens that are replaced at random, anew in each epoch. */
+  tokenDropout: z.number().min(0).max(0.9).default(0),
+  /** Ranks on this host that train together, each with its own micro-batches. At most 16, the GPUs of the largest hosts. */
+  processes: z.int().min(1).max(16).default(1),
+  /** How strongly `dpo` holds the model to what it was. */
+  dpoBeta: z.number().gt(0).max(10).default(0.1),
+  /** `cpu` also where the host has GPUs; `auto` = one GPU for each rank where it has any. */
+  device: z.enum(['auto', 'cpu']).default('auto'),
+});
+
+const TrainSchema = TrainFieldsSchema.superRefine((train, context) => {
+  const refuse = (path: string, message: string) => context.addIssue({ code: 'custom', path: [path], message });
+  const { method, streaming } = train;
+  if (method === 'dpo' && train.tuning === 'full') refuse('tuning', 'must be `lora` with `method: dpo`');
+  if (method === 'dpo' && train.packing) refuse('packing', 'must be false with `method: dpo`');
+  if (method === 'dpo' && streaming) refuse('streaming', 'must be false with `method: dpo`');
+  if (streaming && train.packing)
+    refuse('packing', 'must be false with `streaming`, which never sees all rows at once');
+  if (streaming && train.processes > 1) refuse('processes', 'must be 1 with `streaming`, which has one reader');
+  if (streaming && train.dataloaderWorkers > 1)
+    refuse('dataloaderWorkers', 'must be at most 1 with `streaming`, which has one reader');
 });
 
 const EvaluateSchema = z.strictObject({
@@ -107,7 +136,7 @@ const EvaluateSchema = z.strictObject({
     .prefault({}),
 });
 
-export const SpecSchema = z.strictObject({
+const SpecFieldsSchema = z.strictObject({
   name: NameSchema,
   model: z
     .strictObject({
@@ -132,6 +161,13 @@ export const SpecSchema = z.strictObject({
     .prefault({}),
   /** The last stage to do. */
   until: z.enum(STAGES).default('deploy'),
+});
+
+export const SpecSchema = SpecFieldsSchema.superRefine(({ train, until }, context) => {
+  const refuse = (path: string[], message: string) => context.addIssue({ code: 'custom', path, message });
+  if (train.method === 'dpo') refuse(['train', 'method'], 'must be `sft`: no source shape gives preference pairs yet');
+  if (train.tuning === 'full' && until === 'deploy')
+    refuse(['until'], 'must be `register` or earlier with `train.tuning: full`: the gateway serves adapters');
 });
 export type Spec = z.infer<typeof SpecSchema>;
 /** What a user may leave out. */

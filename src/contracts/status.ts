@@ -54,5 +54,9 @@ export interface Progress {
   recoveries?: number;
   /** What it waits for, if anything. */
   waitingFor?: string;
+  /** Share of the wall time that went into steps that count, such as `93 %`. */
+  goodput?: string;
+  /** What somebody should look at, such as a step that was done again and came out differently. */
+  alarm?: string;
   claim?: number;
 }

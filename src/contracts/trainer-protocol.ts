@@ -4,6 +4,10 @@
 // The child is started as `python -m anneal_trainer <job.json>`. Events go to file descriptor 3, one JSON object a line;
 // stdout and stderr stay free for libraries and are logged. Standard input is the dead man's channel: at its end the child
 // kills itself. SIGTERM asks for a checkpoint at the next step edge and exit code 41.
+//
+// `python -m anneal_trainer warm-parent` imports everything once and forks such children on command; a forked child that runs
+// `prepare-train` is a parent itself, with model and trainer built, and forks one trainer per attempt. Commands come to both
+// on standard input. A forked child connects to the Unix socket `channel`, which takes the place of descriptors 0 and 3.
 import { z } from 'zod';
 import { RowSchema } from './rows.ts';
 
@@ -26,6 +30,8 @@ const Path = z.string().min(1);
 
 /** The recipe with nothing left to decide; what the trainer reads. */
 export const ResolvedRecipeSchema = z.object({
+  method: z.enum(['sft', 'dpo']),
+  tuning: z.enum(['lora', 'full']),
   lora: z.object({
     rank: z.int(),
     alpha: z.number(),
@@ -36,6 +42,8 @@ export const ResolvedRecipeSchema = z.object({
   epochs: z.number(),
   maxSteps: z.int().nullable(),
   microBatch: z.int(),
+  /** Rows that the order keeps together: the micro-batch before memory made it smaller, so that each step still sees the same rows. */
+  orderBatch: z.int().optional(),
   accumulation: z.int(),
   learningRate: z.number(),
   schedule: z.enum(['linear', 'cosine', 'constant']),
@@ -48,6 +56,37 @@ export const ResolvedRecipeSchema = z.object({
   keep: z.int(),
   earlyStopping: z.object({ patience: z.int(), threshold: z.number() }).nullable(),
   threads: z.int(),
+  packing: z.boolean(),
+  streaming: z.boolean(),
+  dataloaderWorkers: z.int(),
+  tokenDropout: z.number(),
+  processes: z.int(),
+  dpoBeta: z.number(),
+  device: z.enum(['auto', 'cpu']),
+});
+
+/** Where an attempt goes on from; null = a fresh start. */
+export const ResumeSchema = z
+  .discriminatedUnion('from', [
+    /** A `checkpoint-<step>` folder with its `manifest.json`. */
+    z.object({ from: z.literal('checkpoint'), path: Path }),
+    /** A folder of warm state; needs the job's `warm`. */
+    z.object({ from: z.literal('warm'), folder: Path }),
+  ])
+  .nullable();
+export type Resume = z.infer<typeof ResumeSchema>;
+
+/** Where this attempt keeps its warm state, and what a header must say to be resumed from. */
+export const WarmSchema = z.object({
+  /** In shared memory, one per run and claim; holds `rank-<r>.slot-0` and `.slot-1`. */
+  folder: Path,
+  run: z.string().min(1),
+  claim: z.int(),
+  lineage: z.string().min(1),
+  /** What the slots of all ranks may take together. */
+  bytesMax: z.int(),
+  /** null = as often as the copy costs at most 1 % of the step time. */
+  everySteps: z.int().nullable(),
 });
 
 export const TrainJobSchema = z.object({
@@ -57,16 +96,31 @@ export const TrainJobSchema = z.object({
   baseModel: Path,
   /** Name of the base model that goes into `adapter_config.json` in place of the folder, so that bytes do not depend on the machine. */
   baseName: z.string(),
-  /** Tokenised shards: safetensors with flat `input_ids` (int32), `trainable` (uint8, 1 = has a label), `offsets` (int64, rows + 1). */
+  /**
+   * Tokenised shards: safetensors, rows laid end to end. For `sft`: `input_ids` (int32), `trainable` (uint8, 1 = has a label),
+   * `offsets` (int64, rows + 1). For `dpo`: `prompt`, `chosen` and `rejected` (int32), each with `<name>_offsets` (int64, rows + 1);
+   * both answers go on from the prompt.
+   */
   train: Path,
   validation: Path.nullable(),
-  /** Folder for `checkpoint-<step>/` and, at the end, `adapter/`. */
+  /** Folder for `checkpoint-<step>/` and, at the end, `adapter/` (with `tuning: full` the whole model). */
   output: Path,
-  /** A `checkpoint-<step>` folder with its `manifest.json`, or null for a fresh start. */
-  resume: Path.nullable(),
+  resume: ResumeSchema,
+  /** null = no warm state. */
+  warm: WarmSchema.nullable(),
+  /** Leaves a known hole of exactness open; only the negative controls of drills set it. */
+  hole: z.enum(['unkeyed-collator', 'no-callback-state', 'no-terminal-flag']).nullable(),
   recipe: ResolvedRecipeSchema,
 });
 export type TrainJob = z.infer<typeof TrainJobSchema>;
+
+/** Makes a job parent: loads the model, reads the data, builds the trainer, then forks a trainer per `attempt`. `resume` is ignored. */
+export const PrepareTrainJobSchema = z.object({
+  v: z.literal(PROTOCOL_VERSION),
+  command: z.literal('prepare-train'),
+  train: TrainJobSchema,
+});
+export type PrepareTrainJob = z.infer<typeof PrepareTrainJobSchema>;
 
 export const TokeniseJobSchema = z.object({
   v: z.literal(PROTOCOL_VERSION),
@@ -130,6 +184,19 @@ export const PrepareModelJobSchema = z.object({
   output: Path,
 });
 
+/** Makes shards for a drill: random tokens of the model's vocabulary, the same for the same seed. */
+export const DrillDataJobSchema = z.object({
+  v: z.literal(PROTOCOL_VERSION),
+  command: z.literal('drill-data'),
+  kind: z.enum(['sft', 'preference']),
+  baseModel: Path,
+  /** Rows of `train.safetensors`; `validation.safetensors` has a fifth of them. */
+  rows: z.int(),
+  seed: z.int(),
+  /** Folder of the two shards. */
+  output: Path,
+});
+
 /** Holds the base model and its adapters and answers chats: commands come on standard input, one JSON object a line. */
 export const ServeJobSchema = z.object({
   v: z.literal(PROTOCOL_VERSION),
@@ -145,9 +212,11 @@ export type ServeJob = z.infer<typeof ServeJobSchema>;
 
 export const JobSchema = z.discriminatedUnion('command', [
   TrainJobSchema,
+  PrepareTrainJobSchema,
   TokeniseJobSchema,
   EvaluateJobSchema,
   PrepareModelJobSchema,
+  DrillDataJobSchema,
   ServeJobSchema,
 ]);
 export type Job = z.infer<typeof JobSchema>;
@@ -164,9 +233,9 @@ export const TrainResultSchema = z.object({
   tokens: z.int(),
   trainableParameters: z.int(),
   totalParameters: z.int(),
-  /** Folder of the adapter: `adapter_model.safetensors`, `adapter_config.json`. */
+  /** Folder of the adapter: `adapter_model.safetensors`, `adapter_config.json`; with `tuning: full` of the model: `model.safetensors`, `config.json`. */
   adapter: Path,
-  /** SHA-256 of `adapter_model.safetensors`. */
+  /** SHA-256 of `adapter_model.safetensors` or `model.safetensors`. */
   weightsSha256: z.string(),
   stoppedEarly: z.boolean(),
   /** Exact versions of the libraries that decide the bits. */
@@ -187,6 +256,12 @@ export const TokeniseResultSchema = z.object({
 });
 export type TokeniseResult = z.infer<typeof TokeniseResultSchema>;
 
+/** What a trainer reports without ending. */
+export const FINDINGS = [
+  /** There is no warm state, or no longer: no room in shared memory, or its limit is too low. */
+  'warm_state_off',
+] as const;
+
 export const EventSchema = z.discriminatedUnion('ev', [
   z.object({
     ev: z.literal('phase'),
@@ -203,6 +278,7 @@ export const EventSchema = z.discriminatedUnion('ev', [
     totalParameters: z.int(),
     /** The step that training goes on from; 0 = fresh. */
     from: z.int(),
+    source: z.enum(['fresh', 'checkpoint', 'warm']),
   }),
   z.object({
     ev: z.literal('step'),
@@ -216,6 +292,9 @@ export const EventSchema = z.discriminatedUnion('ev', [
     tokens: z.int(),
     /** Seconds of this step. */
     seconds: z.number(),
+    /** With `dpo`: how far the chosen answers' rewards lie above the rejected ones', and the share of pairs in which they do. */
+    rewardMargin: z.number().optional(),
+    rewardAccuracy: z.number().optional(),
   }),
   z.object({ ev: z.literal('metrics'), step: z.int(), evalLoss: z.number() }),
   z.object({
@@ -228,10 +307,30 @@ export const EventSchema = z.discriminatedUnion('ev', [
     best: z.object({ step: z.int(), evalLoss: z.number() }).nullable(),
     seconds: z.number(),
   }),
-  z.object({ ev: z.literal('finding'), code: z.string(), message: z.string() }),
+  /** How often the warm state is kept, when that is chosen and whenever it changes. */
+  z.object({
+    ev: z.literal('warm_state'),
+    step: z.int(),
+    everySteps: z.int(),
+    /** Median of the last copies. */
+    copyMs: z.number(),
+  }),
+  z.object({ ev: z.literal('finding'), code: z.enum(FINDINGS), message: z.string() }),
   z.object({ ev: z.literal('interrupted'), step: z.int() }),
   z.object({ ev: z.literal('failed'), kind: z.string(), message: z.string() }),
   z.object({ ev: z.literal('done'), result: z.unknown() }),
+  // The parents'.
+  z.object({ ev: z.literal('warm'), seconds: z.number() }),
+  z.object({ ev: z.literal('prepared'), seconds: z.number() }),
+  z.object({ ev: z.literal('forked'), id: z.string(), pid: z.int() }),
+  /** Exactly one of `code` and `signal` is null. */
+  z.object({
+    ev: z.literal('exited'),
+    id: z.string(),
+    pid: z.int(),
+    code: z.int().nullable(),
+    signal: z.string().nullable(),
+  }),
   // The engine's.
   z.object({ ev: z.literal('ready'), maxLength: z.int() }),
   z.object({ ev: z.literal('loaded'), id: z.string() }),
@@ -253,6 +352,53 @@ export const EventSchema = z.discriminatedUnion('ev', [
 ]);
 export type TrainerEvent = z.infer<typeof EventSchema>;
 export type TrainerEventOf<K extends TrainerEvent['ev']> = Extract<TrainerEvent, { ev: K }>;
+
+/** Where a forked child finds its supervisor. */
+const Fork = {
+  id: z.string().min(1),
+  /** Unix socket that listens, at most 107 bytes long (the kernel's limit). */
+  channel: Path,
+  /** stdout and stderr are appended to it; its folder is the child's working folder. */
+  log: Path,
+};
+/** Ends a parent and its children. */
+const End = z.object({ op: z.literal('end') });
+
+/** What the warm parent reads on its standard input. */
+export const WarmParentCommandSchema = z.discriminatedUnion('op', [
+  /** Forks a child that runs a job file as a cold start would. */
+  z.object({ op: z.literal('run'), ...Fork, job: Path }),
+  End,
+]);
+export type WarmParentCommand = z.infer<typeof WarmParentCommandSchema>;
+
+/** What a job parent reads. */
+export const JobParentCommandSchema = z.discriminatedUnion('op', [
+  z.object({ op: z.literal('attempt'), ...Fork, resume: ResumeSchema }),
+  End,
+]);
+export type JobParentCommand = z.infer<typeof JobParentCommandSchema>;
+
+/**
+ * The first 4096 bytes of a slot: a commit word (8 bytes, little-endian: 0 while the slot is written, else `step` + 1), then
+ * this as JSON, then NULs. The newest step that every rank has committed is what can be resumed from.
+ */
+export const WarmStateHeaderSchema = z.object({
+  v: z.literal(1),
+  run: z.string(),
+  claim: z.int(),
+  lineage: z.string(),
+  rank: z.int(),
+  processes: z.int(),
+  step: z.int(),
+  terminal: z.boolean(),
+  bytes: z.int(),
+  /** The list of tensors and all that is no tensor. */
+  blob: z.object({ offset: z.int(), length: z.int(), sha256: z.string() }),
+  /** First 16 hex digits of the SHA-256 of the other fields. */
+  check: z.string(),
+});
+export type WarmStateHeader = z.infer<typeof WarmStateHeaderSchema>;
 
 /** What the gateway writes to the engine's standard input. */
 export const EngineCommandSchema = z.discriminatedUnion('op', [

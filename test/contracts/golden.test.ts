@@ -5,11 +5,14 @@ import {
   EngineCommandSchema,
   EventSchema,
   EXIT_CODES,
+  JobParentCommandSchema,
   JobSchema,
   LocalCheckpointSchema,
   PredictionSchema,
   TokeniseResultSchema,
   TrainResultSchema,
+  WarmParentCommandSchema,
+  WarmStateHeaderSchema,
 } from '../../src/contracts/trainer-protocol.ts';
 
 const GOLDEN = new URL('../golden/', import.meta.url);
@@ -47,11 +50,15 @@ describe('golden files of the trainer protocol', () => {
     expect(kinds).toEqual(kindsOf(EventSchema as unknown as Choice, 'ev'));
   });
 
-  it('has an engine command of every kind, and each parses to itself', () => {
-    const commands = readLines('engine-commands.ndjson');
-    for (const command of commands) expect(EngineCommandSchema.parse(command)).toEqual(command);
-    const kinds = commands.map((command) => (command as { op: string }).op).sort();
-    expect(kinds).toEqual(kindsOf(EngineCommandSchema as unknown as Choice, 'op'));
+  it.each([
+    ['engine', EngineCommandSchema],
+    ['warm-parent', WarmParentCommandSchema],
+    ['job-parent', JobParentCommandSchema],
+  ])('has a command to the %s of every kind, and each parses to itself', (name, schema) => {
+    const commands = readLines(`${name}-commands.ndjson`);
+    for (const command of commands) expect(schema.parse(command)).toEqual(command);
+    const kinds = commands.map((command) => (command as { op: string }).op);
+    expect([...new Set(kinds)].sort()).toEqual(kindsOf(schema as unknown as Choice, 'op'));
   });
 
   it('has results and files that parse to themselves', () => {
@@ -60,6 +67,7 @@ describe('golden files of the trainer protocol', () => {
     expect(TrainResultSchema.parse(results.train)).toEqual(results.train);
     expect(PredictionSchema.parse(results.prediction)).toEqual(results.prediction);
     expect(LocalCheckpointSchema.parse(results.manifest)).toEqual(results.manifest);
+    expect(WarmStateHeaderSchema.parse(results.warmState)).toEqual(results.warmState);
   });
 
   it('agrees on the exit codes', () => {
