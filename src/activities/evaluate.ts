@@ -7,10 +7,10 @@ import { keys } from '../storage/keys.ts';
 import { openBaseModel } from '../trainer/base-model.ts';
 import { withGpuLock } from '../trainer/gpu-lock.ts';
 import { formatSeconds } from '../trainer/progress.ts';
-import type { Parts } from './parts.ts';
+import type { GpuParts } from './parts.ts';
 import { readRecord, rememberStage, runStage } from './stage.ts';
 
-export function createEvaluateActivities(parts: Parts) {
+export function createEvaluateActivities(parts: GpuParts) {
   return {
     async evaluate(input: EvaluateInput): Promise<EvaluateResult> {
       return await runStage('evaluate', async (context) => {
@@ -34,12 +34,13 @@ export function createEvaluateActivities(parts: Parts) {
             return await evaluate({
               store: parts.store,
               python: parts.python,
+              warmParent: parts.warmParent,
               folder: join(parts.state, 'gpu', 'runs', run, 'evaluate'),
               base: await openBaseModel(spec.model.base, parts.models),
               dataset: dataset.files,
               adapter: training.adapter,
               spec: spec.evaluate,
-              threads: spec.train.threads,
+              threads: spec.train.threads * spec.train.processes,
               signal: context.signal,
               onProgress: (done, of, phase) => {
                 const left = done === 0 ? null : ((Date.now() - started) / 1000 / done) * (of - done);

@@ -1,6 +1,7 @@
 // What the activities are built from; wired by the workers.
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { PythonConfig } from '../trainer/child.ts';
+import type { WarmParent } from '../trainer/warm-parent.ts';
 
 export interface Parts {
   store: ObjectStore;
@@ -13,4 +14,11 @@ export interface Parts {
   examples: string;
   host: string;
   gatewayUrl: string;
+}
+
+/** What a GPU worker has besides. */
+export interface GpuParts extends Parts {
+  warmParent: WarmParent | null;
+  /** Where shared memory is mounted, or null. */
+  sharedMemory: string | null;
 }

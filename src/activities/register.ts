@@ -81,7 +81,7 @@ async function draftVersion(
     digest: training.adapter.digest,
     files: training.adapter,
     base: { name: spec.model.base, digest: training.baseDigest },
-    peft: 'lora',
+    peft: spec.train.tuning === 'lora' ? 'lora' : 'none',
     data: {
       snapshot: dataset.snapshot,
       dataset: dataset.digest,

@@ -16,30 +16,46 @@ export interface Claimant {
   host: string;
 }
 
+/** A claim whose states may be resumed from, up to a step: the newest claim without a bound, then what it resumed from, and so on. */
+export interface ChainLink {
+  claim: number;
+  stepMax: number;
+}
+
+/** What a claimant sees of the run. */
+export interface Takeover {
+  /** null for a run's first claim. */
+  newest: Claim | null;
+  chain: ChainLink[];
+  /** Committed checkpoints of the chain, newest first. */
+  checkpoints: AsyncIterable<Checkpoint>;
+}
+
+export type ClaimChoice = Pick<Claim, 'resumeFrom' | 'changes'>;
+
 /** Claims of one run; a run that was taken over more often than this has another problem. */
 const CLAIMS_MAX = 10_000;
 
 /**
  * Takes the next claim. Where it resumes is decided before it is written, by `choose`, which sees what the newest claim leaves.
+ * The same attempt may claim again, to resume elsewhere.
  * @throws AnnealError `fenced` when a later attempt has claimed already.
  */
 export async function takeClaim(
   store: ObjectStore,
   claimant: Claimant,
-  choose: (candidates: AsyncIterable<Checkpoint>) => Promise<Claim['resumeFrom']>,
+  choose: (takeover: Takeover) => Promise<ClaimChoice>,
 ): Promise<Claim> {
   for (let tries = 0; tries < CLAIMS_MAX; tries++) {
     const newest = await newestClaim(store, claimant.run);
-    if (newest !== null && newest.attemptScheduledMs > claimant.attemptScheduledMs) {
-      throw new AnnealError(
-        'fenced',
-        `Run ${claimant.run} was taken over by claim ${newest.number} on host ${newest.host}; this attempt ends.`,
-      );
-    }
+    if (newest !== null && newest.attemptScheduledMs > claimant.attemptScheduledMs) throw fencedBy(newest);
+    const chain = await chainOf(store, newest);
+    const choice = await choose({ newest, chain, checkpoints: checkpointsOf(store, claimant.run, chain) });
     const claim: Claim = {
       ...claimant,
+      ...choice,
       number: (newest?.number ?? 0) + 1,
-      resumeFrom: await choose(checkpointsFrom(store, newest)),
+      runStartedMs: newest?.runStartedMs ?? Date.now(),
       writeId: randomUUID(),
     };
     if ((await createJson(store, keys.claim(claim.run, claim.number), claim)) !== 'exists') return claim;
@@ -47,28 +63,57 @@ export async function takeClaim(
   throw new AnnealError('trainer_bug', `Run ${claimant.run} has more than ${CLAIMS_MAX} claims; look at its history.`);
 }
 
-/** Committed checkpoints that a claim after `newest` may resume from, newest first: its own, then what it resumed from, and so on. */
-export async function* checkpointsFrom(store: ObjectStore, newest: Claim | null): AsyncGenerator<Checkpoint> {
+/** @throws AnnealError `fenced` when the run has a newer claim than this one. */
+export async function requireNewest(store: ObjectStore, { run, claim }: { run: string; claim: number }): Promise<void> {
+  const newest = await newestClaim(store, run);
+  if (newest !== null && newest.number > claim) throw fencedBy(newest);
+}
+
+function fencedBy({ run, number, host }: Claim): AnnealError {
+  return new AnnealError('fenced', `Run ${run} was taken over by claim ${number} on host ${host}; this attempt ends.`);
+}
+
+async function chainOf(store: ObjectStore, newest: Claim | null): Promise<ChainLink[]> {
+  const chain: ChainLink[] = [];
   let claim = newest;
   let stepMax = Number.POSITIVE_INFINITY;
   while (claim !== null) {
-    const { run, number } = claim;
-    const found = (await store.list(`${keys.claims(run)}${String(number).padStart(8, '0')}/checkpoints/`))
-      .map(keyNumber)
-      .filter((step): step is number => step !== null && step <= stepMax)
-      .sort((a, b) => b - a);
-    for (const step of found) {
-      const checkpoint = await readJson(store, keys.checkpoint(run, number, step), CheckpointSchema);
+    chain.push({ claim: claim.number, stepMax });
+    const from: Claim['resumeFrom'] = claim.resumeFrom;
+    if (from === null || from.claim >= claim.number) break;
+    stepMax = Math.min(stepMax, from.step);
+    claim = await readJson(store, keys.claim(claim.run, from.claim), ClaimSchema);
+  }
+  return chain;
+}
+
+/** Steps of the link's committed checkpoints, newest first, with those beyond its bound, which nobody reads. */
+export async function committedSteps(
+  store: ObjectStore,
+  run: string,
+  link: ChainLink,
+): Promise<{ steps: number[]; beyond: number[] }> {
+  const found = (await store.list(keys.checkpoints(run, link.claim)))
+    .map(keyNumber)
+    .filter((step): step is number => step !== null)
+    .sort((a, b) => b - a);
+  return {
+    steps: found.filter((step) => step <= link.stepMax),
+    beyond: found.filter((step) => step > link.stepMax),
+  };
+}
+
+/** Committed checkpoints of a chain, newest first. */
+export async function* checkpointsOf(store: ObjectStore, run: string, chain: ChainLink[]): AsyncGenerator<Checkpoint> {
+  for (const link of chain) {
+    for (const step of (await committedSteps(store, run, link)).steps) {
+      const checkpoint = await readJson(store, keys.checkpoint(run, link.claim, step), CheckpointSchema);
       if (checkpoint !== null) yield checkpoint;
     }
-    const from: Claim['resumeFrom'] = claim.resumeFrom;
-    if (from === null || from.claim >= number) return;
-    stepMax = from.step;
-    claim = await readJson(store, keys.claim(run, from.claim), ClaimSchema);
   }
 }
 
-export async function newestClaim(store: ObjectStore, run: string): Promise<Claim | null> {
+async function newestClaim(store: ObjectStore, run: string): Promise<Claim | null> {
   const prefix = keys.claims(run);
   const numbers = (await store.list(prefix))
     .filter((key) => !key.slice(prefix.length).includes('/'))

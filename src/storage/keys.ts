@@ -11,8 +11,17 @@ export const keys = {
     `runs/${run}/stages/${stage}-${inputDigest.slice(0, 16)}.json`,
   claims: (run: string) => `runs/${run}/claims/`,
   claim: (run: string, n: number) => `runs/${run}/claims/${number(n)}.json`,
+  claimEnd: (run: string, n: number) => `runs/${run}/claims/${number(n)}/end.json`,
+  checkpoints: (run: string, claim: number) => `runs/${run}/claims/${number(claim)}/checkpoints/`,
   checkpoint: (run: string, claim: number, step: number) =>
     `runs/${run}/claims/${number(claim)}/checkpoints/${number(step)}.json`,
+  /** Parts of the checkpoints of one claim. Only that claim's attempt writes there. */
+  parts: (run: string, claim: number) => `runs/${run}/parts/${number(claim)}/`,
+  part: (run: string, claim: number, sha256: string) => `runs/${run}/parts/${number(claim)}/${sha256}`,
+  receipts: (run: string) => `runs/${run}/receipts/`,
+  /** `open` is written when a recovery begins, `closed` when it is over. */
+  receipt: (run: string, claim: number, n: number, state: 'open' | 'closed') =>
+    `runs/${run}/receipts/${number(claim)}/${number(n)}-${state}.json`,
   models: () => 'models/',
   versions: (model: string) => `models/${model}/versions/`,
   version: (model: string, n: number) => `models/${model}/versions/${number(n)}.json`,

@@ -1,18 +1,99 @@
-// Every trainer event of a run on this host, as NDJSON with the time at which it was read: for drills, reports and people.
-import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
+// Every trainer event of a run on this host, as NDJSON with the time at which it was read: for drills, reports, people, and for the
+// next attempt on this host, which knows by it what the steps gave that it does again. Beside it lies what the run has cost so far.
+import { closeSync, mkdirSync, openSync, readSync, renameSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { TrainerEvent } from '../contracts/trainer-protocol.ts';
+import { z } from 'zod';
+import { type Finding, type Goodput, GoodputSchema, type Receipt } from '../contracts/records.ts';
+import type { TrainerEvent, TrainerEventOf } from '../contracts/trainer-protocol.ts';
+
+type Entry =
+  | TrainerEvent
+  | ({ ev: 'recovery' } & Receipt)
+  | ({ ev: 'noticed' } & Finding)
+  | { ev: 'claim'; claim: number; lineage: string; from: number };
 
 export interface EventLog {
-  append(event: TrainerEvent | { ev: 'recovery'; [field: string]: unknown }): void;
+  append(entry: Entry): void;
+  /** Remembers what the run has cost, at most once a second. */
+  remember(lineage: string, goodput: () => Goodput): void;
   close(): void;
 }
 
+export type StepEvent = TrainerEventOf<'step'>;
+
+/** What an earlier attempt of the same lineage left on this host. */
+export interface EarlierHere {
+  goodput: Goodput;
+  steps: StepEvent[];
+}
+
+/** Of the end of the log that is read again, bytes: some ten thousand steps. */
+const TAIL_BYTES_MAX = 4 * 1024 * 1024;
+/** Between two times that the cost is written down, ms. */
+const REMEMBER_MS = 1_000;
+
+const MemorySchema = z.object({ lineage: z.string(), goodput: GoodputSchema });
+const logFile = (runFolder: string) => join(runFolder, 'events.ndjson');
+const memoryFile = (runFolder: string) => join(runFolder, 'goodput.json');
+
 export function createEventLog(runFolder: string): EventLog {
   mkdirSync(runFolder, { recursive: true });
-  const file = openSync(join(runFolder, 'events.ndjson'), 'a');
+  const file = openSync(logFile(runFolder), 'a');
+  let rememberedMs = 0;
   return {
-    append: (event) => void writeSync(file, `${JSON.stringify({ t: Date.now(), ...event })}\n`),
+    append: (entry) => void writeSync(file, `${JSON.stringify({ t: Date.now(), ...entry })}\n`),
+    remember(lineage, goodput) {
+      if (Date.now() - rememberedMs < REMEMBER_MS) return;
+      rememberedMs = Date.now();
+      const temporary = `${memoryFile(runFolder)}.new`;
+      writeFileSync(temporary, JSON.stringify({ lineage, goodput: goodput() } satisfies z.infer<typeof MemorySchema>));
+      renameSync(temporary, memoryFile(runFolder));
+    },
     close: () => closeSync(file),
   };
+}
+
+/** null when no attempt of this lineage has trained here. */
+export async function readEarlier(runFolder: string, lineage: string): Promise<EarlierHere | null> {
+  const text = await readFile(memoryFile(runFolder), 'utf8').catch(() => null);
+  const memory = text === null ? null : parse(text, MemorySchema);
+  if (memory === null || memory.lineage !== lineage) return null;
+  return { goodput: memory.goodput, steps: readSteps(logFile(runFolder), lineage) };
+}
+
+/** When the run last gave a sign of life on this host, ms since the epoch. */
+export async function lastSignOf(runFolder: string): Promise<number> {
+  return (await stat(logFile(runFolder)).catch(() => null))?.mtimeMs ?? 0;
+}
+
+function readSteps(file: string, lineage: string): StepEvent[] {
+  let steps: StepEvent[] = [];
+  for (const line of readTail(file).split('\n').slice(1)) {
+    const entry = parse(line, z.looseObject({ ev: z.string() }));
+    if (entry?.ev === 'claim' && entry.lineage !== lineage) steps = [];
+    if (entry?.ev === 'step') steps.push(entry as unknown as StepEvent);
+  }
+  return steps;
+}
+
+function readTail(file: string): string {
+  const size = statSync(file).size;
+  const from = Math.max(0, size - TAIL_BYTES_MAX);
+  const buffer = Buffer.alloc(size - from);
+  const handle = openSync(file, 'r');
+  try {
+    readSync(handle, buffer, 0, buffer.length, from);
+  } finally {
+    closeSync(handle);
+  }
+  return from === 0 ? `\n${buffer.toString('utf8')}` : buffer.toString('utf8');
+}
+
+function parse<S extends z.ZodType>(text: string, schema: S): z.output<S> | null {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch {
+    return null; // cut by a death
+  }
 }

@@ -1,237 +1,202 @@
-// One attempt to train: claims the run, resumes from the newest valid state, keeps a trainer alive until it is done, commits checkpoints.
-// Level 0 of recovery lives here: a trainer that dies is started again without anybody else noticing.
-import { mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { AnnealError } from '../contracts/failure.ts';
-import type { Checkpoint, Claim, FileSet, Training } from '../contracts/records.ts';
-import type { Recipe } from '../contracts/spec.ts';
-import {
-  PROTOCOL_VERSION,
-  type TrainerEvent,
-  type TrainJob,
-  type TrainResult,
-  TrainResultSchema,
-} from '../contracts/trainer-protocol.ts';
-import { type Committer, createCommitter } from '../storage/checkpoint.ts';
-import { type Claimant, takeClaim } from '../storage/claim.ts';
-import { digestOf } from '../storage/digest.ts';
-import { getFolder, putFolder } from '../storage/file-set.ts';
-import type { ObjectStore } from '../storage/object-store.ts';
-import type { BaseModel } from './base-model.ts';
-import { type ChildEnd, type PythonConfig, startChild } from './child.ts';
-import { createEventLog } from './event-log.ts';
+// One attempt to train, told from its beginning to its end: it claims the run where the newest state is, keeps a trainer alive until it
+// is done, and stores the result. A trainer that dies is replaced at once, without anybody else noticing (level 0 of recovery).
+//
+// An attempt holds one claim, and takes another only to resume elsewhere than that one says: from an older checkpoint, or with a
+// smaller batch. Under a claim there are tries, each one trainer. `decideRecovery` judges each trainer's end.
+import type { Training } from '../contracts/records.ts';
+import { type TrainResult, TrainResultSchema } from '../contracts/trainer-protocol.ts';
+import { putFolder } from '../storage/file-set.ts';
+import { readReceipts } from '../storage/receipts.ts';
+import { type Attempt, type HeldClaim, holdClaim, openAttempt, type TrainingOptions } from './attempt.ts';
+import type { ChildEnd } from './child.ts';
+import { type Claimed, type ClaimWish, NEWEST, nextState, refuseState, sayGoodbye } from './claiming.ts';
+import { classifyDeath, type DeathClass } from './death.ts';
+import type { Journal } from './journal.ts';
 import { forgetTrainer, recordTrainer } from './leftovers.ts';
-import { adoptCheckpoint, listLocalCheckpoints, openClaimFolder, sealedIn } from './local-checkpoints.ts';
-import { createProgressMeter, type ProgressMeter } from './progress.ts';
-import { decideRestart, type TrainerDeath } from './restart-policy.ts';
-
-export interface TrainingOptions {
-  store: ObjectStore;
-  python: PythonConfig;
-  /** This host's state folder. */
-  state: string;
-  claimant: Claimant;
-  base: BaseModel;
-  /** Files of the dataset; `train.safetensors` and, if there, `validation.safetensors` are read. */
-  dataset: FileSet;
-  recipe: Recipe;
-  /** Step that the attempt before this one was seen at, for the receipt of a takeover; null for a first attempt. */
-  stepBefore: number | null;
-  /** Aborting saves at the next step edge and ends the trainer. */
-  signal: AbortSignal;
-  /** Called when something changed; cheap. */
-  onProgress: (meter: ProgressMeter, committer: Committer, claim: number) => void;
-}
+import { deleteAllButNewest } from './local-checkpoints.ts';
+import { countOomKills } from './oom-kills.ts';
+import { changedRecipe } from './recipe-changes.ts';
+import { type DeathOnRecord, decideRecovery, type RecoveryStep } from './recovery-policy.ts';
+import { StopRequest } from './stop-request.ts';
+import { deleteWarmStates } from './warm-state.ts';
 
 /** From SIGTERM to SIGKILL: a step, a save and some room, ms. */
 const GRACE_MS = 30_000;
-/** What is still waiting to be committed when an attempt is told to stop gets so long, ms. */
+/** Deaths that a fork may have caused. */
+const UNCLEAR: DeathClass[] = ['crashed', 'stalled', 'exception'];
+/** What is still waiting to be written when an attempt is told to stop gets so long, ms. */
 const LAST_COMMIT_MS = 20_000;
 
+/** @throws AnnealError whose kind says whether another attempt makes sense. Before that, what was saved is committed. */
 export async function train(options: TrainingOptions): Promise<Training> {
-  const started = Date.now();
-  const lineage = lineageOf(options);
-  const runFolder = join(options.state, 'gpu', 'runs', options.claimant.run);
-  const inputs = await fetchInputs(options, runFolder);
-  const { claim, resume } = await claimAndRestore(options, runFolder, lineage);
-  const folder = await openClaimFolder(runFolder, claim.number, lineage);
-  const uploads = new AbortController();
-  const committer = createCommitter(options.store, { run: claim.run, claim: claim.number, lineage }, uploads.signal);
-  const meter = createProgressMeter({ from: claim.resumeFrom?.step ?? 0, stepBefore: options.stepBefore });
-  const events = createEventLog(runFolder);
-
+  const attempt = await openAttempt(options);
   try {
-    const result = await keepTraining({
-      ...options,
-      jobFor: (from) => trainJob(options, inputs, folder, from),
-      resume,
-      folder,
-      claim,
-      meter,
-      onEvent: (event) => {
-        events.append(event);
-        meter.observe(event);
-        if (event.ev === 'checkpoint_saved') committer.offer(event);
-        options.onProgress(meter, committer, claim.number);
-      },
-    });
-    await commitRest(committer, options.signal, uploads);
-    const adapter = await putFolder(options.store, result.adapter, options.signal);
-    return {
-      claim: claim.number,
-      adapter,
-      lineage,
-      baseDigest: options.base.digest,
-      result,
-      receipts: meter.receipts(),
-      lossCurve: meter.lossCurve(),
-      seconds: (Date.now() - started) / 1000,
-    };
+    for (let wish = NEWEST; ; ) {
+      const outcome = await trainUnder(await holdClaim(attempt, wish), attempt);
+      if ('result' in outcome) return await finish(attempt, outcome.held, outcome.result);
+      wish = outcome.wish;
+    }
   } catch (error) {
-    await commitRest(committer, AbortSignal.timeout(LAST_COMMIT_MS), uploads).catch(() => undefined);
+    await giveUp(attempt, error);
     throw error;
   } finally {
-    uploads.abort();
-    events.close();
+    attempt.uploads.abort();
+    attempt.held?.journal.close();
   }
 }
 
-/** What decides the weights. A checkpoint of another lineage is never resumed. */
-function lineageOf({ base, dataset, recipe }: TrainingOptions): string {
-  const shards = dataset.files
-    .filter((file) => file.path.endsWith('.safetensors'))
-    .map(({ path, sha256 }) => [path, sha256]);
-  return digestOf({ protocol: PROTOCOL_VERSION, base: base.digest, shards, recipe });
-}
+type Outcome = { held: HeldClaim; result: TrainResult } | { wish: ClaimWish };
 
-async function fetchInputs(
-  options: TrainingOptions,
-  runFolder: string,
-): Promise<{ train: string; validation: string | null }> {
-  const folder = join(runFolder, 'dataset');
-  const wanted = options.dataset.files.filter((file) =>
-    ['train.safetensors', 'validation.safetensors'].includes(file.path),
-  );
-  await getFolder(options.store, { digest: options.dataset.digest, files: wanted }, folder, options.signal);
-  const has = (path: string) => wanted.some((file) => file.path === path);
-  if (!has('train.safetensors'))
-    throw new AnnealError('bad_request', 'The dataset has no train.safetensors; run preprocess again.');
-  return {
-    train: join(folder, 'train.safetensors'),
-    validation: has('validation.safetensors') ? join(folder, 'validation.safetensors') : null,
-  };
-}
-
-/** Claims the run at the newest state that this host can read, and brings that state into the claim's folder. */
-async function claimAndRestore(
-  options: TrainingOptions,
-  runFolder: string,
-  lineage: string,
-): Promise<{ claim: Claim; resume: string | null }> {
-  const { store } = options;
-  let restore: (folder: string) => Promise<string | null> = async () => null;
-  const claim = await takeClaim(store, options.claimant, async (candidates) => {
-    const local = (await listLocalCheckpoints(runFolder, lineage))[0];
-    const committed = await firstOfLineage(candidates, lineage);
-    if (local !== undefined && local.step >= (committed?.step ?? 0)) {
-      restore = (folder) => adoptCheckpoint(local, folder);
-      return { claim: local.claim, step: local.step };
+/** Starts trainers until one is done, or another claim is needed. Throws when the attempt must end. */
+async function trainUnder(held: HeldClaim, attempt: Attempt): Promise<Outcome> {
+  let from: From = held;
+  try {
+    for (;;) {
+      const { end, death } = await tryOnce(attempt, held, from);
+      if (death === null) {
+        // With a store that is away this lasts until it is back; told to stop, `giveUp` decides what of it there is time for.
+        await unlessAborted(held.committer.drain(), attempt.stop);
+        return { held, result: TrainResultSchema.parse(end.result) };
+      }
+      attempt.deaths.push(death);
+      const step = decideRecovery(attempt.deaths, changedRecipe(attempt.recipe, held.claim.changes));
+      noteRecovery(held, death, step);
+      switch (step.action) {
+        case 'stopped':
+          throw step.error;
+        case 'older_checkpoint':
+          return { wish: { ...NEWEST, below: death.from } };
+        case 'smaller_batch':
+          return { wish: { ...NEWEST, factor: step.factor } };
+        case 'state_dropped':
+          await refuseState(attempt.places, from);
+          break;
+        case 'disk_freed':
+          await deleteAllButNewest(held.folder);
+          break;
+        case 'replayed':
+        case 'restarted':
+          break;
+        default:
+          step satisfies never;
+      }
+      from = await nextState(attempt.places, held, step.action !== 'replayed', attempt.stop);
     }
-    if (committed === null) {
-      restore = async () => null;
-      return null;
-    }
-    restore = async (folder) => {
-      const path = join(folder, `checkpoint-${committed.step}`);
-      await getFolder(store, committed.files, path, options.signal);
-      return path;
-    };
-    return { claim: committed.claim, step: committed.step };
-  });
-  const folder = await openClaimFolder(runFolder, claim.number, lineage);
-  return { claim, resume: await restore(folder) };
-}
-
-async function firstOfLineage(candidates: AsyncIterable<Checkpoint>, lineage: string): Promise<Checkpoint | null> {
-  for await (const candidate of candidates) if (candidate.lineage === lineage) return candidate;
-  return null;
-}
-
-interface KeepTraining extends TrainingOptions {
-  jobFor: (resume: string | null) => TrainJob;
-  resume: string | null;
-  folder: string;
-  claim: Claim;
-  meter: ProgressMeter;
-  onEvent: (event: TrainerEvent) => void;
-}
-
-/** Starts trainers until one is done, the attempt is told to stop, or starting again is pointless. */
-async function keepTraining(options: KeepTraining): Promise<TrainResult> {
-  const { meter, signal, state } = options;
-  const deaths: TrainerDeath[] = [];
-  let resume = options.resume;
-  for (;;) {
-    signal.throwIfAborted();
-    const from = meter.step();
-    const end = await runTrainer(options, resume);
-    forgetTrainer(state);
-    if (end.outcome === 'done') {
-      const parsed = TrainResultSchema.safeParse(end.result);
-      if (parsed.success) return parsed.data;
-    }
-    signal.throwIfAborted();
-    deaths.push({ end, step: meter.highestStep(), from });
-    const decision = decideRestart(deaths);
-    if (decision.action === 'stop') {
-      meter.died({ kind: decision.error.kind, message: end.message, action: 'stopped', from: meter.step() });
-      throw decision.error;
-    }
-    if (decision.dropCheckpoint && resume !== null) await rm(resume, { recursive: true, force: true });
-    const newest = (await sealedIn(options.folder, options.claim.number))[0];
-    resume = newest?.path ?? null;
-    meter.died({ kind: decision.kind, message: end.message, action: 'restarted', from: newest?.step ?? 0 });
+  } finally {
+    await held.launcher.close();
   }
 }
 
-async function runTrainer(options: KeepTraining, resume: string | null): Promise<ChildEnd> {
-  await mkdir(options.folder, { recursive: true });
-  const child = startChild({
-    python: options.python,
-    job: options.jobFor(resume),
-    folder: options.folder,
-    signal: options.signal,
-    graceMs: GRACE_MS,
-    silenceMsMax: () => options.meter.silenceMsMax(),
-    onEvent: options.onEvent,
-  });
-  recordTrainer(options.state, child.pid, options.claim.run);
-  return await child.ended;
-}
+type From = Pick<Claimed, 'state' | 'resume'>;
 
-function trainJob(
-  options: TrainingOptions,
-  inputs: { train: string; validation: string | null },
-  folder: string,
-  resume: string | null,
-): TrainJob {
-  const { method: _method, tuning: _tuning, ...recipe } = options.recipe;
-  return {
-    v: PROTOCOL_VERSION,
-    command: 'train',
-    baseModel: options.base.folder,
-    baseName: options.base.name,
-    ...inputs,
-    output: folder,
+/** One trainer from its start to its end. `death` is null when it is done. */
+async function tryOnce(
+  { stop, drill, state: hostState, run }: Attempt,
+  held: HeldClaim,
+  { state, resume }: From,
+): Promise<{ end: ChildEnd; death: DeathOnRecord | null }> {
+  const { journal, launcher } = held;
+  stop.throwIfAborted();
+  const oomKills = countOomKills(drill?.systemRoot) ?? 0;
+  const { child, isFork } = await launcher.start(
     resume,
-    recipe,
+    {
+      signal: stop,
+      graceMs: (reason) => (reason instanceof StopRequest ? reason.graceMs : GRACE_MS),
+      silenceMsMax: journal.silenceMsMax,
+      onEvent: held.observe,
+    },
+    journal.began,
+  );
+  held.child = child;
+  recordTrainer(hostState, child.pid, run);
+  const end = await child.ended;
+  held.child = null;
+  forgetTrainer(hostState);
+  noteOddities(journal, end);
+  if (end.outcome === 'done' && TrainResultSchema.safeParse(end.result).success) return { end, death: null };
+  stop.throwIfAborted();
+
+  const oomKillsSince = (countOomKills(drill?.systemRoot) ?? 0) - oomKills;
+  const death = classifyDeath({ end, oomKills: oomKillsSince, phase: journal.phase() });
+  if (death.class === 'stalled') journal.stalled();
+  const stepped = journal.hasStepped();
+  // What forks badly may start well.
+  if (isFork && !stepped && UNCLEAR.includes(death.class))
+    await launcher.distrust('a fork ended before its first step');
+  return { end, death: { ...death, highest: journal.highestStep(), from: state?.step ?? 0, stepped } };
+}
+
+function noteOddities(journal: Journal, { garbage, forced, reason }: ChildEnd): void {
+  if (garbage !== null) {
+    journal.notice('garbage_on_channel', `The trainer wrote to its event channel what is no event: ${garbage}`);
+  }
+  if (forced && reason === 'aborted') {
+    journal.notice(
+      'ignored_sigterm',
+      'The trainer did not end in time after SIGTERM and was killed; its last state stays.',
+    );
+  }
+}
+
+function noteRecovery({ journal, claim }: HeldClaim, death: DeathOnRecord, step: RecoveryStep): void {
+  journal.recovered({
+    kind: step.action === 'stopped' ? step.error.kind : death.kind,
+    message: death.message,
+    // Until the next trainer says where it resumes.
+    resumedFrom: death.from,
+    action: step.action,
+    exact: claim.changes.length === 0 && step.action !== 'smaller_batch',
+  });
+}
+
+async function finish(
+  attempt: Attempt,
+  { journal, claim, lineage }: HeldClaim,
+  result: TrainResult,
+): Promise<Training> {
+  const { store, run, places } = attempt;
+  journal.finishing();
+  const adapter = await putFolder(store, result.adapter, attempt.stop);
+  await attempt.receipts.drain();
+  const earlier = (await readReceipts(store, run)).filter((receipt) => !attempt.claims.includes(receipt.claim));
+  if (places.warmRoot !== null) await deleteWarmStates(places.warmRoot, run);
+  return {
+    claim: claim.number,
+    adapter,
+    lineage,
+    baseDigest: attempt.base.digest,
+    result,
+    receipts: [...earlier, ...journal.receipts()],
+    findings: journal.findings(),
+    changes: claim.changes,
+    goodput: journal.goodput(),
+    lossCurve: journal.lossCurve(),
+    seconds: (Date.now() - attempt.startedMs) / 1000,
   };
 }
 
-/** Waits for commits that still run. With a store that is away this lasts until it is back or the signal aborts. */
-async function commitRest(committer: Committer, signal: AbortSignal, uploads: AbortController): Promise<void> {
-  const stop = () => uploads.abort(signal.reason);
-  signal.addEventListener('abort', stop, { once: true });
-  if (signal.aborted) stop();
-  await committer.drain().finally(() => signal.removeEventListener('abort', stop));
+/** The attempt ends without a result: what is saved is committed, and the next attempt learns why, if there is time. */
+async function giveUp({ held, stop, store, receipts }: Attempt, error: unknown): Promise<void> {
+  if (held === null || (error instanceof StopRequest && error.isOver)) return;
+  const { committer, journal, claim } = held;
+  const last = async () => {
+    committer.hurry();
+    await unlessAborted(Promise.all([committer.drain(), receipts.drain()]), AbortSignal.timeout(LAST_COMMIT_MS));
+    const why = error instanceof Error ? error.message : String(error);
+    if (stop.aborted) await sayGoodbye(store, claim, why, journal.highestStep());
+  };
+  // The error that ended the attempt is the one to report; what is not written in time, the next attempt does without.
+  await last().catch(() => undefined);
+}
+
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  work.catch(() => undefined); // when the signal wins, nobody asks any more
+  let onAbort: () => void = () => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+  });
+  return await Promise.race([work, aborted]).finally(() => signal.removeEventListener('abort', onAbort));
 }

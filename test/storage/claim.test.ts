@@ -2,14 +2,15 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { Checkpoint, Claim } from '../../src/contracts/records.ts';
-import { type Claimant, takeClaim } from '../../src/storage/claim.ts';
+import type { Checkpoint } from '../../src/contracts/records.ts';
+import { type Claimant, type ClaimChoice, type Takeover, takeClaim } from '../../src/storage/claim.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import { keys } from '../../src/storage/keys.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { createJson } from '../../src/storage/record.ts';
 
 const LINEAGE = 'a'.repeat(64);
+const GOODPUT = { startedMs: 0, atMs: 0, step: 0, productiveSeconds: 0, lostSeconds: {} };
 
 describe('claims', () => {
   let store: ObjectStore;
@@ -22,9 +23,9 @@ describe('claims', () => {
     attemptScheduledMs,
     host: 'h',
   });
-  const newest = async (candidates: AsyncIterable<Checkpoint>): Promise<Claim['resumeFrom']> => {
-    for await (const { claim, step } of candidates) return { claim, step };
-    return null;
+  const newest = async ({ checkpoints }: Takeover): Promise<ClaimChoice> => {
+    for await (const { claim, step } of checkpoints) return { resumeFrom: { claim, step }, changes: [] };
+    return { resumeFrom: null, changes: [] };
   };
   const commit = (claim: number, step: number) =>
     createJson(store, keys.checkpoint('r', claim, step), {
@@ -34,6 +35,7 @@ describe('claims', () => {
       terminal: false,
       best: null,
       lineage: LINEAGE,
+      goodput: GOODPUT,
       files: { digest: LINEAGE, files: [] },
     } satisfies Checkpoint);
 
@@ -61,8 +63,31 @@ describe('claims', () => {
   test('a claim that resumed from a checkpoint that never reached the store falls back to the one before', async () => {
     await takeClaim(store, claimant(1), newest);
     await commit(1, 10);
-    await takeClaim(store, claimant(2), async () => ({ claim: 1, step: 17 }));
+    await takeClaim(store, claimant(2), async () => ({ resumeFrom: { claim: 1, step: 17 }, changes: [] }));
     expect(await takeClaim(store, claimant(3), newest)).toMatchObject({ resumeFrom: { claim: 1, step: 10 } });
+  });
+
+  test('the chain names each claim with the step up to which its states count', async () => {
+    await takeClaim(store, claimant(1), newest);
+    await commit(1, 10);
+    await takeClaim(store, claimant(2), newest);
+    await commit(2, 15);
+    await takeClaim(store, claimant(3), newest);
+    let seen: Takeover['chain'] = [];
+    await takeClaim(store, claimant(4), async (takeover) => {
+      seen = takeover.chain;
+      return newest(takeover);
+    });
+    expect(seen).toEqual([
+      { claim: 3, stepMax: Number.POSITIVE_INFINITY },
+      { claim: 2, stepMax: 15 },
+      { claim: 1, stepMax: 10 },
+    ]);
+  });
+
+  test('every claim knows when the run began', async () => {
+    const first = await takeClaim(store, claimant(1), newest);
+    expect((await takeClaim(store, claimant(2), newest)).runStartedMs).toBe(first.runStartedMs);
   });
 
   test('an older attempt is fenced by a newer claim', async () => {

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { probeStore } from '../../src/storage/open-store.ts';
+import { createMemoryStore } from '../support/memory-store.ts';
 import { describeObjectStore } from './object-store.conformance.ts';
 
 describe('file store', () => {
@@ -16,6 +17,11 @@ describe('file store', () => {
     await store.put('a/../../outside', Buffer.from('x'));
     expect(await store.list('a/')).toEqual(['a/../../outside']);
   });
+});
+
+describe('memory store', () => {
+  const store = createMemoryStore();
+  describeObjectStore(() => ({ first: store, second: store }));
 });
 
 test('the probe refuses a store that ignores the condition', async () => {

@@ -1,0 +1,166 @@
+// What an attempt knows about its training: every trainer event passes here once and is counted, compared, logged and shown.
+import { relative } from 'node:path';
+import type { Finding, Goodput, Receipt, Training } from '../contracts/records.ts';
+import type { Progress } from '../contracts/status.ts';
+import type { TrainerEvent } from '../contracts/trainer-protocol.ts';
+import type { ReceiptWriter } from '../storage/receipts.ts';
+import { createEventLog, type EarlierHere } from './event-log.ts';
+import { createGoodput, shareOf } from './goodput.ts';
+import { createPhaseLimits, type LimitRules, type Phase } from './phase-limits.ts';
+import { createProgressMeter } from './progress.ts';
+import { createRecoveryReceipts, type Recovery } from './recovery-receipts.ts';
+import { createStepRecord } from './step-record.ts';
+
+export interface Journal {
+  /** A claim is taken; the steps of another lineage are not compared with those before. */
+  claimed(claim: number, lineage: string, from: number, outputFolder: string): void;
+  /** A trainer starts. */
+  began(isFork: boolean): void;
+  /** Takes an event in. */
+  observe(event: TrainerEvent): { isProgress: boolean; isNewStep: boolean; isOurs: boolean };
+  recovered(recovery: Omit<Recovery, 'atStep' | 'detectedMs'>): void;
+  /** This attempt is itself the recovery of another's end, which was last heard of at `lastSeenMs`. */
+  tookOver(recovery: Omit<Recovery, 'detectedMs'>, lastSeenMs: number): void;
+  notice(code: Finding['code'], message: string): void;
+  /** The trainer is done; what remains is storing the result. */
+  finishing(): void;
+  stalled(): void;
+  phase(): Phase;
+  silenceMsMax(): number;
+  step(): number;
+  highestStep(): number;
+  /** It has done a step since it began. */
+  hasStepped(): boolean;
+  goodput(): Goodput;
+  /** When this attempt's predecessor was last counted, ms since the epoch. */
+  lastSeenMs(): number;
+  receipts(): Receipt[];
+  findings(): Finding[];
+  lossCurve(): Training['lossCurve'];
+  progress(): Progress;
+  close(): void;
+}
+
+export interface JournalStart {
+  runFolder: string;
+  receipts: ReceiptWriter;
+  processes: number;
+  rules: LimitRules;
+  from: number;
+  runStartedMs: number;
+  /** Up to the state that this attempt resumes from. */
+  carried: Goodput | null;
+  earlier: EarlierHere | null;
+  /** Kind of the recovery that this attempt is, or null for a first attempt. */
+  takeover: string | null;
+}
+
+/** Findings that are kept; more say the same. */
+const FINDINGS_MAX = 100;
+
+export function createJournal(start: JournalStart): Journal {
+  const { carried, earlier, takeover, from } = start;
+  const events = createEventLog(start.runFolder);
+  const limits = createPhaseLimits(start.rules);
+  const steps = createStepRecord(earlier?.steps ?? []);
+  const meter = createProgressMeter({ step: from, highest: Math.max(from, carried?.step ?? 0) });
+  const receipts = createRecoveryReceipts(start.receipts, start.processes);
+  const ledger = createGoodput({
+    carried,
+    runStartedMs: start.runStartedMs,
+    nowMs: Date.now(),
+    cause: takeover === null ? 'start' : `recovery:${takeover}`,
+  });
+  const findings: Finding[] = [];
+  let claim = 0;
+  let lineage = '';
+  let output = '';
+  let hasStepped = false;
+  let lastHeardMs = Date.now();
+  let alarms = 0;
+
+  const notice = (code: Finding['code'], message: string) => {
+    const finding: Finding = { code, step: meter.step(), message };
+    if (code === 'not_deterministic') alarms++;
+    if (findings.length >= FINDINGS_MAX) return;
+    findings.push(finding);
+    events.append({ ev: 'noticed', ...finding });
+  };
+
+  const write = (recovery: Recovery, nowMs: number) => {
+    const receipt = receipts.open(claim, recovery, nowMs);
+    events.append({ ev: 'recovery', ...receipt });
+  };
+
+  const compare = (event: TrainerEvent): boolean => {
+    if (event.ev !== 'step') return false;
+    const outcome = steps.seen(event);
+    if (typeof outcome === 'object') {
+      notice('not_deterministic', `Step ${event.step} was done again and came out differently: ${outcome.difference}.`);
+    }
+    return outcome === 'new';
+  };
+
+  /** A path that a trainer names is believed only inside its own folder. */
+  const isOurs = (event: TrainerEvent): boolean =>
+    event.ev !== 'checkpoint_saved' || relative(output, event.path) === `checkpoint-${event.step}`;
+
+  return {
+    notice,
+    claimed(number, ofLineage, fromStep, outputFolder) {
+      if (lineage !== '' && lineage !== ofLineage) steps.forget();
+      [claim, lineage, output] = [number, ofLineage, outputFolder];
+      events.append({ ev: 'claim', claim, lineage, from: fromStep });
+    },
+    began(isFork) {
+      hasStepped = false;
+      limits.began(Date.now(), isFork);
+      ledger.begin('load', Date.now());
+    },
+    observe(event) {
+      const nowMs = Date.now();
+      lastHeardMs = nowMs;
+      events.append(event);
+      const isNewStep = compare(event);
+      meter.observe(event, isNewStep);
+      ledger.observe(event, nowMs);
+      if (event.ev === 'plan') receipts.resumed(event.from);
+      if (event.ev === 'finding') notice(event.code, event.message);
+      if (event.ev === 'step') hasStepped = true;
+      if (isNewStep) receipts.newStep(nowMs);
+      if (!isOurs(event)) notice('garbage_on_channel', 'It names a checkpoint outside of its folder; not taken.');
+      events.remember(lineage, () => ledger.snapshot(nowMs));
+      return { isProgress: limits.observe(event, nowMs), isNewStep, isOurs: isOurs(event) };
+    },
+    recovered(recovery) {
+      const nowMs = Date.now();
+      ledger.recover(recovery.kind, nowMs);
+      write({ ...recovery, atStep: meter.highestStep(), detectedMs: nowMs - lastHeardMs }, nowMs);
+    },
+    tookOver(recovery, lastSeenMs) {
+      const nowMs = Date.now();
+      write({ ...recovery, detectedMs: Math.max(0, nowMs - lastSeenMs) }, nowMs);
+    },
+    finishing: () => ledger.begin('finish', Date.now()),
+    stalled: () => limits.stalled(),
+    phase: () => limits.phase(),
+    silenceMsMax: () => limits.limitMs(),
+    step: () => meter.step(),
+    highestStep: () => meter.highestStep(),
+    hasStepped: () => hasStepped,
+    goodput: () => ledger.snapshot(Date.now()),
+    lastSeenMs: () => carried?.atMs ?? Date.now(),
+    receipts: () => receipts.all(),
+    findings: () => [...findings],
+    lossCurve: () => meter.lossCurve(),
+    progress: () => ({
+      ...meter.progress(),
+      goodput: `${Math.round(100 * shareOf(ledger.snapshot(Date.now())))} %`,
+      recoveries: receipts.all().length,
+      ...(alarms === 0
+        ? {}
+        : { alarm: `${alarms} ${alarms === 1 ? 'step was' : 'steps were'} done again and came out differently` }),
+    }),
+    close: () => events.close(),
+  };
+}

@@ -1,0 +1,164 @@
+// What operators and machines do to a running training, on real servers: pause, unpause, reset, cancel, the end of a worker.
+// Each time it is saved at a step edge, committed, handed over, and ends at the same bytes.
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { Connection } from '@temporalio/client';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { highestStep, readEvents } from '../../src/cli/drill/events.ts';
+import { type AnnealClient, connect } from '../../src/client/connect.ts';
+import { readEnvironment } from '../../src/contracts/environment.ts';
+import { DEFAULT_PORTS, FREE_PORTS } from '../../src/dev/ports.ts';
+import { type Stack, startStack } from '../../src/dev/stack.ts';
+import { committedSteps } from '../../src/storage/claim.ts';
+import type { ObjectStore } from '../../src/storage/object-store.ts';
+import { createStoreFromEnvironment } from '../../src/storage/open-store.ts';
+import { readReceipts } from '../../src/storage/receipts.ts';
+import { readTrainerRecord } from '../../src/trainer/leftovers.ts';
+
+const RUN_MS_MAX = 300_000;
+
+let folder: string;
+let state: string;
+let stack: Stack;
+let client: AnnealClient;
+let temporal: Connection;
+let store: ObjectStore;
+let undisturbed: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'anneal-handover-'));
+  state = join(folder, 'state');
+  stack = await startStack({
+    project: join(import.meta.dirname, '../..'),
+    state,
+    // The gateway takes no part, so its port is never opened.
+    ports: { ...FREE_PORTS, gateway: DEFAULT_PORTS.gateway },
+    database: 'file',
+    parts: ['temporal', 'store', 'control', 'data', 'gpu'],
+  });
+  const environment = readEnvironment(stack.environment);
+  client = await connect(environment);
+  temporal = await Connection.connect({ address: environment.ANNEAL_TEMPORAL_ADDRESS });
+  store = createStoreFromEnvironment(environment);
+  const rows = Array.from({ length: 150 }, (_, i) => ({
+    messages: [
+      { role: 'user', content: `item ${i}: which colour has number ${(i * 37) % 101}?` },
+      { role: 'assistant', content: ['red', 'green', 'blue'][i % 3] },
+    ],
+  }));
+  await writeFile(join(folder, 'rows.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
+  await startRun('still');
+  undisturbed = await weightsOf('still');
+}, RUN_MS_MAX);
+
+afterAll(async () => {
+  await temporal?.close();
+  await store?.close();
+  await client?.close();
+  await stack?.stop();
+  await rm(folder, { recursive: true, force: true });
+}, 60_000);
+
+async function startRun(run: string): Promise<void> {
+  const spec = {
+    name: run,
+    model: { base: 'tiny' },
+    data: { sources: [{ uri: join(folder, 'rows.jsonl') }] },
+    train: { epochs: 30, microBatch: 4, learningRate: 0.01, lora: { dropout: 0.1 } },
+    until: 'train' as const,
+  };
+  await client.startRun(spec, { runId: run });
+}
+
+async function weightsOf(run: string): Promise<string> {
+  const ended = await client.waitForRun(run, { outageMsMax: 60_000 });
+  expect(ended.status?.failure ?? null).toBeNull();
+  return ended.status?.training?.weightsSha256 as string;
+}
+
+async function until<T>(what: string, look: () => Promise<T | null | undefined | false>): Promise<T> {
+  const deadline = Date.now() + RUN_MS_MAX;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (Date.now() > deadline) throw new Error(`Waited in vain for ${what}.`);
+    await pause(50);
+  }
+}
+
+/** The train activity of a run as the server sees it. */
+async function pending(run: string) {
+  const { pendingActivities } = await temporal.workflowService.describeWorkflowExecution({
+    namespace: 'default',
+    execution: { workflowId: run },
+  });
+  return pendingActivities?.find(({ activityId }) => activityId === 'train');
+}
+
+const stepOf = (run: string) => highestStep(readEvents(state, run));
+const untilStep = (run: string, step: number) => until(`step ${step} of ${run}`, async () => stepOf(run) >= step);
+const trainerIsGone = () => until('the end of the trainer', async () => readTrainerRecord(state) === null);
+const committed = async (run: string, claim: number) =>
+  (await committedSteps(store, run, { claim, stepMax: Number.POSITIVE_INFINITY })).steps;
+const activity = (run: string) => ({
+  namespace: 'default',
+  execution: { workflowId: run },
+  id: 'train',
+  identity: 'test',
+});
+
+async function expectHandedOver(run: string): Promise<void> {
+  expect(await weightsOf(run)).toBe(undisturbed);
+  const receipts = await readReceipts(store, run);
+  expect(receipts.map(({ kind, action, lostSteps }) => [kind, action, lostSteps])).toEqual([
+    ['preempted', 'taken_over', 0],
+  ]);
+  expect((await client.describeRun(run)).status?.training?.recoveries).toBe(1);
+}
+
+describe('a running training', () => {
+  test('paused: saves, commits, ends; unpaused: goes on where it was', { timeout: RUN_MS_MAX }, async () => {
+    await startRun('paused');
+    await untilStep('paused', 20);
+    await temporal.workflowService.pauseActivity({ ...activity('paused'), reason: 'the test' });
+    await trainerIsGone();
+    await until('the pause', async () => (await pending('paused'))?.paused);
+    await until('the commit', async () => ((await committed('paused', 1))[0] ?? 0) >= 20);
+    await pause(1_000);
+    expect(readTrainerRecord(state)).toBeNull();
+    await temporal.workflowService.unpauseActivity(activity('paused'));
+    await expectHandedOver('paused');
+  });
+
+  test('reset: the next attempt goes on where it was', { timeout: RUN_MS_MAX }, async () => {
+    await startRun('reset');
+    await untilStep('reset', 20);
+    await temporal.workflowService.resetActivity(activity('reset'));
+    await expectHandedOver('reset');
+  });
+
+  test('its worker told to end: saves and commits within the grace', { timeout: RUN_MS_MAX }, async () => {
+    await startRun('preempted');
+    await untilStep('preempted', 20);
+    process.kill(stack.pidOf('gpu') as number, 'SIGTERM');
+    await trainerIsGone();
+    await until('the commit', async () => ((await committed('preempted', 1))[0] ?? 0) >= 20);
+    await stack.waitReady('gpu');
+    await expectHandedOver('preempted');
+  });
+
+  test('cancelled: saves, and is cancelled, not failed; started again it goes on', {
+    timeout: RUN_MS_MAX,
+  }, async () => {
+    await startRun('cancelled');
+    await untilStep('cancelled', 20);
+    await client.cancelRun('cancelled');
+    const ended = await client.waitForRun('cancelled');
+    expect(ended.status?.failure?.kind).toBe('cancelled');
+    expect((await committed('cancelled', 1))[0]).toBeGreaterThanOrEqual(20);
+    await startRun('cancelled');
+    await expectHandedOver('cancelled');
+  });
+});

@@ -1,0 +1,159 @@
+// Attempts that hand over to each other, with fake trainers, a file store and no Temporal: what the next one finds and what it costs.
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Training } from '../../src/contracts/records.ts';
+import { readReceipts } from '../../src/storage/receipts.ts';
+import { PROJECT_FOLDER } from '../../src/telemetry/code-identity.ts';
+import type { TrainingOptions } from '../../src/trainer/attempt.ts';
+import { shareOf } from '../../src/trainer/goodput.ts';
+import { StopRequest } from '../../src/trainer/stop-request.ts';
+import { train } from '../../src/trainer/training.ts';
+import { createWarmParent, type WarmParent } from '../../src/trainer/warm-parent.ts';
+import { FAULT_STEPS, type FaultCase } from '../support/fake-trainers/corpus.ts';
+import { fakePython, fakeTraining } from '../support/fake-trainers/run.ts';
+
+const VENV = join(PROJECT_FOLDER, '.anneal', 'venv', 'bin', 'python');
+const PYTHON = existsSync(VENV) ? VENV : 'python3';
+/** A step of 40 ms, so that there is time to do something to it. */
+const SLOW: NonNullable<FaultCase['fault']> = { do: 'sleep', seconds: 0.04, at: 'step' };
+
+let folder: string;
+let warmParent: WarmParent | null = null;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'anneal-attempts-'));
+});
+afterEach(async () => {
+  await warmParent?.close();
+  warmParent = null;
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function given(fault: FaultCase['fault'], scheduled: number, more: Partial<TrainingOptions> = {}) {
+  const python = fakePython({ name: '', fault, expect: { kinds: [], actions: [], ends: 'done' } }, PYTHON, folder);
+  const options = await fakeTraining(folder, { fault: { name: '', expect: never }, python, warmParent });
+  return { ...options, claimant: { ...options.claimant, attemptScheduledMs: scheduled }, ...more };
+}
+const never: FaultCase['expect'] = { kinds: [], actions: [], ends: 'done' };
+
+/** Trains until this step is done, then is told to stop. */
+async function trainUntil(options: TrainingOptions, step: number, request: StopRequest): Promise<unknown> {
+  const stop = new AbortController();
+  const onProgress: TrainingOptions['onProgress'] = (progress) => {
+    if ((progress.step ?? 0) >= step) stop.abort(request);
+  };
+  return await train({ ...options, signal: stop.signal, onProgress }).catch((error: unknown) => error);
+}
+
+const preempt = new StopRequest('preempted', 'The host is needed elsewhere.', { graceMs: 10_000, isOver: false });
+/** As good as the death of the worker: nothing is saved, nothing is said. */
+const die = new StopRequest('preempted', 'Gone.', { graceMs: 0, isOver: true });
+
+function plans(state: string): string[] {
+  return readFileSync(join(state, 'gpu', 'runs', 'fault', 'events.ndjson'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { ev: string; source?: string; from?: number })
+    .filter(({ ev }) => ev === 'plan')
+    .map(({ source, from }) => `${source} ${from}`);
+}
+
+function expectWhole({ result, goodput }: Training): void {
+  expect(result.step).toBe(FAULT_STEPS);
+  const lost = Object.values(goodput.lostSeconds).reduce((sum, seconds) => sum + seconds, 0);
+  expect(goodput.productiveSeconds + lost).toBeCloseTo((goodput.atMs - goodput.startedMs) / 1000, 1);
+  expect(shareOf(goodput)).toBeGreaterThan(0);
+}
+
+describe('attempts of one run', () => {
+  let undisturbed: string;
+  beforeEach(async () => {
+    const calm = mkdtempSync(join(tmpdir(), 'anneal-calm-'));
+    const python = fakePython({ name: '', expect: never }, PYTHON, calm);
+    const training = await train(
+      await fakeTraining(calm, { fault: { name: '', expect: never }, python, warmParent: null }),
+    );
+    undisturbed = training.result.weightsSha256;
+    expect(training.receipts).toEqual([]);
+    rmSync(calm, { recursive: true, force: true });
+  });
+
+  test('a preempted one under a warm parent has all the time to save, and the next loses nothing', async () => {
+    const slowSave = [SLOW, { do: 'sleep', seconds: 2.5, at: 'save', times: 1 }].flat();
+    const options = await given(slowSave, 1, { sharedMemory: null });
+    warmParent = createWarmParent(options.python, join(folder, 'parent'));
+    expect(await trainUntil({ ...options, warmParent }, 1, preempt)).toBe(preempt);
+    const elsewhere = join(folder, 'another-host');
+    mkdirSync(elsewhere);
+    const next = await train(await given([], 2, { state: elsewhere }));
+    expect(plans(elsewhere)[0]).toMatch(/^checkpoint [12]$/);
+    expect(next.receipts.map(({ kind, action, lostSteps }) => [kind, action, lostSteps])).toEqual([
+      ['preempted', 'taken_over', 0],
+    ]);
+    expect(next.result.weightsSha256).toBe(undisturbed);
+    expectWhole(next);
+  });
+
+  test('after a death the next one on the same host goes on from warm state', async () => {
+    await trainUntil(await given(SLOW, 1), 8, die);
+    const options = await given([], 2);
+    const next = await train(options);
+    expect(plans(options.state)[1]).toMatch(/^warm [78]$/);
+    expect(next.receipts.map(({ kind, action }) => [kind, action])).toEqual([['node_lost', 'taken_over']]);
+    expect(next.result.weightsSha256).toBe(undisturbed);
+    expectWhole(next);
+  });
+
+  test('after a death the next one on another host goes on from the store, and its receipt says what that cost', async () => {
+    await trainUntil(await given(SLOW, 1), 8, die);
+    const elsewhere = join(folder, 'another-host');
+    mkdirSync(elsewhere);
+    const next = await train(await given([], 2, { state: elsewhere, stepBefore: 8 }));
+    expect(plans(elsewhere)[0]).toMatch(/^checkpoint [36]$/);
+    const [receipt] = next.receipts;
+    expect(receipt).toMatchObject({ kind: 'node_lost', action: 'taken_over', claim: 2, atStep: 8 });
+    expect(receipt?.lostSteps).toBe(8 - (receipt?.resumedFrom ?? 0));
+    expect(receipt?.nextNewStepMs).toBeGreaterThan(0);
+    expect(next.result.weightsSha256).toBe(undisturbed);
+  });
+
+  test('receipts of a dead attempt are in the record of the one that gets done', async () => {
+    const killOnce = [SLOW, { do: 'signal', name: 'SIGKILL', at: 'step', step: 4, times: 1 }].flat();
+    const first = await given(killOnce, 1);
+    await trainUntil(first, 9, die);
+    await expect.poll(async () => (await readReceipts(first.store, 'fault')).length).toBe(1);
+    const next = await train(await given([], 2));
+    expect(next.receipts.map(({ claim, kind, action }) => [claim, kind, action])).toEqual([
+      [1, 'trainer_crashed', 'restarted'],
+      [2, 'node_lost', 'taken_over'],
+    ]);
+  });
+
+  test('one that was taken over without knowing ends as fenced at its next commit, and disturbs nobody', async () => {
+    const elsewhere = join(folder, 'another-host');
+    mkdirSync(elsewhere);
+    let startNext: () => void = () => undefined;
+    const started = new Promise<void>((resolve) => {
+      startNext = resolve;
+    });
+    const onProgress: TrainingOptions['onProgress'] = ({ step }) => {
+      if (step === 2) startNext();
+    };
+    const slower = { ...SLOW, seconds: 0.15 } as NonNullable<FaultCase['fault']>;
+    const zombie = train(await given(slower, 1, { onProgress })).catch((error: unknown) => error);
+    await started;
+    const next = await train(await given(SLOW, 2, { state: elsewhere }));
+    expect(await zombie).toMatchObject({ kind: 'fenced' });
+    expect(next.claim).toBe(2);
+    expect(next.result.weightsSha256).toBe(undisturbed);
+  });
+
+  test('warm state is gone when the run is done', async () => {
+    const options = await given([], 1);
+    await train(options);
+    const left = readdirSync(options.sharedMemory as string, { recursive: true, encoding: 'utf8' });
+    expect(left.map((path) => basename(path))).toEqual([expect.stringContaining('anneal-')]);
+  });
+});
