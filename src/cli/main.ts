@@ -6,6 +6,8 @@ import { CliError, describeFailure, EXIT, failureLines } from './failures.ts';
 
 /** Columns of the help text. */
 const HELP_WIDTH = 110;
+/** In a cell of the matrix: the supervisor takes 20 in a row without a step between them for somebody who means it. */
+const KILLS_MAX = 19;
 
 /** Runs the command line and gives the exit code. */
 export async function main(argv: string[]): Promise<number> {
@@ -117,14 +119,21 @@ function addScheduleCommands(program: Command, setExit: SetExit): void {
 function addDrill(program: Command, setExit: SetExit): void {
   command(program, 'drill', 'kill parts in the middle of a training and check that the weights come out the same')
     .addOption(
-      new Option('--kill <part...>', 'what is killed')
+      new Option('--kill <part...>', 'in a stack of its own, what is killed')
         .choices(['trainer', 'worker', 'temporal', 'store'])
-        .makeOptionMandatory(),
+        .conflicts('matrix'),
     )
-    .option('--times <n>', 'kills in a run', wholeNumber(1, 100), 1)
+    .option('--times <n>', 'with --kill: kills in a run', wholeNumber(1, 100), 1)
+    .option('--base <model>', 'with --kill: base model, smollm2-135m or tiny', 'smollm2-135m')
+    .option('--matrix', 'every configuration: trainers killed again and again, weights and logs compared')
+    .option('--kills <n>', 'with --matrix: kills in a cell', wholeNumber(1, KILLS_MAX), 10)
+    .option('--cell <name...>', 'with --matrix: only these cells')
     .option('--seed <n>', 'chooses the moments', wholeNumber(0, 2 ** 32 - 1), 0)
-    .option('--base <model>', 'base model: smollm2-135m or tiny', 'smollm2-135m')
-    .action(async (options) => setExit(await (await import('./commands/drill.ts')).drill(options)));
+    .action(async (options) => {
+      if (options.matrix) setExit(await (await import('./commands/matrix.ts')).matrix(options));
+      else if (options.kill) setExit(await (await import('./commands/drill.ts')).drill(options));
+      else throw new CliError('usage', 'Say what is drilled: `--kill <part>` or `--matrix`.', EXIT.usage);
+    });
 }
 
 function command(parent: Command, usage: string, description: string): Command {

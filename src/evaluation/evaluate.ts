@@ -19,7 +19,8 @@ import { digestOf } from '../storage/digest.ts';
 import { getFolder, putFolder } from '../storage/file-set.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { BaseModel } from '../trainer/base-model.ts';
-import { type PythonConfig, startChild } from '../trainer/child.ts';
+import { type ChildOptions, type PythonConfig, startChild } from '../trainer/child.ts';
+import type { WarmParent } from '../trainer/warm-parent.ts';
 import { decideGate } from './gate.ts';
 import { decideMatchKind, isMatch, type MatchKind } from './match.ts';
 import { chooseRows, chooseShots, promptOf, referenceOf } from './shots.ts';
@@ -28,6 +29,8 @@ import { wilsonInterval } from './statistics.ts';
 export interface EvaluateOptions {
   store: ObjectStore;
   python: PythonConfig;
+  /** The worker's; null = the evaluation starts cold. */
+  warmParent: WarmParent | null;
   /** Working folder; emptied first. */
   folder: string;
   base: BaseModel;
@@ -88,7 +91,7 @@ async function predict(options: EvaluateOptions, rows: Row[], shots: Row[], gene
     threads: options.threads,
     predictions: join(folder, 'out', 'predictions.jsonl'),
   };
-  const child = startChild({
+  const how: ChildOptions = {
     python: options.python,
     job,
     folder,
@@ -98,7 +101,8 @@ async function predict(options: EvaluateOptions, rows: Row[], shots: Row[], gene
     onEvent: (event) => {
       if (event.ev === 'progress') options.onProgress(event.done, event.of, event.detail ?? 'evaluate');
     },
-  });
+  };
+  const child = (await options.warmParent?.run(how)) ?? startChild(how);
   const end = await child.ended;
   options.signal.throwIfAborted();
   if (end.outcome !== 'done') {

@@ -150,7 +150,7 @@ function plural(n: number, noun: string): string {
 /** The line that the timeline shows beside an activity's name. */
 function summariesOf(spec: Spec): Record<Stage, string> {
   const { train, data } = spec;
-  const sources = data.sources.length === 1 ? data.sources[0]?.uri : `${data.sources.length} sources`;
+  const sources = data.sources.length === 1 ? withoutSecrets(data.sources[0]?.uri) : `${data.sources.length} sources`;
   const length = train.maxSteps === null ? plural(train.epochs, 'epoch') : plural(train.maxSteps, 'step');
   return {
     ingest: `${sources}`,
@@ -160,6 +160,11 @@ function summariesOf(spec: Spec): Record<Stage, string> {
     register: `next version of ${spec.register.model ?? spec.name}`,
     deploy: `endpoint ${spec.deploy.endpoint ?? spec.name}`,
   };
+}
+
+/** Keys and passwords stand behind `?` and before `@`. */
+function withoutSecrets(uri = ''): string {
+  return uri.replace(/[?#].*$/, '').replace(/\/\/[^/@]*@/, '//');
 }
 
 function describeFailure(error: unknown, run: string): NonNullable<RunStatus['failure']> {

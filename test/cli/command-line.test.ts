@@ -53,6 +53,8 @@ test.each([
   ['a missing argument', ['cancel']],
   ['a number out of range', ['ps', '--limit', '0']],
   ['a drill of an unknown part', ['drill', '--kill', 'moon']],
+  ['a drill of nothing', ['drill']],
+  ['a drill of an unknown cell', ['drill', '--matrix', '--cell', 'moon']],
   ['a schedule without times', ['schedule', 'create', 'nightly']],
   ['a schedule with a wrong interval', ['schedule', 'create', 'nightly', '--every', '1x']],
   ['a wrong spec', ['run', '--set', 'train.epochs=0']],

@@ -49,8 +49,9 @@ export async function drill(options: DrillOptions): Promise<number> {
   }
 }
 
-async function withDrill<T>(
-  options: DrillOptions,
+/** Lends a stack of its own to drill on. */
+export async function withDrill<T>(
+  options: Pick<DrillOptions, 'base'>,
   state: string,
   output: Output,
   signal: AbortSignal,
@@ -133,7 +134,8 @@ async function killAll(
   }
 }
 
-async function weightsOf(drill: Drill, run: string): Promise<string> {
+/** Of the run's end. @throws CliError when it failed. */
+export async function weightsOf(drill: Drill, run: string): Promise<string> {
   const { state, status } = await drill.client.waitForRun(run, { signal: drill.signal });
   if (status.training) return status.training.weightsSha256;
   throw new CliError(

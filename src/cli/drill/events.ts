@@ -8,6 +8,7 @@ export interface TimedEvent {
   ev: string;
   step?: number;
   from?: number;
+  source?: string;
   seconds?: number;
 }
 

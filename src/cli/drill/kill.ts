@@ -35,8 +35,12 @@ export interface Drill {
   signal: AbortSignal;
 }
 
-/** What a kill cost, and how long it took until the replacement ran. */
-export type Kill = KillCost & { detectedMs: number };
+export interface Kill extends KillCost {
+  /** From the kill until the replacement ran. */
+  detectedMs: number;
+  /** From the kill until the next attempt claimed the run; null when the attempt went on. */
+  takenOverMs: number | null;
+}
 
 export async function killOnce(
   drill: Drill,
@@ -69,7 +73,8 @@ export async function killOnce(
   const cost = await until(drill, RECOVERY_MS_MAX, `a new step of run ${run}`, () =>
     costOfKill(readEvents(drill.state, run), killedAtMs, endsTrainer),
   );
-  return { ...cost, detectedMs };
+  const claim = readEvents(drill.state, run).find(({ ev, t }) => ev === 'claim' && t > killedAtMs);
+  return { ...cost, detectedMs, takenOverMs: claim === undefined ? null : claim.t - killedAtMs };
 }
 
 /** The process whose replacement shows that the death was noticed: a killed worker is taken over when a new trainer runs. */

@@ -1,11 +1,11 @@
-// The commands of package.json: check, test, build, format. Every tool of a chain runs, then the chain fails if one did.
+// The commands of package.json: check, test, build, format, bench. Every tool of a chain runs, then the chain fails if one did.
 import { join } from 'node:path';
 import { run } from './command.mjs';
 import { PROJECT, PYTHON, VENV } from './places.mjs';
 
 const RUFF = join(VENV, 'bin', 'ruff');
 const TRAINER = join(PROJECT, 'gpu-activity-image');
-const PYTHON_SOURCES = ['gpu-activity-image', 'examples'];
+const PYTHON_SOURCES = ['gpu-activity-image', 'examples', 'bench'];
 
 const BIOME = 'node_modules/@biomejs/biome/bin/biome';
 const TSC = 'node_modules/typescript/bin/tsc';
@@ -42,6 +42,7 @@ export const TOOL_CHAINS = {
       ]),
   },
   'npm:build': { needsModels: false, run: (node) => runAll([script('compile', node, TSC, '-p', '.')]) },
+  'npm:bench': { needsModels: true, run: (node, args) => run(node, [join('bench', 'main.ts'), ...args], PROJECT) },
   'npm:format': {
     needsModels: false,
     run: (node) =>
