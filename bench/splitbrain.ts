@@ -5,6 +5,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { readEvents } from '../src/cli/drill/events.ts';
 import { locateLocal } from '../src/cli/drill/local.ts';
 import { type Claim, ClaimSchema, type FileSet } from '../src/contracts/records.ts';
 import { parseSpec, type Recipe } from '../src/contracts/spec.ts';
@@ -25,10 +26,12 @@ const ROUNDS = { full: 200, quick: 3 };
 /** Of one run: some five rounds. */
 const STEPS = 800;
 const ROWS = 60;
-/** A suspension comes at most so long after there is something to take over, ms. */
-const DELAY_MS_MAX = 500;
+/** A suspension comes at most so long after a save, ms: often in the middle of its commit. */
+const AIM_MS_MAX = 150;
 /** Between looks at the store, ms. */
 const LOOK_MS = 50;
+/** Between looks for a save, ms. */
+const AIM_LOOK_MS = 5;
 /** From one state of a round to the next, ms. */
 const WAIT_MS_MAX = 120_000;
 
@@ -74,6 +77,8 @@ export async function run(options: BenchOptions): Promise<BenchReport> {
 
 interface Worker {
   child: ChildProcess;
+  /** Its host's state folder. */
+  state: string;
   /** Starts an attempt; its end. */
   attempt(order: Order): Promise<End>;
 }
@@ -102,6 +107,7 @@ function startWorker(state: string, environment: Record<string, string>): Worker
   });
   return {
     child,
+    state,
     attempt: (order) =>
       new Promise((resolve, reject) => {
         child.once('message', (end) => resolve(end as End)).once('exit', () => reject(new Error('A worker ended.')));
@@ -155,7 +161,8 @@ async function disturbRun(disturb: Disturbed, workers: [Worker, Worker], tally: 
   while (tally.rounds < rounds) {
     const claim = await untilCommitted(disturb, 0, attempt);
     if (claim === null) break;
-    await sleep(random() * DELAY_MS_MAX, undefined, { signal });
+    await untilSaved(active, run, attempt);
+    await sleep(random() * AIM_MS_MAX, undefined, { signal });
     if (attempt.isOver()) break;
     active.child.kill('SIGSTOP');
     const next = begin(standby);
@@ -168,6 +175,12 @@ async function disturbRun(disturb: Disturbed, workers: [Worker, Worker], tally: 
     [active, standby, attempt] = [standby, active, next];
   }
   return await attempt.end;
+}
+
+/** The trainer has just saved once more. */
+async function untilSaved({ state }: Worker, run: string, attempt: Watched): Promise<void> {
+  const count = () => readEvents(state, run).filter(({ ev }) => ev === 'checkpoint_saved').length;
+  for (const before = count(); !attempt.isOver() && count() === before; ) await sleep(AIM_LOOK_MS);
 }
 
 interface Watched {

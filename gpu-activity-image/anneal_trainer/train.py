@@ -264,7 +264,7 @@ def _training_arguments(job: TrainJob, steps: int, device: torch.device, has_val
     if recipe.processes > 1:
         # With unused parameters looked for, DDP keeps its first buckets; it would otherwise regroup them after the first step of
         # each attempt, and with them the order in which more than two ranks' gradients are added.
-        options |= {"ddp_find_unused_parameters": True, "ddp_backend": _backend()}
+        options |= {"ddp_find_unused_parameters": True, "ddp_backend": _backend(recipe)}
     return method(
         output_dir=job.output,
         max_steps=steps,
