@@ -11,6 +11,7 @@ const BENCHES: Record<string, () => Promise<{ run: Bench }>> = {
   checkpoint: () => import('./checkpoint.ts'),
   recovery: () => import('./recovery.ts'),
   exactness: () => import('./exactness.ts'),
+  faults: () => import('./faults.ts'),
   splitbrain: () => import('./splitbrain.ts'),
 };
 

@@ -91,9 +91,7 @@ export function createWarmParent(python: PythonConfig, folder: string): WarmPare
     if (current !== null && (current.key !== key || current.parent.isGone())) await close();
     if (failures.key === key && failures.count >= FAILURES_MAX) return null;
     if (current === null) {
-      const parent = createParent((onEvent) =>
-        superviseChild(startPython(python, ['warm-parent'], folder), { graceMs: PARENT_GRACE_MS, onEvent }),
-      );
+      const parent = createParent((onEvent) => startWarmParent(python, folder, onEvent));
       current = { key, parent, warm: parent.waitFor('warm', WARM_MS_MAX) };
     }
     const { parent, warm } = current;
@@ -117,6 +115,16 @@ export function createWarmParent(python: PythonConfig, folder: string): WarmPare
       return await prepareJob(parent, writeJob({ job, folder: options.folder }), options);
     },
   };
+}
+
+/** What killed processes leave in the folder for temporary files goes with the parent. */
+function startWarmParent(python: PythonConfig, folder: string, onEvent: (event: TrainerEvent) => void): Child {
+  const temporary = mkdtempSync(join(tmpdir(), 'anneal-'));
+  const environment = { ...python.environment, TMPDIR: temporary };
+  const started = startPython({ ...python, environment }, ['warm-parent'], folder);
+  const child = superviseChild(started, { graceMs: PARENT_GRACE_MS, onEvent });
+  void child.ended.then(() => rmSync(temporary, { recursive: true, force: true }));
+  return child;
 }
 
 async function prepareJob(warm: Parent, job: string, options: PrepareOptions): Promise<JobParent | null> {

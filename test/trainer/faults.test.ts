@@ -1,32 +1,12 @@
 // The corpus of labelled faults, each a real process that misbehaves under the real supervision.
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { PROJECT_FOLDER } from '../../src/telemetry/code-identity.ts';
 import { FAULTS } from '../support/fake-trainers/corpus.ts';
-import { type FaultResult, runFault } from '../support/fake-trainers/run.ts';
-
-/** Most faults wait for something; two cores bear so many at once. */
-const AT_ONCE = 6;
-const VENV = join(PROJECT_FOLDER, '.anneal', 'venv', 'bin', 'python');
-
-async function runAll(): Promise<FaultResult[]> {
-  // The fakes need no library.
-  const python = existsSync(VENV) ? VENV : 'python3';
-  const results: FaultResult[] = [];
-  const waiting = [...FAULTS];
-  const work = async () => {
-    for (let fault = waiting.shift(); fault !== undefined; fault = waiting.shift())
-      results.push(await runFault(fault, python));
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
-  return results;
-}
+import { type FaultResult, runFaults } from '../support/fake-trainers/run.ts';
 
 describe('labelled faults', () => {
   let results: FaultResult[];
   beforeAll(async () => {
-    results = await runAll();
+    results = await runFaults();
   }, 240_000);
 
   const wrong = (right: (result: FaultResult) => boolean) => results.filter((result) => !right(result));

@@ -1,5 +1,5 @@
 // Runs labelled faults through the real supervision: `train()` with a file store, no Temporal, and the fake trainer as its Python.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { AnnealError, type FailureKind } from '../../../src/contracts/failure.ts';
@@ -8,13 +8,14 @@ import { parseSpec, type Recipe } from '../../../src/contracts/spec.ts';
 import { putFolder } from '../../../src/storage/file-set.ts';
 import { createFileStore } from '../../../src/storage/file-store.ts';
 import { readReceipts } from '../../../src/storage/receipts.ts';
+import { PROJECT_FOLDER } from '../../../src/telemetry/code-identity.ts';
 import type { TrainingOptions } from '../../../src/trainer/attempt.ts';
 import type { PythonConfig } from '../../../src/trainer/child.ts';
 import type { LimitRules } from '../../../src/trainer/phase-limits.ts';
 import { StopRequest } from '../../../src/trainer/stop-request.ts';
 import { train } from '../../../src/trainer/training.ts';
 import { createWarmParent } from '../../../src/trainer/warm-parent.ts';
-import { FAULT_SAVE_STEPS, FAULT_STEPS, type FaultCase } from './corpus.ts';
+import { FAULT_SAVE_STEPS, FAULT_STEPS, FAULTS, type FaultCase } from './corpus.ts';
 
 export interface FaultResult {
   name: string;
@@ -42,7 +43,25 @@ const LIMITS: LimitRules = {
 /** What a trainer that is deaf to SIGTERM gets, ms. */
 const GRACE_MS = 300;
 
-export async function runFault(fault: FaultCase, python: string): Promise<FaultResult> {
+/** Most faults wait for something; two cores bear so many at once. */
+const AT_ONCE = 6;
+const VENV = join(PROJECT_FOLDER, '.anneal', 'venv', 'bin', 'python');
+
+/** The whole corpus, or the first so many. */
+export async function runFaults(most = FAULTS.length): Promise<FaultResult[]> {
+  // The fakes need no library.
+  const python = existsSync(VENV) ? VENV : 'python3';
+  const results: FaultResult[] = [];
+  const waiting = FAULTS.slice(0, most);
+  const work = async () => {
+    for (let fault = waiting.shift(); fault !== undefined; fault = waiting.shift())
+      results.push(await runFault(fault, python));
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  return results;
+}
+
+async function runFault(fault: FaultCase, python: string): Promise<FaultResult> {
   const folder = mkdtempSync(join(tmpdir(), 'anneal-fault-'));
   try {
     return judge(fault, await observe(fault, python, folder));
