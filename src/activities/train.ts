@@ -102,6 +102,7 @@ function summarise(record: string, training: Training): TrainResultSummary {
     totalParameters: result.totalParameters,
     recoveries: receipts.length,
     weightsSha256: result.weightsSha256,
+    goodput: { share: shareOf(goodput), lostSeconds: goodput.lostSeconds },
     outcome: facts.join(', '),
   };
 }

@@ -45,6 +45,8 @@ export interface TrainResultSummary extends Outcome {
   totalParameters: number;
   recoveries: number;
   weightsSha256: string;
+  /** Share of the wall time (0 to 1) that went into steps and evaluations that the run needed, and the seconds lost by cause. */
+  goodput: { share: number; lostSeconds: Record<string, number> };
 }
 
 export interface EvaluateInput extends StageInput {

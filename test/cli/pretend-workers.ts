@@ -109,6 +109,7 @@ async function pretendTraining(run: string, name: string, gate: Gatekeeper) {
     totalParameters: 1000,
     recoveries: 0,
     weightsSha256: 'b'.repeat(64),
+    goodput: { share: 0.9, lostSeconds: { load: 2, wait: 0.1 } },
     outcome: '10 steps',
   };
 }

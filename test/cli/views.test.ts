@@ -146,6 +146,7 @@ test('the summary: rows, before and after with intervals, the gate, examples', (
     totalParameters: 13_780,
     recoveries: 1,
     weightsSha256: '',
+    goodput: { share: 0.94, lostSeconds: { wait: 0.2, load: 5, 'recovery:trainer_crashed': 7.5 } },
   };
   expect(summaryLines(status, 70, plain)).toEqual([
     'Rows        10 read = 7 kept + 2 doubled + 1 dropped',
@@ -169,6 +170,7 @@ test('the summary: rows, before and after with intervals, the gate, examples', (
     '    after ✗ {"intent": "TurnOn"}',
     '',
     'Training    125 steps, loss 0.200, 328 of 13,780 parameters (2.4 %), recovered 1 time',
+    '            goodput 94.0 %; lost: recovery:trainer_crashed 7.5 s, load 5.0 s',
     '',
     'Model       meters version 3, served as meters',
   ]);

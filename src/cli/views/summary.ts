@@ -7,6 +7,8 @@ import { cutTo, formatCount, formatPercent, oneLine, type Paint, plural, table, 
 const EXAMPLES_MAX = 3;
 /** Columns of `Rows`, `Training`, `Model` and the space behind. */
 const LABEL_WIDTH = 12;
+/** Shorter losses of time are not worth a word, seconds. */
+const LOSS_SHOWN_S = 0.5;
 
 export function summaryLines(status: RunStatus, width: number, paint: Paint): string[] {
   const lines: string[] = [];
@@ -40,7 +42,15 @@ function trainingLines(training: NonNullable<RunStatus['training']>, paint: Pain
   const recovered = training.recoveries ? `, recovered ${plural(training.recoveries, 'time')}` : '';
   return [
     `${paint.bold('Training')}    ${plural(training.step, 'step')}, loss ${training.loss.toFixed(3)}, ${formatCount(training.trainableParameters)} of ${formatCount(training.totalParameters)} parameters (${share})${recovered}`,
+    `${' '.repeat(LABEL_WIDTH)}goodput ${formatPercent(training.goodput.share)}${lossesOf(training.goodput)}`,
   ];
+}
+
+/** Where the rest of the time went, the most first. */
+function lossesOf({ lostSeconds }: NonNullable<RunStatus['training']>['goodput']): string {
+  const lost = Object.entries(lostSeconds).filter(([, seconds]) => seconds >= LOSS_SHOWN_S);
+  const told = lost.sort(([, a], [, b]) => b - a).map(([cause, seconds]) => `${cause} ${seconds.toFixed(1)} s`);
+  return told.length === 0 ? '' : `; lost: ${told.join(', ')}`;
 }
 
 type Scores = Omit<Evaluation, 'predictions'>;
