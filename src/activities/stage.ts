@@ -13,6 +13,8 @@ import { createJson, readJson } from '../storage/record.ts';
 
 /** Heartbeats go out so often whatever the work does, ms; the SDK throttles them further. */
 const HEARTBEAT_MS = 1_000;
+/** From a failure to the next try, ms. */
+const RETRY_MS = { first: 1_000, most: 60_000 };
 
 export interface StageContext {
   signal: AbortSignal;
@@ -80,6 +82,7 @@ export function toFailure(error: unknown, tries: Tries = { attempts: 1, ms: 0 })
       message: triedOut ? withTries(error.message, tries) : error.message,
       type: error.kind,
       nonRetryable: triedOut || isFinal(error.kind),
+      nextRetryDelay: error.kind === 'preempted' ? RETRY_MS.first : retryDelayMs(tries.attempts),
       details: error.problems.length > 0 ? [{ problems: error.problems }] : [],
     });
   }
@@ -96,6 +99,11 @@ export function toFailure(error: unknown, tries: Tries = { attempts: 1, ms: 0 })
     nonRetryable: true,
     ...(error instanceof Error ? { cause: error } : {}),
   });
+}
+
+/** Doubles from try to try. An attempt that ends without an answer is followed after the delay of stage-options.ts instead. */
+function retryDelayMs(attempts: number): number {
+  return Math.min(RETRY_MS.most, RETRY_MS.first * 2 ** (attempts - 1));
 }
 
 function withTries(sentence: string, { attempts, ms }: Tries): string {

@@ -4,10 +4,10 @@ import type { ActivityOptions } from '@temporalio/workflow';
 import { FINAL_KINDS } from '../contracts/failure.ts';
 import { TASK_QUEUES } from '../contracts/names.ts';
 
+/** After a death, which the heartbeat timeout has already waited for; an activity that fails says itself how long to wait. */
 const retry: ActivityOptions['retry'] = {
   initialInterval: '1s',
-  backoffCoefficient: 2,
-  maximumInterval: '1m',
+  backoffCoefficient: 1,
   nonRetryableErrorTypes: [...FINAL_KINDS],
 };
 
