@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { readEvents } from '../src/cli/drill/events.ts';
 import { locateLocal } from '../src/cli/drill/local.ts';
 import { type Claim, ClaimSchema, type FileSet } from '../src/contracts/records.ts';
-import { parseSpec, type Recipe } from '../src/contracts/spec.ts';
+import { type Recipe, RecipeSchema } from '../src/contracts/spec.ts';
 import { PROTOCOL_VERSION } from '../src/contracts/trainer-protocol.ts';
 import { seededRandom } from '../src/evaluation/statistics.ts';
 import { putFolder } from '../src/storage/file-set.ts';
@@ -266,11 +266,8 @@ function stepsAllowed(claims: Link[], newest: Link): Map<number, number> {
 }
 
 function makeRecipe(): Recipe {
-  return parseSpec({
-    name: 'splitbrain',
-    data: { sources: [{ uri: 'splitbrain' }] },
-    train: { epochs: 1_000, maxSteps: STEPS, microBatch: 2, saveSteps: 10, evalSteps: STEPS, keep: 3, threads: 1 },
-  }).train;
+  const often = { saveSteps: 10, evalSteps: STEPS, keep: 3 };
+  return RecipeSchema.parse({ epochs: 1_000, maxSteps: STEPS, microBatch: 2, threads: 1, ...often });
 }
 
 async function makeDataset({ store, folder }: Lent, signal: AbortSignal): Promise<FileSet> {

@@ -94,7 +94,8 @@ const TrainFieldsSchema = z.strictObject({
   device: z.enum(['auto', 'cpu']).default('auto'),
 });
 
-const TrainSchema = TrainFieldsSchema.superRefine((train, context) => {
+/** What decides a training's bytes besides model and data. */
+export const RecipeSchema = TrainFieldsSchema.superRefine((train, context) => {
   const refuse = (path: string, message: string) => context.addIssue({ code: 'custom', path: [path], message });
   const { method, streaming } = train;
   if (method === 'dpo' && train.tuning === 'full') refuse('tuning', 'must be `lora` with `method: dpo`');
@@ -145,7 +146,7 @@ const SpecFieldsSchema = z.strictObject({
     })
     .prefault({}),
   data: DataSchema,
-  train: TrainSchema.prefault({}),
+  train: RecipeSchema.prefault({}),
   evaluate: EvaluateSchema.prefault({}),
   register: z
     .strictObject({

@@ -19,12 +19,15 @@ const TAIL_BYTES = 16 * 1024;
 
 export function openChildLog(path: string): ChildLog {
   closeSync(openSync(path, 'a'));
-  let start = statSync(path).size;
+  /** A log that somebody took away is empty. */
+  const size = () => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  let start = size();
 
   const since = (offset: number, bytesMax: number): string => {
-    const size = statSync(path).size;
-    const from = Math.max(Math.min(offset, size), size - bytesMax);
-    const buffer = Buffer.alloc(size - from);
+    const end = size();
+    if (end === 0) return '';
+    const from = Math.max(Math.min(offset, end), end - bytesMax);
+    const buffer = Buffer.alloc(end - from);
     const file = openSync(path, 'r');
     try {
       return buffer.subarray(0, readSync(file, buffer, 0, buffer.length, from)).toString('utf8');
@@ -37,9 +40,9 @@ export function openChildLog(path: string): ChildLog {
     path,
     since,
     tail: (lines) => since(start, TAIL_BYTES).trimEnd().split('\n').slice(-lines).join('\n'),
-    size: () => statSync(path).size,
+    size,
     bound() {
-      if (statSync(path).size <= LOG_BYTES_MAX) return;
+      if (size() <= LOG_BYTES_MAX) return;
       truncateSync(path, 0);
       start = 0;
     },

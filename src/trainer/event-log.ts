@@ -42,16 +42,28 @@ export function createEventLog(runFolder: string): EventLog {
   const file = openSync(logFile(runFolder), 'a');
   let rememberedMs = 0;
   return {
-    append: (entry) => void writeSync(file, `${JSON.stringify({ t: Date.now(), ...entry })}\n`),
+    append: (entry) => ifThereIsRoom(() => writeSync(file, `${JSON.stringify({ t: Date.now(), ...entry })}\n`)),
     remember(lineage, goodput) {
       if (Date.now() - rememberedMs < REMEMBER_MS) return;
       rememberedMs = Date.now();
+      const memory: z.infer<typeof MemorySchema> = { lineage, goodput: goodput() };
       const temporary = `${memoryFile(runFolder)}.new`;
-      writeFileSync(temporary, JSON.stringify({ lineage, goodput: goodput() } satisfies z.infer<typeof MemorySchema>));
-      renameSync(temporary, memoryFile(runFolder));
+      ifThereIsRoom(() => {
+        writeFileSync(temporary, JSON.stringify(memory));
+        renameSync(temporary, memoryFile(runFolder));
+      });
     },
     close: () => closeSync(file),
   };
+}
+
+/** On a full disk a line is lost. What cannot go on without room, the trainer's own saves, says so. */
+function ifThereIsRoom(write: () => void): void {
+  try {
+    write();
+  } catch (error) {
+    if (!['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+  }
 }
 
 /** null when no attempt of this lineage has trained here. */

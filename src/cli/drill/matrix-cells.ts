@@ -1,5 +1,5 @@
 // The configurations of the exactness matrix: by name, how each differs from a small common recipe and how its trainer is killed.
-import { parseSpec, type Recipe, type SpecInput } from '../../contracts/spec.ts';
+import { type Recipe, RecipeSchema, type SpecInput } from '../../contracts/spec.ts';
 import type { TrainJob } from '../../contracts/trainer-protocol.ts';
 
 export interface Cell {
@@ -132,10 +132,6 @@ export function selectControls(names: string[]): Control[] {
 
 function makeCell(name: string): Cell {
   const { train, ...input } = CELLS[name] as CellInput;
-  const { train: recipe } = parseSpec({
-    name: 'drill',
-    data: { sources: [{ uri: 'drill' }] },
-    train: { ...COMMON, ...train },
-  });
+  const recipe = RecipeSchema.parse({ ...COMMON, ...train });
   return { name, recipe, rows: ROWS, data: 'sft', isWarm: false, signal: 'SIGKILL', atEnd: false, ...input };
 }

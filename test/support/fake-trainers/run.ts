@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { AnnealError, type FailureKind } from '../../../src/contracts/failure.ts';
 import type { FileSet, Receipt } from '../../../src/contracts/records.ts';
-import { parseSpec, type Recipe } from '../../../src/contracts/spec.ts';
+import { type Recipe, RecipeSchema } from '../../../src/contracts/spec.ts';
 import { putFolder } from '../../../src/storage/file-set.ts';
 import { createFileStore } from '../../../src/storage/file-store.ts';
 import { readReceipts } from '../../../src/storage/receipts.ts';
@@ -122,7 +122,7 @@ export async function fakeTraining(
 }
 
 function fakeRecipe(microBatch: number): Recipe {
-  return { ...parseSpec({}).train, maxSteps: FAULT_STEPS, saveSteps: FAULT_SAVE_STEPS, microBatch, accumulation: 1 };
+  return RecipeSchema.parse({ maxSteps: FAULT_STEPS, saveSteps: FAULT_SAVE_STEPS, microBatch });
 }
 
 async function fakeDataset(store: ReturnType<typeof createFileStore>, folder: string): Promise<FileSet> {
