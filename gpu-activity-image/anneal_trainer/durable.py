@@ -78,7 +78,8 @@ class DurableTrainer(Trainer):
         self.progress = Progress()
         # Ranks other than the first keep silent.
         self.emit: Emit = keep_silent
-        # Called once a new step, after everything else of it.
+        # Called once a new step: before the optimizer changes anything, and after everything else of the step.
+        self.update_begins: Callable[[], None] | None = None
         self.step_done: Callable[[DurableTrainer], None] | None = None
         self.step_started = 0.0
         # Of this rank since the last step edge.
@@ -126,6 +127,15 @@ class DurableTrainer(Trainer):
             "random": state.capture_random(),
         }
         return TrainingState(self._living, blob)
+
+    def live_in(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Goes on in other tensors than the captured ones, which have the same values by the same names."""
+        given = TrainingState(tensors, {})
+        for name, tensor in given.named("weights/").items():
+            self._parameters[name].data = tensor
+        state.replace_optimizer_tensors(self.optimizer, self._names, given)
+        self._best = given.named("best/")
+        self._living = tensors
 
     def restore(self, saved: TrainingState) -> None:
         """Takes over weights and counters; optimizer, schedule and random streams follow in `run`, where transformers makes them."""
@@ -332,6 +342,10 @@ class _StepEdge(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **_):
         self._trainer.step_started = time.monotonic()
+
+    def on_pre_optimizer_step(self, args, state, control, **_):
+        if self._trainer.update_begins:
+            self._trainer.update_begins()
 
     def on_step_end(self, args, state, control, **_):
         trainer = self._trainer

@@ -93,6 +93,11 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[torch.nn.Par
     }
 
 
+def replace_optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[torch.nn.Parameter, str], state: TrainingState) -> None:
+    for parameter, slots in optimizer.state.items():
+        slots |= {key: state.tensors[f"{key}/{names[parameter]}"] for key in slots if key != "step"}
+
+
 def optimizer_document(optimizer: torch.optim.Optimizer, names: dict[torch.nn.Parameter, str]) -> dict[str, Any]:
     """AdamW's settings and, in the order of the names, its step counts, which are one tensor each and slow to copy singly."""
     steps = {names[parameter]: slots["step"] for parameter, slots in optimizer.state.items()}

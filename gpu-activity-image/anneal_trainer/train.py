@@ -201,7 +201,10 @@ def _keep_warm(trainer: DurableTrainer, job: TrainJob, start: Start, emit: Emit)
         return
     is_same_folder = start.source == "warm" and Path(start.folder) == Path(job.warm.folder)
     args = trainer.args
-    warm = warm_state.WarmState(job.warm, args.process_index, args.world_size, start.step if is_same_folder else None, emit, trainer.agree)
+    resumed = start.step if is_same_folder else None
+    live_in = trainer.live_in if args.device.type == "cpu" else None
+    warm = warm_state.WarmState(job.warm, args.process_index, args.world_size, resumed, emit, trainer.agree, live_in)
+    trainer.update_begins = warm.update_begins
     trainer.step_done = lambda trainer: warm.step_done(
         trainer.progress.step, trainer.is_complete, time.monotonic() - trainer.step_started, trainer.capture
     )

@@ -1,8 +1,11 @@
-"""Warm state: a rank's training state in shared memory, kept after each step or every n-th, so newer than any checkpoint.
+"""Warm state: a rank's training state in shared memory, newer than any checkpoint.
 
-Two slots take turns. A slot is a block of 4096 bytes (commit word, header), the tensors, and a blob (the list of tensors, then all
-that is no tensor). Its commit word is 0 while it is written and its step + 1 afterwards: one aligned store, made last. A kill at any
-time leaves the other slot whole. Not protected: the death of the host, whose memory this is, and bits that flip in tensors.
+A slot is a block of 4096 bytes (commit word, header), the tensors, and a blob (the list of tensors, then all that is no tensor).
+Its commit word is 0 while it changes and its step + 1 afterwards: one aligned store, made last. There are two, and a kill at any time
+leaves one of them whole. On a CPU the training itself lives in the first: its tensors are the model's and the optimizer's, so that
+keeping a step costs no copy, and only a kill inside the optimizer's update tears it. The second is a copy, made every n-th step.
+With tensors on a GPU both are copies and take turns. Not protected: the death of the host, whose memory this is, and bits that flip
+in tensors.
 """
 
 import hashlib
@@ -30,6 +33,9 @@ _WORD_BYTES = 8
 _ALIGNMENT_BYTES = 64
 # The blob may grow so far beyond twice its first size: counters get longer, an evaluation is added.
 _BLOB_ROOM_BYTES = 1 << 16
+
+# The slots' parts on a CPU.
+_LIVE, _COPY = 0, 1
 
 # What the copies may cost of the time of the steps.
 _COST_SHARE = 0.01
@@ -61,58 +67,112 @@ class Header:
 
 
 class WarmState:
-    """Keeps the state of one rank. Every rank of a gang must see the same steps; `agree` gives the largest of all ranks' numbers."""
+    """Keeps the state of one rank. Every rank of a gang must see the same steps; `agree` gives the largest of all ranks' numbers.
 
-    def __init__(self, warm: Warm, rank: int, processes: int, resumed: int | None, emit: Emit, agree: Callable[[int], int]):
+    `live_in` makes the training use other tensors, by their names, instead of its own, whose values they have; None where it cannot.
+    """
+
+    def __init__(
+        self,
+        warm: Warm,
+        rank: int,
+        processes: int,
+        resumed: int | None,
+        emit: Emit,
+        agree: Callable[[int], int],
+        live_in: Callable[[dict[str, torch.Tensor]], None] | None,
+    ):
         """`resumed` is the step that this attempt goes on from if it was read from this very folder; its slot is written last."""
         self._warm, self._rank, self._processes, self._emit, self._agree = warm, rank, processes, emit, agree
+        self._live_in = live_in
         self._every = warm.every_steps or 1
         self._copies = 0
         self._copy_s: deque[float] = deque(maxlen=_MEASURED)
         self._step_s: deque[float] = deque(maxlen=_MEASURED)
+        # The last step, of this attempt, and how long it took.
+        self._last: tuple[int, float] | None = None
         self._slots: list[_Slot] | None = None
+        self._kept: _Kept | None = None
+        # The training lives in the first slot.
+        self._is_live = False
         self._is_off = False
         self._next = self._forget_all_but(resumed)
 
+    def update_begins(self) -> None:
+        """Called at each step, before the optimizer changes anything. By then all ranks have kept the step before, so that the one
+        before that may go."""
+        if self._live_in is None or self._last is None:
+            return
+        started, is_due = time.monotonic(), self._is_due()
+        if self._kept:
+            if not self._is_live:
+                self._move_in()
+            elif is_due:
+                self._slots[_COPY].write(self._kept)
+            self._slots[_LIVE].tear()
+        if is_due:
+            self._count_copy(time.monotonic() - started)
+
     def step_done(self, step: int, terminal: bool, step_s: float, capture: Callable[[], TrainingState]) -> None:
         """Called at each step edge, after everything else of the step. `step_s`: how long the step took so far."""
-        if step % self._every and not terminal:
-            return
+        self._last = (step, step_s)
+        is_copied = self._live_in is None and (terminal or self._is_due())
         started = time.monotonic()
-        if not self._is_off:
-            self._keep(step, terminal, capture())
+        if not self._is_off and (self._live_in or is_copied):
+            state = capture()
+            self._keep(_Kept(state, _encode(state.blob), step, terminal))
+        if is_copied:
+            self._count_copy(time.monotonic() - started)
+
+    def _keep(self, kept: "_Kept") -> None:
+        if self._is_live and self._slots[_LIVE].fits(kept):
+            self._slots[_LIVE].commit(kept)
+        else:
+            try:
+                slots = self._slots_for(kept)
+            except OSError as error:
+                self._turn_off(f"{self._warm.folder} cannot hold it ({error.strerror or error})")
+                return
+            slots[self._next].write(kept)
+            self._next = 1 - self._next
+        self._kept = kept
+
+    def _slots_for(self, kept: "_Kept") -> list["_Slot"]:
+        """Makes both at first, and again should the state outgrow them."""
+        if self._slots is None or not self._slots[self._next].fits(kept):
+            layout = _Layout.of(kept)
+            total = 2 * layout.bytes * self._processes
+            if total > self._warm.bytes_max:
+                raise OSError(f"{total} bytes are wanted, {self._warm.bytes_max} allowed")
+            if self._is_live:
+                # It is torn. The tensors keep its memory until the training has moved.
+                self._files()[_LIVE].unlink()
+                self._is_live, self._next = False, _LIVE
+            identity = Header(self._warm.run, self._warm.claim, self._warm.lineage, self._rank, self._processes, 0, False, layout.bytes, {})
+            Path(self._warm.folder).mkdir(parents=True, exist_ok=True)
+            self._slots = [_Slot(file, layout, identity) for file in self._files()]
+        return self._slots
+
+    def _move_in(self) -> None:
+        self._slots[self._next].write(self._kept)
+        self._live_in(self._slots[_LIVE].tensors())
+        self._is_live = True
+
+    def _is_due(self) -> bool:
+        return self._last[0] % self._every == 0
+
+    def _count_copy(self, seconds: float) -> None:
+        """Counted by ranks that are off, too: they choose the interval together."""
+        step, step_s = self._last
         self._copies += 1
         if self._copies > _UNUSUAL_COPIES:
-            self._copy_s.append(time.monotonic() - started)
+            self._copy_s.append(seconds)
             self._step_s.append(step_s)
         if self._copies % _COPIES_PER_CHOICE == _COPIES_BEFORE_CHOICE:
             self._choose_interval(step)
 
-    def _keep(self, step: int, terminal: bool, state: TrainingState) -> None:
-        # Two lines; the first is the same all run long.
-        rest = json.dumps(state.blob, separators=(",", ":")).encode()
-        try:
-            slot = self._slot_for(state, rest)
-        except OSError as error:
-            self._turn_off(f"{self._warm.folder} cannot hold it ({error.strerror or error})")
-            return
-        slot.write(state, rest, step, terminal)
-        self._next = 1 - self._next
-
-    def _slot_for(self, state: TrainingState, rest: bytes) -> "_Slot":
-        """The slot whose turn it is; makes both at first, and again should the state outgrow them."""
-        if self._slots is None or not self._slots[self._next].fits(state, rest):
-            layout = _Layout.of(state, len(rest))
-            total = 2 * layout.bytes * self._processes
-            if total > self._warm.bytes_max:
-                raise OSError(f"{total} bytes are wanted, {self._warm.bytes_max} allowed")
-            identity = Header(self._warm.run, self._warm.claim, self._warm.lineage, self._rank, self._processes, 0, False, layout.bytes, {})
-            Path(self._warm.folder).mkdir(parents=True, exist_ok=True)
-            self._slots = [_Slot(file, layout, identity) for file in self._files()]
-        return self._slots[self._next]
-
     def _turn_off(self, why: str) -> None:
-        self._is_off, self._slots = True, None
+        self._is_off, self._is_live, self._slots, self._kept = True, False, None, None
         for file in self._files():
             with suppress(OSError):
                 file.unlink()
@@ -152,16 +212,13 @@ class WarmState:
 
 
 def newest_step(folder: str, warm: Warm, processes: int) -> int:
-    """The newest step that every rank has committed; raises CheckpointCorrupt where the state is torn or not this run's.
-
-    Ranks differ by at most one copy, because none gets through a step without the others; so the other slot has the step of the slowest.
-    """
+    """The newest step that all ranks hold; raises CheckpointCorrupt where there is none, or the state is torn or not this run's."""
     by_rank = [_steps_of(folder, warm, processes, rank) for rank in range(processes)]
-    step = min(max(steps) for steps in by_rank)
-    for rank, steps in enumerate(by_rank):
-        if step not in steps:
-            raise _refused(folder, f"has no step {step} of rank {rank}, only {sorted(steps)}")
-    return step
+    common = set.intersection(*by_rank)
+    if not common:
+        held = ", ".join(f"rank {rank} has {sorted(steps)}" for rank, steps in enumerate(by_rank))
+        raise _refused(folder, f"has no step that all ranks hold ({held})")
+    return max(common)
 
 
 def read(folder: str, warm: Warm, processes: int, rank: int, step: int) -> TrainingState:
@@ -172,8 +229,8 @@ def read(folder: str, warm: Warm, processes: int, rank: int, step: int) -> Train
     raise _refused(folder, f"has no step {step} of rank {rank} any more")
 
 
-def _steps_of(folder: str, warm: Warm, processes: int, rank: int) -> list[int]:
-    return [header.step for header, _ in _whole_slots(folder, warm, processes, rank)]
+def _steps_of(folder: str, warm: Warm, processes: int, rank: int) -> set[int]:
+    return {header.step for header, _ in _whole_slots(folder, warm, processes, rank)}
 
 
 def _whole_slots(folder: str, warm: Warm, processes: int, rank: int) -> list[tuple[Header, Path]]:
@@ -228,6 +285,10 @@ def _read_header(file: Path) -> Header | str:
     return header if is_whole else "has a damaged header"
 
 
+def _encode(blob: dict[str, Any]) -> bytes:
+    return json.dumps(blob, separators=(",", ":")).encode()
+
+
 def _check(fields: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -258,6 +319,17 @@ def _take_back(file: Path) -> None:
 
 
 @dataclass(frozen=True)
+class _Kept:
+    """A step's state, as it was kept last."""
+
+    state: TrainingState
+    # The blob's second line; the first is the same all run long.
+    rest: bytes
+    step: int
+    terminal: bool
+
+
+@dataclass(frozen=True)
 class _Layout:
     """Where everything lies in a slot."""
 
@@ -269,15 +341,15 @@ class _Layout:
     bytes: int
 
     @classmethod
-    def of(cls, state: TrainingState, rest_bytes: int) -> "_Layout":
+    def of(cls, kept: "_Kept") -> "_Layout":
         entries, offset = [], _BLOCK_BYTES
-        for name, tensor in state.tensors.items():
+        for name, tensor in kept.state.tensors.items():
             dtype = str(tensor.dtype).removeprefix("torch.")
             entries.append({"name": name, "dtype": dtype, "shape": list(tensor.shape), "offset": offset})
             offset = _round_up(offset + tensor.numel() * tensor.element_size(), _ALIGNMENT_BYTES)
         index = json.dumps(entries, separators=(",", ":")).encode() + b"\n"
-        end = _round_up(offset + len(index) + 2 * rest_bytes + _BLOB_ROOM_BYTES, _BLOCK_BYTES)
-        return cls(list(state.tensors), entries, index, offset, end)
+        end = _round_up(offset + len(index) + 2 * len(kept.rest) + _BLOB_ROOM_BYTES, _BLOCK_BYTES)
+        return cls(list(kept.state.tensors), entries, index, offset, end)
 
 
 def _round_up(value: int, to: int) -> int:
@@ -300,17 +372,27 @@ class _Slot:
         self._word = memoryview(self._mapped)[:_WORD_BYTES].cast("Q")
         self._views = [_view(self._mapped, entry) for entry in layout.tensors]
 
-    def fits(self, state: TrainingState, rest: bytes) -> bool:
+    def fits(self, kept: _Kept) -> bool:
         room = self._layout.bytes - self._layout.blob_offset - len(self._layout.index)
-        return list(state.tensors) == self._layout.names and len(rest) <= room
+        return list(kept.state.tensors) == self._layout.names and len(kept.rest) <= room
 
-    def write(self, state: TrainingState, rest: bytes, step: int, terminal: bool) -> None:
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return dict(zip(self._layout.names, self._views, strict=True))
+
+    def tear(self) -> None:
         self._word[0] = 0
-        torch._foreach_copy_(self._views, list(state.tensors.values()))
-        blob = self._layout.index + rest
+
+    def write(self, kept: _Kept) -> None:
+        self.tear()
+        torch._foreach_copy_(self._views, list(kept.state.tensors.values()))
+        self.commit(kept)
+
+    def commit(self, kept: _Kept) -> None:
+        """Ends a change; the tensors are there already."""
+        blob = self._layout.index + kept.rest
         start = self._layout.blob_offset
         self._mapped[start : start + len(blob)] = blob
         described = {"offset": start, "length": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
-        header = Header(**{**self._identity.__dict__, "step": step, "terminal": terminal, "blob": described}).encode()
-        self._mapped[_WORD_BYTES:_BLOCK_BYTES] = header.ljust(_BLOCK_BYTES - _WORD_BYTES, b"\0")
-        self._word[0] = step + 1
+        identity = {**self._identity.__dict__, "step": kept.step, "terminal": kept.terminal, "blob": described}
+        self._mapped[_WORD_BYTES:_BLOCK_BYTES] = Header(**identity).encode().ljust(_BLOCK_BYTES - _WORD_BYTES, b"\0")
+        self._word[0] = kept.step + 1

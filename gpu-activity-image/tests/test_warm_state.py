@@ -37,7 +37,31 @@ def state_of(step: int, rank: int = 0) -> TrainingState:
 
 
 def opened(warm: Warm, rank: int = 0, processes: int = 1, resumed: int | None = None, emit: Events | None = None) -> WarmState:
-    return WarmState(warm, rank, processes, resumed, emit if emit is not None else Events(), lambda number: number)
+    """As on a GPU: copies take turns."""
+    return WarmState(warm, rank, processes, resumed, emit if emit is not None else Events(), lambda number: number, None)
+
+
+class Living:
+    """A training on the CPU, which lives in its warm state once that is there."""
+
+    def __init__(self, warm: Warm, resumed: int | None = None, rank: int = 0, processes: int = 1):
+        self.rank, self.emitted = rank, Events()
+        self.tensors = state_of(0).tensors
+        self.warm = WarmState(warm, rank, processes, resumed, self.emitted, lambda number: number, self.live_in)
+
+    def live_in(self, tensors: dict[str, torch.Tensor]) -> None:
+        assert all(torch.equal(tensors[name], tensor) for name, tensor in self.tensors.items())
+        self.tensors = tensors
+
+    def update(self, step: int) -> None:
+        for name, tensor in state_of(step, self.rank).tensors.items():
+            self.tensors[name].copy_(tensor)
+
+    def step(self, *steps: int, **more) -> None:
+        for step in steps:
+            self.warm.update_begins()
+            self.update(step)
+            self.warm.step_done(step, False, 1.0, lambda step=step: TrainingState(self.tensors, state_of(step, self.rank).blob | more))
 
 
 def keep(state: WarmState, *steps: int, rank: int = 0) -> None:
@@ -188,8 +212,89 @@ def test_rank_that_is_too_far_behind_is_refused(tmp_path: Path):
     warm = warm_in(tmp_path)
     keep(opened(warm, 0, 2), 1, 2, 3)
     keep(opened(warm, 1, 2), 1, rank=1)
-    with pytest.raises(CheckpointCorrupt, match="has no step 1 of rank 0"):
+    with pytest.raises(CheckpointCorrupt, match=r"has no step that all ranks hold \(rank 0 has \[2, 3\], rank 1 has \[1\]\)"):
         warm_state.newest_step(warm.folder, warm, 2)
+
+
+@pytest.mark.parametrize("every_steps", [1, 3])
+def test_training_that_lives_in_warm_state_loses_no_step_outside_of_an_update(tmp_path: Path, every_steps: int):
+    warm = warm_in(tmp_path, every_steps=every_steps)
+    living = Living(warm)
+    for step in range(1, 8):
+        living.step(step)
+        assert_holds(warm, step)
+
+
+def test_kill_inside_an_update_leaves_the_newest_copy(tmp_path: Path):
+    warm = warm_in(tmp_path, every_steps=3)
+    living = Living(warm)
+    living.step(1, 2, 3, 4, 5, 6, 7)
+    living.warm.update_begins()
+    living.update(8)
+    assert_holds(warm, 6)
+    again = Living(warm, resumed=6)
+    assert_holds(warm, 6)
+    again.step(7)
+    assert_holds(warm, 7)
+    again.warm.update_begins()
+    assert_holds(warm, 7)
+
+
+@pytest.mark.parametrize(("steps", "common"), [(0, 4), (1, 5), (2, 6), (3, 6), (4, 8), (5, 8)])
+def test_rank_that_dies_inside_an_update_which_another_gets_through(tmp_path: Path, steps: int, common: int):
+    """So many steps after the gang went on from step 4, with a copy at every second step and at the attempt's first."""
+    warm = warm_in(tmp_path, every_steps=2)
+    for rank in (Living(warm, None, 0, 2), Living(warm, None, 1, 2)):
+        rank.step(1, 2, 3, 4)
+    assert warm_state.newest_step(warm.folder, warm, 2) == 4
+    gang = [Living(warm, 4, 0, 2), Living(warm, 4, 1, 2)]
+    for rank in gang:
+        rank.step(*range(5, 5 + steps))
+    gang[1].warm.update_begins()
+    gang[0].step(5 + steps)
+    assert warm_state.newest_step(warm.folder, warm, 2) == common
+    for number in (0, 1):
+        assert_holds(warm, common, number, 2)
+
+
+@pytest.mark.parametrize(("slot", "other", "step"), [(SLOT_0, SLOT_1, 3), (SLOT_1, SLOT_0, 2)])
+def test_next_attempt_begins_with_the_slot_that_it_did_not_come_from(tmp_path: Path, slot: str, other: str, step: int):
+    """And dies as it writes there for the first time."""
+    warm = warm_in(tmp_path)
+    Living(warm).step(1, 2, 3)
+    with (tmp_path / other).open("r+b") as torn:
+        torn.write(bytes(8))
+    assert header_of(tmp_path / slot)["step"] == step
+    again = Living(warm, resumed=step)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "_foreach_copy_", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            again.step(step + 1)
+    assert_holds(warm, step)
+
+
+def test_living_state_that_outgrows_its_slot_moves(tmp_path: Path):
+    warm = warm_in(tmp_path, every_steps=3)
+    living = Living(warm)
+    living.step(1, 2, 3)
+    living.step(4, log="x" * 200_000)
+    found = warm_state.read(warm.folder, warm, 1, 0, 4)
+    assert len(found.blob["log"]) == 200_000
+    living.step(5, log="x")
+    found = warm_state.read(warm.folder, warm, 1, 0, 5)
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in state_of(5).tensors.items())
+    assert not living.emitted
+
+
+def test_living_state_that_finds_no_room_to_move_is_turned_off(tmp_path: Path):
+    living = Living(warm_in(tmp_path, bytes_max=300_000))
+    living.step(1, 2)
+    assert not living.emitted
+    living.step(3, log="x" * 200_000)
+    living.step(4)
+    assert [event["code"] for event in living.emitted] == ["warm_state_off"]
+    assert not list(tmp_path.iterdir())
+    assert torch.equal(living.tensors["weights"], state_of(4).tensors["weights"])
 
 
 def test_fresh_start_takes_back_what_lies_in_its_folder(tmp_path: Path):
@@ -268,7 +373,7 @@ def test_interval_follows_the_cost(tmp_path: Path):
 def test_interval_falls_only_with_room_to_spare(tmp_path: Path):
     costs = iter([2000, 1900, 1400, 3100])
     events = Events()
-    state = WarmState(warm_in(tmp_path, every_steps=None), 0, 1, None, events, lambda _: next(costs))
+    state = WarmState(warm_in(tmp_path, every_steps=None), 0, 1, None, events, lambda _: next(costs), None)
     keep(state, *range(1, 6 + 2 * 16 + 2 * 16 + 2 * 16))
     assert [event["everySteps"] for event in events] == [2, 4]
     # A cost of 1.4 leaves an interval of 2 where it was, because 1.4 / 0.75 is more than 1.
@@ -283,7 +388,7 @@ def test_fixed_interval_is_kept(tmp_path: Path):
 
 def test_ranks_agree_on_the_interval(tmp_path: Path):
     events = Events()
-    state = WarmState(warm_in(tmp_path, every_steps=None), 0, 2, None, events, lambda number: max(number, 6500))
+    state = WarmState(warm_in(tmp_path, every_steps=None), 0, 2, None, events, lambda number: max(number, 6500), None)
     keep(state, *range(1, 23))
     # The other rank's copies cost as much as 6.5 steps may.
     assert events[0]["everySteps"] == 7

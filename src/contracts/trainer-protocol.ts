@@ -380,8 +380,8 @@ export const JobParentCommandSchema = z.discriminatedUnion('op', [
 export type JobParentCommand = z.infer<typeof JobParentCommandSchema>;
 
 /**
- * The first 4096 bytes of a slot: a commit word (8 bytes, little-endian: 0 while the slot is written, else `step` + 1), then
- * this as JSON, then NULs. The newest step that every rank has committed is what can be resumed from.
+ * The first 4096 bytes of a slot: a commit word (8 bytes, little-endian: 0 while the slot changes, else `step` + 1), then
+ * this as JSON, then NULs. The newest step that all ranks hold is what can be resumed from.
  */
 export const WarmStateHeaderSchema = z.object({
   v: z.literal(1),

@@ -57,7 +57,7 @@ export async function listWarmStates(root: string, run: string): Promise<WarmSta
   return found;
 }
 
-/** The newest step that every rank has committed, or null when there is none. */
+/** The newest step that all ranks hold, or null when there is none. */
 async function readWarmState(folder: string, run: string): Promise<WarmState | null> {
   const first = await readSlots(folder, 0);
   const processes = first[0]?.processes ?? 0;
@@ -65,8 +65,10 @@ async function readWarmState(folder: string, run: string): Promise<WarmState | n
     first,
     ...(await Promise.all(Array.from({ length: processes - 1 }, (_, i) => readSlots(folder, i + 1)))),
   ];
-  const newest = ranks.map((slots) => Math.max(...slots.map(({ step }) => step)));
-  const step = Math.min(...newest);
+  const common = first
+    .map(({ step }) => step)
+    .filter((step) => ranks.every((slots) => slots.some((slot) => slot.step === step)));
+  const step = Math.max(...common);
   const atStep = ranks.map((slots) => slots.find((slot) => slot.step === step));
   const [header] = atStep;
   if (header === undefined || atStep.some((slot) => slot === undefined)) return null;

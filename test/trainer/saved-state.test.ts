@@ -96,6 +96,17 @@ describe('warm state in shared memory', () => {
     expect(await found()).toEqual([[1, 7]]);
   });
 
+  test('with several ranks the newest step that all hold counts, even where each has a newer one', async () => {
+    for (const [rank, step] of [
+      [0, 7],
+      [0, 10],
+      [1, 7],
+      [1, 8],
+    ] as const)
+      write('r', 1, rank, step, { processes: 2 });
+    expect(await found()).toEqual([[1, 7]]);
+  });
+
   test('with several ranks the slowest counts, and each must hold its step', async () => {
     for (const [rank, step] of [
       [0, 7],
