@@ -8,9 +8,9 @@ import { requireNewest } from './claim.ts';
 import { getFolder, putFolder } from './file-set.ts';
 import { keys } from './keys.ts';
 import type { ObjectStore } from './object-store.ts';
-import { untilAnswered } from './patience.ts';
 import { createJson } from './record.ts';
 import { deleteOldCheckpoints, type Retention } from './retention.ts';
+import { untilAnswered } from './until-answered.ts';
 
 export interface LocalSave {
   path: string;

@@ -2,8 +2,8 @@
 import { type Receipt, ReceiptSchema } from '../contracts/records.ts';
 import { keys } from './keys.ts';
 import type { ObjectStore } from './object-store.ts';
-import { untilAnswered } from './patience.ts';
 import { createJson, readJson } from './record.ts';
+import { untilAnswered } from './until-answered.ts';
 
 export interface ReceiptWriter {
   /** Returns at once. A receipt is written when its recovery begins (`open`) and again when it is over (`closed`). */

@@ -12,7 +12,15 @@ import type { ObjectStore } from '../storage/object-store.ts';
 import { createReceiptWriter, type ReceiptWriter } from '../storage/receipts.ts';
 import type { BaseModel } from './base-model.ts';
 import type { Child, PythonConfig } from './child.ts';
-import { type Claimed, type ClaimWish, claimRun, endOfClaim, furthest, type Places } from './claiming.ts';
+import {
+  type Claimed,
+  type ClaimWish,
+  claimRun,
+  type EndOfClaim,
+  endOfClaim,
+  furthest,
+  type Places,
+} from './claiming.ts';
 import { readEarlier } from './event-log.ts';
 import { createJournal, type Journal } from './journal.ts';
 import { createLauncher, type Launcher } from './launcher.ts';
@@ -138,9 +146,10 @@ export async function holdClaim(attempt: Attempt, wish: ClaimWish): Promise<Held
   stop.throwIfAborted();
   before?.leave();
   const claimed = await claimRun(places, claimant, inputs, wish, stop);
-  const journal = before?.journal ?? (await openJournal(attempt, claimed));
+  const end = before === null && claimed.before !== null ? await endOfClaim(attempt.store, claimed.before) : null;
+  const journal = before?.journal ?? (await openJournal(attempt, claimed, end));
   journal.claimed(claimed.claim.number, claimed.lineage, claimed.state?.step ?? 0, claimed.folder);
-  if (before === null) await noteTakeover(attempt, claimed, journal);
+  if (end !== null) noteTakeover(attempt, claimed, journal, end);
   attempt.claims.push(claimed.claim.number);
   attempt.held = await equip(attempt, claimed, journal);
   return attempt.held;
@@ -225,9 +234,9 @@ async function trainJob(attempt: Attempt, { claim, lineage, folder }: Claimed): 
   };
 }
 
-async function openJournal(attempt: Attempt, claimed: Claimed): Promise<Journal> {
+async function openJournal(attempt: Attempt, claimed: Claimed, end: EndOfClaim | null): Promise<Journal> {
   const { places, receipts, recipe, drill } = attempt;
-  const { state, before, claim } = claimed;
+  const { state, claim } = claimed;
   const earlier = await readEarlier(places.runFolder, claimed.lineage);
   return createJournal({
     runFolder: places.runFolder,
@@ -238,14 +247,12 @@ async function openJournal(attempt: Attempt, claimed: Claimed): Promise<Journal>
     runStartedMs: claim.runStartedMs,
     carried: furthest(state?.source === 'store' ? state.checkpoint.goodput : null, earlier?.goodput ?? null),
     earlier,
-    takeover: before === null ? null : (await endOfClaim(attempt.store, before)).kind,
+    takeover: end?.kind ?? null,
   });
 }
 
 /** The attempt before this one ended with its host, without an answer, or it was told to stop. */
-async function noteTakeover(attempt: Attempt, { before, claim, state }: Claimed, journal: Journal): Promise<void> {
-  if (before === null) return;
-  const end = await endOfClaim(attempt.store, before);
+function noteTakeover(attempt: Attempt, { claim, state }: Claimed, journal: Journal, end: EndOfClaim): void {
   journal.tookOver(
     {
       kind: end.kind,

@@ -6,8 +6,8 @@ import { fetchCheckpoint } from '../storage/checkpoint.ts';
 import { type ChainLink, type Claimant, checkpointsOf, takeClaim } from '../storage/claim.ts';
 import { keys } from '../storage/keys.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
-import { untilAnswered } from '../storage/patience.ts';
 import { createJson, readJson } from '../storage/record.ts';
+import { untilAnswered } from '../storage/until-answered.ts';
 import { adoptCheckpoint, checkpointFolder, openClaimFolder } from './local-checkpoints.ts';
 import { changesAt, lineageOf, lineagesUpTo, type TrainingInputs } from './recipe-changes.ts';
 import { type Admissible, discardState, findHere, findInStore, newestOf, type SavedState } from './saved-state.ts';
@@ -180,11 +180,15 @@ function nameOf({ source, claim, step }: SavedState): string {
   return `${source} ${claim} ${step}`;
 }
 
+export interface EndOfClaim {
+  kind: 'node_lost' | 'preempted';
+  why: string;
+  step: number;
+  atMs: number | null;
+}
+
 /** How the attempt that held a claim ended, as far as it could say. */
-export async function endOfClaim(
-  store: ObjectStore,
-  { run, number, host }: Claim,
-): Promise<{ kind: 'node_lost' | 'preempted'; why: string; step: number; atMs: number | null }> {
+export async function endOfClaim(store: ObjectStore, { run, number, host }: Claim): Promise<EndOfClaim> {
   const end = await readJson(store, keys.claimEnd(run, number), ClaimEndSchema);
   if (end !== null) return { kind: 'preempted', ...end };
   return { kind: 'node_lost', why: `Claim ${number} on host ${host} ended without an answer.`, step: 0, atMs: null };

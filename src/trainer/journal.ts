@@ -17,7 +17,7 @@ export interface Journal {
   /** A trainer starts. */
   began(isFork: boolean): void;
   /** Takes an event in. */
-  observe(event: TrainerEvent): { isProgress: boolean; isNewStep: boolean; isOurs: boolean };
+  observe(event: TrainerEvent): { isProgress: boolean; isOurs: boolean };
   recovered(recovery: Omit<Recovery, 'atStep' | 'detectedMs'>): void;
   /** This attempt is itself the recovery of another's end, which was last heard of at `lastSeenMs`. */
   tookOver(recovery: Omit<Recovery, 'detectedMs'>, lastSeenMs: number): void;
@@ -27,7 +27,6 @@ export interface Journal {
   stalled(): void;
   phase(): Phase;
   silenceMsMax(): number;
-  step(): number;
   highestStep(): number;
   /** It has done a step since it began. */
   hasStepped(): boolean;
@@ -128,9 +127,10 @@ export function createJournal(start: JournalStart): Journal {
       if (event.ev === 'finding') notice(event.code, event.message);
       if (event.ev === 'step') hasStepped = true;
       if (isNewStep) receipts.newStep(nowMs);
-      if (!isOurs(event)) notice('garbage_on_channel', 'It names a checkpoint outside of its folder; not taken.');
+      const ours = isOurs(event);
+      if (!ours) notice('garbage_on_channel', 'It names a checkpoint outside of its folder; not taken.');
       events.remember(lineage, () => ledger.snapshot(nowMs));
-      return { isProgress: limits.observe(event, nowMs), isNewStep, isOurs: isOurs(event) };
+      return { isProgress: limits.observe(event, nowMs), isOurs: ours };
     },
     recovered(recovery) {
       const nowMs = Date.now();
@@ -145,7 +145,6 @@ export function createJournal(start: JournalStart): Journal {
     stalled: () => limits.stalled(),
     phase: () => limits.phase(),
     silenceMsMax: () => limits.limitMs(),
-    step: () => meter.step(),
     highestStep: () => meter.highestStep(),
     hasStepped: () => hasStepped,
     goodput: () => ledger.snapshot(Date.now()),

@@ -1,3 +1,4 @@
+// The gate: which verdict a difference gets, and in which words.
 import { describe, expect, test } from 'vitest';
 import { decideGate, type PairedScore } from '../../src/evaluation/gate.ts';
 

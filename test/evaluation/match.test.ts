@@ -1,3 +1,4 @@
+// When an answer counts as right.
 import { describe, expect, test } from 'vitest';
 import type { Row } from '../../src/contracts/rows.ts';
 import { decideMatchKind, isMatch } from '../../src/evaluation/match.ts';

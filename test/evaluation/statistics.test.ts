@@ -1,3 +1,4 @@
+// Intervals and p values beside numbers that are known.
 import { describe, expect, test } from 'vitest';
 import { bootstrapInterval, mcnemarPValue, pairedInterval, wilsonInterval } from '../../src/evaluation/statistics.ts';
 

@@ -1,3 +1,4 @@
+// Checkpoints in the store: whole or not there, read and forgotten.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

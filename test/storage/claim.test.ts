@@ -1,3 +1,4 @@
+// Claims: who wins a run, and what a loser may still do.
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

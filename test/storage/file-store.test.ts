@@ -1,3 +1,4 @@
+// Stores beside the conformance suite: keys that cannot leave a folder, and the probe that refuses a careless store.
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

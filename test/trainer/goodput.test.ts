@@ -1,3 +1,4 @@
+// Where the seconds of a run went.
 import { describe, expect, test } from 'vitest';
 import type { Goodput } from '../../src/contracts/records.ts';
 import type { TrainerEvent } from '../../src/contracts/trainer-protocol.ts';

@@ -1,3 +1,4 @@
+// Limits of silence that a run teaches.
 import { describe, expect, test } from 'vitest';
 import type { TrainerEvent } from '../../src/contracts/trainer-protocol.ts';
 import { createPhaseLimits, LIMIT_RULES } from '../../src/trainer/phase-limits.ts';

@@ -1,3 +1,4 @@
+// The table of failures and what is done about them.
 import { describe, expect, test } from 'vitest';
 import type { ChildEnd } from '../../src/trainer/child.ts';
 import { classifyDeath, type DeathClass } from '../../src/trainer/death.ts';

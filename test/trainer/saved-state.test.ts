@@ -1,3 +1,4 @@
+// Which of several saved states is resumed, and what of warm state counts.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
