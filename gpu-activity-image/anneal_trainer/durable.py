@@ -364,6 +364,16 @@ def keep_silent(event: dict[str, Any]) -> None:
     """An `emit` that nobody hears."""
 
 
+def findings_only(emit: Emit, rank: int) -> Emit:
+    """An `emit` for a rank that speaks only of what is wrong with itself."""
+
+    def emit_finding(event: dict[str, Any]) -> None:
+        if event["ev"] == "finding":
+            emit({**event, "message": f"Rank {rank}: {event['message']}"})
+
+    return emit_finding
+
+
 def _require_finite(step: int, **values: float) -> None:
     for name, value in values.items():
         if not math.isfinite(value):

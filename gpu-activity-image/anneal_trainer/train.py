@@ -30,7 +30,7 @@ from anneal_trainer.batches import (
     as_stream,
     packed_lengths,
 )
-from anneal_trainer.durable import Course, DurableTrainer, keep_silent
+from anneal_trainer.durable import Course, DurableTrainer, findings_only
 from anneal_trainer.methods import DpoTrainer, SftTrainer
 from anneal_trainer.models import load_base, pick_dtype, pick_training_device
 from anneal_trainer.protocol import BadRequest, DataRejected, Emit, FromCheckpoint, FromWarmState, Interrupted, Recipe, TrainJob
@@ -125,7 +125,7 @@ def attempt(prepared: Prepared, resume: FromCheckpoint | FromWarmState | None, e
         return
 
     def work(rank: int) -> None:
-        _train_rank(prepared, start, emit if rank == 0 else keep_silent)
+        _train_rank(prepared, start, emit if rank == 0 else findings_only(emit, rank))
 
     ranks.lead(processes, _backend(job.recipe), Path(job.output), work, emit)
 

@@ -318,3 +318,11 @@ def test_process_that_has_touched_cuda_is_not_forked(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "listdir", lambda _: ["1"])
     with pytest.raises(Unforkable, match="has touched CUDA"):
         parents_module._require_forkable()
+
+
+def test_each_rank_says_what_is_wrong_with_itself(parent: Parent, shards: Path, tmp_path: Path):
+    document = warm_job(shards, tmp_path, processes=2, threads=1, accumulation=1, maxSteps=1)
+    trainer = parent.run({**document, "warm": {**document["warm"], "bytesMax": 10}})
+    assert trainer.end() == 0
+    messages = sorted(finding["message"] for finding in trainer.seen.of("finding"))
+    assert [message.split(":")[0] for message in messages] == ["Rank 1", "Warm state is off"]

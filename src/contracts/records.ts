@@ -150,6 +150,7 @@ export const FindingSchema = z.object({
     'garbage_on_channel',
     'ignored_sigterm',
     'checkpoint_corrupt',
+    'store_unavailable',
   ]),
   step: z.int(),
   message: z.string(),

@@ -41,6 +41,8 @@ export interface CommitterOptions {
   onRefused?: (message: string) => void;
   /** Processor seconds that this process spent while a commit ran. */
   onCommitted?: (cpuSeconds: number) => void;
+  /** A store that was away has answered; since when it had not, ms since the epoch, and what it said. */
+  onBack?: (sinceMs: number, why: string) => void;
   /** A commit turned out to be impossible, such as `fenced`: the attempt must end. */
   onBroken?: (error: unknown) => void;
 }
@@ -60,7 +62,7 @@ export function createCommitter(options: CommitterOptions): Committer {
   let current: { step: number; controller: AbortController } | null = null;
   let isHurried = false;
   let committed: number | null = null;
-  let trouble: string | null = null;
+  let trouble: { sinceMs: number; why: string } | null = null;
   let broken: unknown = null;
 
   async function commitWaiting(): Promise<void> {
@@ -74,7 +76,8 @@ export function createCommitter(options: CommitterOptions): Committer {
           () => commitCheckpoint(options, save, stop),
           stop,
           (why) => {
-            trouble = why;
+            if (why === null && trouble !== null) options.onBack?.(trouble.sinceMs, trouble.why);
+            trouble = why === null ? null : { sinceMs: trouble?.sinceMs ?? Date.now(), why };
           },
         );
         committed = save.step;
@@ -112,7 +115,7 @@ export function createCommitter(options: CommitterOptions): Committer {
         });
     },
     committedStep: () => committed,
-    waitingFor: () => trouble,
+    waitingFor: () => trouble?.why ?? null,
     hurry() {
       isHurried = true;
       cutOvertaken();

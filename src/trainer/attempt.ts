@@ -171,6 +171,11 @@ async function equip(attempt: Attempt, claimed: Claimed, journal: Journal): Prom
       void forgetOlderClaims(attempt, claim).catch(() => undefined);
     },
     onRefused: (message) => journal.notice('checkpoint_corrupt', message),
+    onBack: (sinceMs, why) =>
+      journal.notice(
+        'store_unavailable',
+        `Commits waited ${Math.ceil((Date.now() - sinceMs) / 1000)} s for the object store while the training went on: ${why}`,
+      ),
     onBroken: (error) => {
       if (error instanceof AnnealError && error.kind === 'fenced') attempt.fence.abort(superseded(error.message));
     },
@@ -186,7 +191,7 @@ async function equip(attempt: Attempt, claimed: Claimed, journal: Journal): Prom
       pacing.asked(nowMs);
       held.child?.askToSave();
     }
-    attempt.onProgress({ ...journal.progress(), ...showCommits(committer, claim), claim });
+    attempt.onProgress({ ...journal.progress(), ...showCommits(committer, claimed), claim });
     return isProgress;
   };
   const launcher = createLauncher({
@@ -203,11 +208,14 @@ async function equip(attempt: Attempt, claimed: Claimed, journal: Journal): Prom
   return held;
 }
 
-function showCommits(committer: Committer, claim: number): Pick<Progress, 'checkpoint' | 'waitingFor'> {
-  const committed = committer.committedStep();
+/** Until this claim has a checkpoint of its own, the one that it resumed from is the newest. */
+function showCommits(committer: Committer, { claim, state }: Claimed): Pick<Progress, 'checkpoint' | 'waitingFor'> {
+  const step = committer.committedStep();
+  const before = state?.source === 'warm' ? null : state;
+  const newest = step === null ? before : { step, claim: claim.number };
   const waitingFor = committer.waitingFor();
   return {
-    ...(committed === null ? {} : { checkpoint: `step ${committed} (claim ${claim})` }),
+    ...(newest === null ? {} : { checkpoint: `step ${newest.step} (claim ${newest.claim})` }),
     ...(waitingFor === null ? {} : { waitingFor }),
   };
 }

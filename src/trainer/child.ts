@@ -2,7 +2,8 @@
 // The child leads its own process group, its standard input is the dead man's channel, and it gets no credentials.
 // It is started here (`startChild`) or forked by a warm parent (`warm-parent.ts`); from then on both are the same.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -75,6 +76,8 @@ export interface RunningProcess {
   events: Readable;
   log: ChildLog;
   exited: Promise<Exit>;
+  /** Its folder for temporary files, which goes with it: processes that are killed leave some. A fork uses its parent's. */
+  temporary?: string;
 }
 
 export interface Exit {
@@ -112,10 +115,13 @@ export function startPython(python: PythonConfig, args: string[], folder: string
   mkdirSync(folder, { recursive: true });
   const log = openChildLog(join(folder, 'log.txt'));
   const output = openSync(log.path, 'a');
+  // Not inside `folder`: sockets are made here, whose paths must be short.
+  const temporary = mkdtempSync(join(tmpdir(), 'anneal-'));
   const spawned = spawn(python.executable, ['-m', 'anneal_trainer', ...args], {
     cwd: folder,
     env: {
       ...python.environment,
+      TMPDIR: temporary,
       PYTHONPATH: python.packageFolder,
       PYTHONHASHSEED: '0',
       PYTHONUNBUFFERED: '1',
@@ -130,6 +136,7 @@ export function startPython(python: PythonConfig, args: string[], folder: string
     events: spawned.stdio[3] as Readable,
     log,
     exited: exitOf(spawned),
+    temporary,
   };
 }
 
@@ -204,6 +211,7 @@ export function superviseChild(running: RunningProcess, options: SuperviseOption
     kill(); // grandchildren that outlived the leader
     await Promise.race([events, sleep(DRAIN_MS, undefined, { ref: false })]);
     running.events.destroy();
+    if (running.temporary !== undefined) rmSync(running.temporary, { recursive: true, force: true, maxRetries: 3 });
     clearInterval(watchdog);
     clearTimeout(killTimer);
     options.signal?.removeEventListener('abort', stop);

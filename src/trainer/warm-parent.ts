@@ -117,14 +117,8 @@ export function createWarmParent(python: PythonConfig, folder: string): WarmPare
   };
 }
 
-/** What killed processes leave in the folder for temporary files goes with the parent. */
 function startWarmParent(python: PythonConfig, folder: string, onEvent: (event: TrainerEvent) => void): Child {
-  const temporary = mkdtempSync(join(tmpdir(), 'anneal-'));
-  const environment = { ...python.environment, TMPDIR: temporary };
-  const started = startPython({ ...python, environment }, ['warm-parent'], folder);
-  const child = superviseChild(started, { graceMs: PARENT_GRACE_MS, onEvent });
-  void child.ended.then(() => rmSync(temporary, { recursive: true, force: true }));
-  return child;
+  return superviseChild(startPython(python, ['warm-parent'], folder), { graceMs: PARENT_GRACE_MS, onEvent });
 }
 
 async function prepareJob(warm: Parent, job: string, options: PrepareOptions): Promise<JobParent | null> {

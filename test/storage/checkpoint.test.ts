@@ -21,12 +21,14 @@ describe('committer', () => {
   let folder: string;
   let store: ObjectStore;
   let refused: string[];
+  let outages: { sinceMs: number; why: string }[];
   const stop = new AbortController();
 
   beforeEach(async () => {
     folder = mkdtempSync(join(tmpdir(), 'anneal-commit-'));
     store = createMemoryStore();
     refused = [];
+    outages = [];
     await claim(1);
   });
   afterEach(() => rmSync(folder, { recursive: true, force: true }));
@@ -57,6 +59,7 @@ describe('committer', () => {
       retention: { chain, keep },
       signal: stop.signal,
       onRefused: (message) => refused.push(message),
+      onBack: (sinceMs, why) => outages.push({ sinceMs, why }),
     });
   const read = async (step: number) => await readJson(store, keys.checkpoint('r', 1, step), CheckpointSchema);
 
@@ -105,8 +108,10 @@ describe('committer', () => {
     commits.offer(save(2), GOODPUT);
     commits.offer(save(3), GOODPUT);
     away = false;
+    expect(outages).toEqual([]);
     await commits.drain();
     expect([await read(2), commits.committedStep(), commits.waitingFor()]).toEqual([null, 3, null]);
+    expect(outages).toEqual([{ sinceMs: expect.any(Number), why: 'The store is away.' }]);
   });
 
   test('in a hurry a newer save cuts the commit of an older one short', async () => {

@@ -1,9 +1,10 @@
 // The parts of supervision that are a few lines each: step comparison, save pacing, recipe changes, counters of the kernel.
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parseSpec } from '../../src/contracts/spec.ts';
+import { startChild } from '../../src/trainer/child.ts';
 import type { StepEvent } from '../../src/trainer/event-log.ts';
 import { countOomKills } from '../../src/trainer/oom-kills.ts';
 import { changedRecipe, changesAt, lineageOf, lineagesUpTo } from '../../src/trainer/recipe-changes.ts';
@@ -34,6 +35,19 @@ describe('steps done again', () => {
     record.forget();
     expect(record.seen(step(2, 0.9))).toBe('same');
   });
+});
+
+test('what a killed child leaves among its temporary files goes with it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'anneal-child-'));
+  const executable = join(folder, 'python');
+  writeFileSync(executable, '#!/bin/sh\ntouch "$TMPDIR/left" && echo "$TMPDIR" > where && kill -9 $$\n', {
+    mode: 0o755,
+  });
+  const python = { executable, packageFolder: folder, environment: {} };
+  const end = await startChild({ python, job: {} as never, folder, graceMs: 0, onEvent: () => undefined }).ended;
+  expect(end.signal).toBe('SIGKILL');
+  const temporary = readFileSync(join(folder, 'where'), 'utf8').trim();
+  expect([temporary.startsWith(tmpdir()), existsSync(temporary)]).toEqual([true, false]);
 });
 
 describe('pace of checkpoints', () => {
