@@ -110,7 +110,11 @@ function startWorker(state: string, environment: Record<string, string>): Worker
     state,
     attempt: (order) =>
       new Promise((resolve, reject) => {
-        child.once('message', (end) => resolve(end as End)).once('exit', () => reject(new Error('A worker ended.')));
+        const onExit = () => reject(new Error('A worker ended.'));
+        child.once('exit', onExit).once('message', (end) => {
+          child.off('exit', onExit);
+          resolve(end as End);
+        });
         child.send(order);
       }),
   };
