@@ -131,7 +131,7 @@ async function transfer(
     retention: { chain: [{ claim: 1, stepMax: Number.POSITIVE_INFINITY }], keep: 2 },
     signal,
   });
-  const goodput: Goodput = { startedMs: 0, atMs: 0, step, productiveSeconds: 0, lostSeconds: {} };
+  const goodput: Goodput = { startedMs: 0, atMs: 0, step, productiveSeconds: 0, gpuSeconds: 0, lostSeconds: {} };
   const commit = await timed(async () => {
     committer.offer({ path, step, terminal: false, best: null }, goodput);
     await committer.drain();

@@ -12,7 +12,9 @@ const BENCHES: Record<string, () => Promise<{ run: Bench }>> = {
   recovery: () => import('./recovery.ts'),
   exactness: () => import('./exactness.ts'),
   faults: () => import('./faults.ts'),
+  scaling: () => import('./scaling.ts'),
   splitbrain: () => import('./splitbrain.ts'),
+  memory: () => import('./memory.ts'),
 };
 
 interface Flags {

@@ -4,7 +4,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readEvents, type TimedEvent } from '../src/cli/drill/events.ts';
-import { RecipeSchema } from '../src/contracts/spec.ts';
+import { RecipeSchema, type SpecInput } from '../src/contracts/spec.ts';
 import { putFolder } from '../src/storage/file-set.ts';
 import { createFileStore } from '../src/storage/file-store.ts';
 import type { ObjectStore } from '../src/storage/object-store.ts';
@@ -122,16 +122,19 @@ function endGroup(pid: number | undefined): void {
 export interface AnnealOptions {
   store?: ObjectStore;
   isWarm?: boolean;
+  /** What is otherwise than in the race's recipe. */
+  recipe?: SpecInput['train'];
 }
 
 /** The product's own supervision in this process, with a warm parent that runs before. */
-export function anneal({ store, isWarm = true }: AnnealOptions = {}): System {
+export function anneal({ store, isWarm = true, recipe: other = {} }: AnnealOptions = {}): System {
   return async ({ folder, model, shard, python, warmParent }, race) => {
     const { name, steps, saveSteps, killAfterMs, limitMs, signal } = race;
     const place = store ?? createFileStore(join(folder, 'store'));
     const recipe = RecipeSchema.parse({
       ...{ tuning: 'full', epochs: 1_000, maxSteps: steps, microBatch: 4, learningRate: 1e-3, schedule: 'cosine' },
       ...{ warmupRatio: 5 / steps, seed: 7, threads: 2, saveSteps },
+      ...other,
     });
     const base = await openBaseModel(model, folder);
     const dataset = await putFolder(place, dirname(shard), signal);

@@ -15,7 +15,11 @@ import { type Folder, readParts, readRows, temporaryFolder } from './data/given.
 
 const EXAMPLES = resolve('examples');
 const PYTHON = resolve('.anneal/venv/bin/python');
-const GENERATORS = { 'home-assistant': 'make_home_assistant.py', 'icd-chapters': 'make_icd_chapters.py' };
+const GENERATORS = {
+  'home-assistant': 'make_home_assistant.py',
+  'icd-chapters': 'make_icd_chapters.py',
+  preferences: 'make_preferences.py',
+};
 type Example = keyof typeof GENERATORS;
 
 const run = promisify(execFile);
@@ -38,8 +42,11 @@ afterAll(async () => {
 const readSpec = async (name: string) => parse(await readFile(join(EXAMPLES, `${name}.yaml`), 'utf8'));
 const readJson = async (...path: string[]) => JSON.parse(await readFile(join(...path), 'utf8'));
 
-async function cleanExample(name: Example): Promise<{ accounts: Accounts; rows: Record<Split, Row[]> }> {
-  const { data } = parseSpec(await readSpec(name));
+async function cleanExample(
+  name: Example,
+  change: object = {},
+): Promise<{ accounts: Accounts; rows: Record<Split, Row[]> }> {
+  const { data, train: recipe } = parseSpec({ ...(await readSpec(name)), ...change });
   const store = createFileStore(join(folder.path, 'store'));
   const ctx = { examplesFolder: join(folder.path, 'first'), readS3: async () => null };
   const snapshot = await takeSnapshot(store, data.sources, ctx, () => {});
@@ -47,7 +54,7 @@ async function cleanExample(name: Example): Promise<{ accounts: Accounts; rows: 
   const { accounts } = await cleanRows(
     snapshot,
     (parts) => readParts(store, parts),
-    data,
+    { ...data, method: recipe.method },
     output,
     () => {},
   );
@@ -60,10 +67,14 @@ async function cleanExample(name: Example): Promise<{ accounts: Accounts; rows: 
   };
 }
 
+/** A sweep and a table of prices, read by other tests. */
+const NO_SPECS = ['prices', 'sweep'];
+
 test('every spec in the folder parses', async () => {
   const names = (await readdir(EXAMPLES)).filter((name) => name.endsWith('.yaml')).map((name) => name.slice(0, -5));
-  expect(names.sort()).toEqual(Object.keys(GENERATORS).sort());
-  for (const name of names) expect(parseSpec(await readSpec(name)).name).toBe(name);
+  expect(names.sort()).toEqual([...Object.keys(GENERATORS), ...NO_SPECS].sort());
+  for (const name of names.filter((one) => !NO_SPECS.includes(one)))
+    expect(parseSpec(await readSpec(name)).name).toBe(name);
 });
 
 test('the demo in the folder is the demo in the code', async () => {
@@ -128,4 +139,18 @@ test('icd-chapters is balanced, and no category lies in two splits', async () =>
   const groups = Object.values(rows).map((split) => new Set(split.map((row) => row.group)));
   for (const [i, one] of groups.entries())
     for (const other of groups.slice(i + 1)) expect([...one].filter((group) => other.has(group))).toEqual([]);
+});
+
+test('preferences has pairs for 60 scored rows, and judged answers of both labels, alone and as chats', async () => {
+  const { rows } = await cleanExample('preferences');
+  expect(rows.test.length).toBeGreaterThanOrEqual(60);
+  const truth = await readJson(folder.path, 'first', 'preferences', 'truth.json');
+  const answers = { sources: [{ uri: 'example:preferences/answers.jsonl' }] };
+  const { accounts } = await cleanExample('preferences', { data: answers, train: { method: 'kto' } });
+  const { rowsIn, kept, duplicates, dropped } = accounts;
+  expect({ rowsIn, kept, duplicates, dropped }).toEqual(truth.answers);
+  const { data } = await readSpec('preferences');
+  const sources = data.sources.map((source: object) => ({ ...source, shape: 'preference' }));
+  const chats = await cleanExample('preferences', { data: { ...data, sources }, train: { method: 'sft' } });
+  expect(chats.rows.train[0]?.messages.at(-1)?.role).toBe('assistant');
 });

@@ -102,6 +102,55 @@ test('raw rows become a served model, with accounts that add up', { timeout: RUN
   expect(['stop', 'length']).toContain(finish);
 });
 
+describe('preferences', () => {
+  const answer = (i: number) => ['red', 'green', 'blue'][i % 3];
+  const question = (i: number) => `item ${i}: which colour has number ${(i * 37) % 101}?`;
+  const pairs = Array.from({ length: 120 }, (_, i) => ({
+    prompt: question(i),
+    chosen: `Gladly, it is ${answer(i)}.`,
+    rejected: `See the list: ${answer(i)}!`,
+  }));
+  const judged = pairs.flatMap(({ prompt, chosen, rejected }) => [
+    { prompt, completion: chosen, label: true },
+    { prompt, completion: rejected, label: 'bad' },
+  ]);
+
+  test.each([
+    ['dpo', pairs, 'deploy', /^The tuned model leans to the chosen answer, .* pairs/],
+    ['kto', judged, 'register', /^The tuned model finds .* wanted answers likelier/],
+    ['reward', pairs, 'register', /^The reward model gives the chosen answer more in .* pairs/],
+  ] as const)(
+    '%s: rows become a registered model that tells good answers from bad ones',
+    { timeout: RUN_MS_MAX },
+    async (method, rows, until, reason) => {
+      const uri = join(folder, `${method}.jsonl`);
+      await writeFile(uri, `${[...rows, { prompt: 'a', chosen: 'b' }].map((row) => JSON.stringify(row)).join('\n')}\n`);
+      const data = { sources: [{ uri }], split: { test: 0.3, validation: 0 } };
+      const train = { method, maxSteps: 20, microBatch: 2, learningRate: 0.01, threads: 1 };
+      await client.startRun(spec(method, { data, train, until }), { runId: `${method}-1` });
+      const { status } = await client.waitForRun(`${method}-1`);
+      expect(status?.failure).toBeNull();
+      expect(status).toMatchObject({
+        version: 1,
+        endpoint: until === 'deploy' ? method : null,
+        data: { rowsIn: rows.length + 1, kept: rows.length },
+        evaluation: { gate: { metric: 'preference', verdict: 'pass', reason: expect.stringMatching(reason) } },
+      });
+    },
+  );
+
+  test('rows that do not fit the method are refused before a GPU is asked for', { timeout: RUN_MS_MAX }, async () => {
+    await client.startRun(spec('unfit', { train: { method: 'dpo' } }), { runId: 'unfit-1' });
+    const { status } = await client.waitForRun('unfit-1');
+    expect(status?.failure).toMatchObject({
+      kind: 'data_rejected',
+      message: expect.stringMatching(
+        /^No row of \S+rows\.jsonl can be used with `train\.method: dpo`.*set `train\.method: sft`\.$/,
+      ),
+    });
+  });
+});
+
 test('a wrong spec fails with every problem and its path, before anything else', { timeout: RUN_MS_MAX }, async () => {
   await client.startRun({ name: 'BAD', train: { epoch: 2 } } as never, { runId: 'bad-1' });
   const ended = await client.waitForRun('bad-1');

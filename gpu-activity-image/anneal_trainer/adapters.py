@@ -7,15 +7,18 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from anneal_trainer.files import replacing_folder, sha256_file
-from anneal_trainer.protocol import BadRequest, Lora
+from anneal_trainer.protocol import BadRequest, Recipe
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 MODEL_WEIGHTS = "model.safetensors"
+
+# The one output of a reward model, as transformers names it.
+_REWARD_HEAD = "score"
 
 # More than any model's weights take.
 _SHARD_BYTES_MAX = 1 << 50
@@ -33,22 +36,34 @@ _PROJECTIONS = {
 }
 
 
-def lora_config(base: PreTrainedModel, lora: Lora) -> LoraConfig:
+def lora_config(base: PreTrainedModel, recipe: Recipe) -> LoraConfig:
+    lora, is_reward = recipe.lora, recipe.method == "reward"
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=_resolve_targets(base, lora),
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        target_modules=_resolve_targets(base, recipe),
         layers_to_transform=_resolve_layers(base, lora.first_layer),
-        task_type=TaskType.CAUSAL_LM,
+        task_type=TaskType.SEQ_CLS if is_reward else TaskType.CAUSAL_LM,
+        # A head that is new is trained as a whole.
+        modules_to_save=[_REWARD_HEAD] if is_reward else None,
     )
 
 
-def add_adapter(base: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
+def add_adapter(base: PreTrainedModel, recipe: Recipe) -> PeftModel:
     """Freezes the base and adds trainable LoRA matrices; the same seed gives the same matrices."""
-    config = lora_config(base, lora)
-    torch.manual_seed(seed)
+    config = lora_config(base, recipe)
+    torch.manual_seed(recipe.seed)
     return get_peft_model(base, config)
+
+
+def make_precise(model: torch.nn.Module) -> None:
+    """Puts what an adapter trains into fp32, in which small updates are not lost; TRL makes it bf16 on a quantised base."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and isinstance(model, PeftModel):
+            parameter.data = parameter.data.float()
 
 
 def trained_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -64,9 +79,21 @@ def weights_file(model: torch.nn.Module) -> str:
     return WEIGHTS if isinstance(model, PeftModel) else MODEL_WEIGHTS
 
 
-def _resolve_targets(base: PreTrainedModel, lora: Lora) -> list[str]:
-    linear = {name.rsplit(".", 1)[-1] for name, module in base.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)}
-    wanted = _PROJECTIONS & linear if lora.targets == "auto" else set(lora.targets)
+def _resolve_targets(base: PreTrainedModel, recipe: Recipe) -> list[str]:
+    """Names of modules; the output layer is none of them, because TRL's losses multiply by its weights and pass over an adapter."""
+    targets, head = recipe.lora.targets, base.get_output_embeddings()
+    linear = {
+        name.rsplit(".", 1)[-1]
+        for name, module in base.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head and name != _REWARD_HEAD
+    }
+    match targets:
+        case "auto":
+            wanted = _PROJECTIONS & linear
+        case "all-linear":
+            wanted = linear
+        case _:
+            wanted = set(targets)
     if not wanted:
         raise BadRequest(f"`train.lora.targets` is `auto`, but no known projection is among {sorted(linear)}; name the modules.")
     if unknown := wanted - linear:
@@ -83,8 +110,14 @@ def _resolve_layers(base: PreTrainedModel, first_layer: int) -> list[int] | None
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     """(trainable, total)."""
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    sizes = [(_size(parameter), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
+
+
+def _size(parameter: torch.nn.Parameter) -> int:
+    """bitsandbytes packs two weights of 4 bits into a byte, and knows the shape that they had."""
+    packed = getattr(parameter, "quant_state", None)
+    return packed.shape.numel() if packed else parameter.numel()
 
 
 def write_trained(folder: Path, model: PeftModel | PreTrainedModel, base_name: str) -> str:
@@ -100,6 +133,17 @@ def write_trained(folder: Path, model: PeftModel | PreTrainedModel, base_name: s
         for file in temporary.iterdir():
             file.chmod(0o644)
     return sha256_file(folder / weights_file(model))
+
+
+def write_merged(folder: Path, base: PreTrainedModel, adapter: Path, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Makes the folder of a whole model, in the base's own dtype, and returns the SHA-256 of its weights file."""
+    model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
+    with replacing_folder(folder) as temporary:
+        model.save_pretrained(temporary, max_shard_size=_SHARD_BYTES_MAX)
+        tokenizer.save_pretrained(temporary)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
+    return sha256_file(folder / MODEL_WEIGHTS)
 
 
 def _portable_config(config: LoraConfig, base_name: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pyarrow
 import torch
 from trl.data_utils import pack_dataset
 
-from anneal_trainer.shards import PreferenceShard, Shard
+from anneal_trainer.shards import AnyShard, Shard
 
 # Label of positions without a loss; torch's cross-entropy ignores it by the same number.
 NO_LABEL = -100
@@ -28,10 +28,12 @@ _WINDOW_ROWS = 1024
 Row = dict[str, Any]
 
 
-def as_dataset(shard: Shard | PreferenceShard) -> datasets.Dataset:
+def as_dataset(shard: AnyShard) -> datasets.Dataset:
     """The shard as the table type that TRL insists on, without copying its tokens."""
     columns = {
-        name: pyarrow.LargeListArray.from_arrays(pyarrow.array(offsets), pyarrow.array(values))
+        name: pyarrow.array(values)
+        if offsets is None
+        else pyarrow.LargeListArray.from_arrays(pyarrow.array(offsets), pyarrow.array(values))
         for name, (values, offsets) in shard.columns().items()
     }
     table = datasets.table.InMemoryTable(pyarrow.table(columns))
@@ -161,19 +163,19 @@ class PadCollator:
         return self._dropout.apply(ids, row["trainable"], row.get("epoch", self.epoch)) if self._dropout else ids
 
 
-class PreferenceCollator:
-    """Chosen rows first, then the rejected ones of the same prompts, padded on the right; the layout of TRL's DPO trainer."""
+class AnswerCollator:
+    """Pads prompts with answers on the right; the base of the collators of the methods that compare answers."""
 
     def __init__(self, pad_id: int, dropout: TokenDropout | None = None):
         self._pad_id = pad_id
         self._dropout = dropout
         self.epoch = 0
 
-    def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
-        """Returns input_ids, attention_mask and completion_mask, each (2 × rows, longest), int64."""
-        prompts = [self._drop(row["prompt"]) for row in rows]
-        answers = [row[name] for name in ("chosen", "rejected") for row in rows]
-        pairs = list(zip(prompts * 2, answers))
+    def _drop(self, prompt: np.ndarray) -> np.ndarray:
+        return self._dropout.apply(prompt, np.zeros(len(prompt), bool), self.epoch) if self._dropout else prompt
+
+    def _join(self, prompts: list[np.ndarray], answers: list[np.ndarray], prefix: str = "") -> dict[str, np.ndarray]:
+        pairs = list(zip(prompts, answers, strict=True))
         shape = (len(pairs), max(len(prompt) + len(answer) for prompt, answer in pairs))
         input_ids = np.full(shape, self._pad_id, np.int64)
         attention_mask, completion_mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
@@ -182,10 +184,34 @@ class PreferenceCollator:
             input_ids[i, :start], input_ids[i, start:end] = prompt, answer
             attention_mask[i, :end] = 1
             completion_mask[i, start:end] = 1
-        return _to_tensors(input_ids=input_ids, attention_mask=attention_mask, completion_mask=completion_mask)
+        return {f"{prefix}input_ids": input_ids, f"{prefix}attention_mask": attention_mask, f"{prefix}completion_mask": completion_mask}
 
-    def _drop(self, prompt: np.ndarray) -> np.ndarray:
-        return self._dropout.apply(prompt, np.zeros(len(prompt), bool), self.epoch) if self._dropout else prompt
+
+class PreferenceCollator(AnswerCollator):
+    """Chosen rows first, then the rejected ones of the same prompts; the layout of TRL's DPO and reward trainers."""
+
+    def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
+        """Returns input_ids, attention_mask and completion_mask, each (2 × rows, longest), int64."""
+        prompts = [self._drop(row["prompt"]) for row in rows]
+        answers = [row[name] for name in ("chosen", "rejected") for row in rows]
+        return _to_tensors(**self._join(prompts * 2, answers))
+
+
+class JudgedCollator(AnswerCollator):
+    """The layout of TRL's KTO trainer: each prompt with its own answer, and once more with that of the row before it.
+
+    The second is what KTO estimates its KL term from. TRL pairs neighbours of the data set; here it is neighbours of the micro-batch,
+    as TRL does it for images: the pairs then depend on nothing but the micro-batch's rows, so that a resumed run makes the same.
+    """
+
+    def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
+        """Returns (KL_)input_ids, (KL_)attention_mask and (KL_)completion_mask, each (rows, longest), int64, and label (rows,), bool."""
+        prompts, answers = [self._drop(row["prompt"]) for row in rows], [row["completion"] for row in rows]
+        label = np.array([bool(row["label"]) for row in rows])
+        return _to_tensors(**self._join(prompts, answers), **self._join(prompts, answers[-1:] + answers[:-1], "KL_"), label=label)
+
+
+Collator = PadCollator | PreferenceCollator | JudgedCollator
 
 
 def _mask(shape: tuple[int, int], rows: list[Row]) -> np.ndarray:

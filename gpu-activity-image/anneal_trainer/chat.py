@@ -92,6 +92,12 @@ class Chat:
             spans = self._locate_turns(text, shown, schemas, turns)
         return self._reveal(marks, text), [spans[i] for i in turns if messages[i].get("weight") != 0]
 
+    def render_answer(self, prompt: list[Message], answer: Message, tools: str | None = None) -> tuple[Rendered, Rendered]:
+        """The prompt up to where the model's turn begins, and what the model must write there, its end-of-turn token included."""
+        text = self.render(prompt, tools, generate=True)
+        whole, spans = self.render_with_spans([*prompt, {**answer, "weight": 1}], tools)
+        return text, whole.cut(*spans[-1])
+
     def _prepare(self, messages: list[Message], tools: str | None) -> tuple[list[Message], Tools, Marks | None]:
         """The chat as templates expect it, with marks where it spells special tokens."""
         try:

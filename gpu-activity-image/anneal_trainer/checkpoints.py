@@ -6,6 +6,7 @@ Not protected: a disk that lies about fsync.
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from anneal_trainer.files import seal_folder, sha256_file
-from anneal_trainer.protocol import CheckpointCorrupt
+from anneal_trainer.protocol import CheckpointCorrupt, Metric
 
 MANIFEST = "manifest.json"
 _PREFIX = "checkpoint-"
@@ -23,17 +24,30 @@ _PREFIX = "checkpoint-"
 
 @dataclass
 class Best:
-    """The evaluation with the lowest loss so far."""
+    """The best evaluation so far, by its loss or, where early stopping says so, by its accuracy."""
 
     step: int
     eval_loss: float
+    # Of the methods that have one.
+    eval_accuracy: float | None = None
+
+    def value(self, metric: Metric) -> float:
+        return self.eval_loss if metric == "evalLoss" else self.eval_accuracy
+
+    def gain_over(self, before: "Best | None", metric: Metric) -> float:
+        """Above 0 where this one is better."""
+        if before is None:
+            return math.inf
+        change = self.value(metric) - before.value(metric)
+        return -change if metric == "evalLoss" else change
 
     def to_json(self) -> dict[str, Any]:
-        return {"step": self.step, "evalLoss": self.eval_loss}
+        accuracy = {} if self.eval_accuracy is None else {"evalAccuracy": self.eval_accuracy}
+        return {"step": self.step, "evalLoss": self.eval_loss, **accuracy}
 
     @classmethod
     def from_json(cls, value: dict[str, Any] | None) -> "Best | None":
-        return cls(value["step"], value["evalLoss"]) if value else None
+        return cls(value["step"], value["evalLoss"], value.get("evalAccuracy")) if value else None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from anneal_trainer import interrupts, lifeline, protocol
+from anneal_trainer import bitsandbytes_gate, interrupts, lifeline, protocol
 from anneal_trainer.protocol import BadRequest, Emit, Job
 
 
@@ -41,6 +41,7 @@ def fix_environment(threads: int) -> None:
     # Asks the driver's management library whether there is a GPU; the usual way makes CUDA unusable in forked children.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = os.environ.get("TRANSFORMERS_VERBOSITY", "error")
+    bitsandbytes_gate.keep_out()
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
 
@@ -57,7 +58,7 @@ def _threads(job: Job) -> int:
     match job:
         case protocol.TrainJob():
             return job.recipe.threads
-        case protocol.PrepareTrainJob():
+        case protocol.PrepareTrainJob() | protocol.ProbeJob():
             # A process with a thread pool cannot be forked.
             return 1
     return getattr(job, "threads", os.cpu_count() or 1)
@@ -72,6 +73,8 @@ def _run(job: Job, emit: Emit) -> None:
             from anneal_trainer.train import train as command
         case protocol.PrepareTrainJob():
             from anneal_trainer.warm_parent import serve_job as command
+        case protocol.ProbeJob():
+            from anneal_trainer.probe import probe as command
         case protocol.EvaluateJob():
             from anneal_trainer.evaluate import evaluate as command
         case protocol.PrepareModelJob():

@@ -9,7 +9,7 @@ import numpy as np
 from transformers import AutoTokenizer
 
 from anneal_trainer.protocol import BadRequest, DrillDataJob, Emit
-from anneal_trainer.shards import write_preference_shard, write_shard
+from anneal_trainer.shards import write_judged_shard, write_preference_shard, write_shard
 
 # Short enough for a step in milliseconds, and mostly much shorter than the longest, so that packing has something to do, tokens.
 _PROMPT_TOKENS = (4, 32)
@@ -36,6 +36,9 @@ def make_drill_data(job: DrillDataJob, emit: Emit) -> None:
 def _write(kind: str, file: Path, rows: int, draw: Callable[[tuple[int, int]], Any]) -> None:
     if kind == "preference":
         write_preference_shard(file, [(draw(_PROMPT_TOKENS), draw(_ANSWER_TOKENS), draw(_ANSWER_TOKENS)) for _ in range(rows)])
+    elif kind == "judged":
+        # One good answer to two that are not, so that there are micro-batches of one kind only.
+        write_judged_shard(file, [(draw(_PROMPT_TOKENS), draw(_ANSWER_TOKENS), row % 3 == 0) for row in range(rows)])
     else:
         write_shard(file, [_chat_row(draw(_PROMPT_TOKENS), draw(_ANSWER_TOKENS)) for _ in range(rows)])
 

@@ -25,11 +25,11 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput
 
 from anneal_trainer import checkpoints, interrupts, state
-from anneal_trainer.adapters import trained_parameters, weights_file
-from anneal_trainer.batches import LengthGroupedOrder, PadCollator, PreferenceCollator
+from anneal_trainer.adapters import make_precise, trained_parameters, weights_file
+from anneal_trainer.batches import Collator, LengthGroupedOrder
 from anneal_trainer.checkpoints import Best
 from anneal_trainer.files import naming_a_full_disk
-from anneal_trainer.protocol import EarlyStopping, Emit, Hole, NonFinite
+from anneal_trainer.protocol import EarlyStopping, Emit, Hole, Metric, NonFinite
 from anneal_trainer.state import TrainingState
 
 
@@ -41,6 +41,7 @@ class Progress:
     loss_sum: float = 0.0
     tokens: int = 0
     eval_loss: float | None = None
+    eval_accuracy: float | None = None
     best: Best | None = None
     evaluations_without_gain: int = 0
     stopped_early: bool = False
@@ -53,7 +54,7 @@ class Progress:
         return cls(**{**value, "best": Best.from_json(value["best"])})
 
     def without_early_stopping(self) -> "Progress":
-        return dataclasses.replace(self, eval_loss=None, best=None, evaluations_without_gain=0, stopped_early=False)
+        return dataclasses.replace(self, eval_loss=None, eval_accuracy=None, best=None, evaluations_without_gain=0, stopped_early=False)
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,27 @@ class Course:
     keep: int
     early_stopping: EarlyStopping | None
     hole: Hole | None
+    # The step after which the run ends for now.
+    pause_at: int | None = None
+    # The best step's weights are kept, for the end.
+    keeps_best: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of a validation batch: the sum of the losses of so many things, and of how many answers or pairs it was right, where that is known."""
+
+    loss_sum: float
+    count: int
+    right: int | None = None
 
 
 class DurableTrainer(Trainer):
-    """Stands before a TRL trainer in a class's bases. Use: construct, `restore` or not, `run()`, then `finish()` and read `progress`."""
+    """Stands before a TRL trainer in a class's bases. Use: construct, `restore` or not, `run()`, then read `progress` and weights."""
 
-    def __init__(self, *, course: Course, validation_collator: PadCollator | PreferenceCollator, **options: Any):
+    def __init__(self, *, course: Course, validation_collator: Collator, **options: Any):
         super().__init__(**options)
+        make_precise(self.model)
         self.course = course
         self.progress = Progress()
         # Ranks other than the first keep silent.
@@ -85,16 +100,24 @@ class DurableTrainer(Trainer):
         # Of this rank since the last step edge.
         self.tokens_of_step = 0
         self._validation_collator = validation_collator
-        self._parameters = trained_parameters(self.model)
-        self._names = {parameter: name for name, parameter in self._parameters.items()}
-        # With early stopping only. Part of each checkpoint, because the best step's own may lie on another host.
-        self._best = {name: tensor.to("cpu", copy=True) for name, tensor in self._weights().items()} if course.early_stopping else {}
+        self._watch(trained_parameters(self.model))
         self._living: dict[str, torch.Tensor] = {}
         # Parameters whose moments are among the living tensors.
         self._moments = -1
         self._resumed: TrainingState | None = None
         self._last_done = 0
+        # An evaluation that the recipe does not ask for: early stopping and the best step know nothing of it.
+        self._is_side_look = False
+        # Of the last evaluation: its step and its loss.
+        self._last_look: tuple[int, float] | None = None
         self.add_callback(_StepEdge(self))
+
+    def _watch(self, parameters: dict[str, torch.nn.Parameter]) -> None:
+        """Says what is trained."""
+        self._parameters = parameters
+        self._names = {parameter: name for name, parameter in parameters.items()}
+        # Part of each checkpoint, because the best step's own may lie on another host.
+        self._best = {name: tensor.to("cpu", copy=True) for name, tensor in self._weights().items()} if self.course.keeps_best else {}
 
     @property
     def output(self) -> Path:
@@ -108,6 +131,19 @@ class DurableTrainer(Trainer):
     def may_train(self) -> bool:
         """Whether `run` has anything to do; transformers itself would train a step beyond the end."""
         return not self.is_complete or self.course.hole == "no-terminal-flag"
+
+    @property
+    def is_at_pause(self) -> bool:
+        return self.course.pause_at is not None and self.progress.step >= self.course.pause_at and not self.is_complete
+
+    def loss_at_pause(self) -> float | None:
+        """Validation loss of the step at which the run waits; a run that was killed there looks again."""
+        step = self.progress.step
+        if self.eval_dataset is None:
+            return None
+        if self._last_look is None or self._last_look[0] != step:
+            self._last_look = (step, self.evaluate()["eval_loss"])
+        return self._last_look[1]
 
     def capture(self) -> TrainingState:
         """The state after a step: living tensors, as a rule the same ones all run long, and this rank's document."""
@@ -142,11 +178,14 @@ class DurableTrainer(Trainer):
         self.progress = Progress.from_json(saved.blob["progress"])
         if self.course.hole == "no-callback-state":
             self.progress = self.progress.without_early_stopping()
+        self._take_over(saved)
+        self._resumed = saved
+        self._last_done = saved.step
+
+    def _take_over(self, saved: TrainingState) -> None:
         state.copy_into(self._weights(), saved.named("weights/"))
         if best := saved.named("best/"):
             state.copy_into(self._best, best)
-        self._resumed = saved
-        self._last_done = saved.step
 
     def run(self) -> None:
         """Trains from where `restore` left off to the end, to early stopping or to an interruption."""
@@ -162,14 +201,20 @@ class DurableTrainer(Trainer):
         finally:
             shutil.rmtree(position, ignore_errors=True)
 
-    def finish(self) -> None:
-        """Leaves in the model what the run is for: with early stopping the best step's weights, otherwise the last's."""
-        if self._best and self.progress.best:
-            state.copy_into(self._weights(), self._best)
+    def make_whole(self) -> None:
+        """Every rank calls it after the last step: from then on the first one's model holds everything, whatever the strategy."""
+
+    def load_best(self) -> None:
+        """Puts the best step's weights into the model; for the end only."""
+        state.copy_into(self._weights(), self._best)
+
+    @property
+    def best_metric(self) -> Metric:
+        return self.course.early_stopping.metric if self.course.early_stopping else "evalLoss"
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """Looked up each time: accelerate may move a model to `cpu:0`, which is a copy to torch."""
-        return {name: parameter.detach() for name, parameter in self._parameters.items()}
+        return {name: state.local_part(parameter.detach()) for name, parameter in self._parameters.items()}
 
     def agree(self, value: int, how: Any = distributed.ReduceOp.MAX) -> int:
         """One number out of all ranks' numbers; every rank must call it."""
@@ -183,8 +228,7 @@ class DurableTrainer(Trainer):
         if self.model.training:
             self.tokens_of_step += int(attended)
 
-    def score(self, inputs: dict[str, torch.Tensor]) -> tuple[float, int]:
-        """Sum of the losses of a validation batch, and of how many things."""
+    def score(self, inputs: dict[str, torch.Tensor]) -> Score:
         raise NotImplementedError
 
     def step_extras(self) -> dict[str, float]:
@@ -202,15 +246,17 @@ class DurableTrainer(Trainer):
             return super().evaluate(*args, **kwargs)
 
     def evaluation_loop(self, dataloader, description, *args, metric_key_prefix="eval", **kwargs) -> EvalLoopOutput:
-        """Mean loss over all that is scored; transformers would average the means of batches."""
+        """Means over all that is scored; transformers would average the means of batches."""
         self.model.eval()
-        loss_sum, count = 0.0, 0
+        scores: list[Score] = []
         with torch.no_grad(), self.compute_loss_context_manager():
             for inputs in dataloader:
-                batch_sum, batch_count = self.score(self._prepare_inputs(inputs))
-                loss_sum, count = loss_sum + batch_sum, count + batch_count
+                scores.append(self.score(self._prepare_inputs(inputs)))
         self.model.train()
-        metrics = {f"{metric_key_prefix}_loss": loss_sum / count}
+        count = sum(score.count for score in scores)
+        metrics = {f"{metric_key_prefix}_loss": sum(score.loss_sum for score in scores) / count}
+        if all(score.right is not None for score in scores):
+            metrics[f"{metric_key_prefix}_accuracy"] = sum(score.right for score in scores) / count
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=self.num_examples(dataloader))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -250,14 +296,18 @@ class DurableTrainer(Trainer):
         """Called after each evaluation: keeps the best, and decides early stopping."""
         loss, progress, early_stopping = metrics["eval_loss"], self.progress, self.course.early_stopping
         _require_finite(progress.step, evalLoss=loss)
-        self.emit({"ev": "metrics", "step": progress.step, "evalLoss": loss})
+        found = Best(progress.step, loss, metrics.get("eval_accuracy"))
+        self.emit({"ev": "metrics", **found.to_json()})
+        self._last_look = (progress.step, loss)
+        if self._is_side_look:
+            return False
         threshold = early_stopping.threshold if early_stopping else 0.0
-        gained = progress.best is None or progress.best.eval_loss - loss > threshold
-        is_best = progress.best is None or loss < progress.best.eval_loss
-        progress.eval_loss = loss
+        gain = found.gain_over(progress.best, self.best_metric)
+        gained, is_best = gain > threshold, gain > 0
+        progress.eval_loss, progress.eval_accuracy = loss, found.eval_accuracy
         progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
         if is_best:
-            progress.best = Best(progress.step, loss)
+            progress.best = found
             if self._best:
                 state.copy_into(self._best, self._weights())
         if early_stopping and progress.evaluations_without_gain >= early_stopping.patience:
@@ -270,6 +320,8 @@ class DurableTrainer(Trainer):
         randoms = self._gather(state.capture_random())
         if self.args.process_index == 0:
             self._write_checkpoint(randoms)
+        else:
+            self._write_share(None)
         if self.args.world_size > 1:
             distributed.barrier()
 
@@ -279,7 +331,7 @@ class DurableTrainer(Trainer):
         is_terminal = self.is_complete and self.course.hole != "no-terminal-flag"
         with checkpoints.open_checkpoint(self.output, step) as folder:
             with naming_a_full_disk(folder):
-                state.write_state(folder, self.capture(), randoms, weights_file(self.model))
+                self._write_files(folder, randoms)
             sealed = checkpoints.seal(folder, self.output, step, is_terminal, best)
         self.emit(
             {
@@ -294,6 +346,12 @@ class DurableTrainer(Trainer):
         )
         checkpoints.rotate(self.output, self.course.keep, best)
 
+    def _write_files(self, folder: Path, randoms: list[Any]) -> None:
+        state.write_state(folder, self.capture(), randoms, weights_file(self.model))
+
+    def _write_share(self, folder: Path | None) -> None:
+        """What the other ranks do while the first one writes the files: nothing where it holds everything."""
+
     def _gather(self, document: Any) -> list[Any]:
         if self.args.world_size == 1:
             return [document]
@@ -307,10 +365,13 @@ class DurableTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint) -> None:
         if self._resumed is None:
             return
-        state.load_optimizer(self.optimizer, self._names, self._resumed)
+        self._load_optimizer(self._resumed)
         self.lr_scheduler.load_state_dict(self._resumed.blob["schedule"])
         # The tensors are all copied now.
         self._resumed = TrainingState({}, self._resumed.blob)
+
+    def _load_optimizer(self, saved: TrainingState) -> None:
+        state.load_optimizer(self.optimizer, self._names, saved)
 
     def _load_scaler(self, checkpoint) -> None:
         if self._resumed and self._resumed.blob["scaler"]:
@@ -319,7 +380,7 @@ class DurableTrainer(Trainer):
     def _load_rng_state(self, checkpoint) -> None:
         """Called when the batches of the resumed step are there: making them must not draw from the streams."""
         if self._resumed:
-            state.restore_random(self._resumed.blob["random"])
+            state.restore_random(self._resumed.blob["random"], (self.args.seed, self._resumed.step, self.args.process_index))
 
     def _get_train_sampler(self, train_dataset=None) -> LengthGroupedOrder | None:
         return self.course.order
@@ -355,9 +416,11 @@ class _StepEdge(TrainerCallback):
         request = trainer.agree(2 * interrupts.requested() + interrupts.take_save_request())
         is_stopping = request >= 2
         is_last = state.global_step >= state.max_steps
-        control.should_evaluate |= is_last and args.eval_strategy != "no"
-        control.should_save |= is_last or request > 0
-        control.should_training_stop |= is_last or is_stopping
+        is_pause = state.global_step == trainer.course.pause_at
+        trainer._is_side_look = is_pause and not is_last and not control.should_evaluate
+        control.should_evaluate |= (is_last or is_pause) and args.eval_strategy != "no"
+        control.should_save |= is_last or is_pause or request > 0
+        control.should_training_stop |= is_last or is_pause or is_stopping
 
 
 def keep_silent(event: dict[str, Any]) -> None:

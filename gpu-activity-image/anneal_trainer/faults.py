@@ -11,7 +11,7 @@ from anneal_trainer import protocol
 from anneal_trainer.protocol import Emit, Interrupted, TrainerError
 
 # What torch and safetensors say instead of raising MemoryError or OSError.
-_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "DefaultCPUAllocator")
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory", "DefaultCPUAllocator")
 _DISK_WORDS = ("No space left on device", "os error 28")
 
 

@@ -1,11 +1,16 @@
 """Model folders: loading a base model for training or evaluation, and making one from what a package ships."""
 
+import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
+    BitsAndBytesConfig,
     GgufConfig,
     LlamaConfig,
     LlamaForCausalLM,
@@ -13,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from anneal_trainer import bitsandbytes_gate
 from anneal_trainer.files import replacing_folder, sha256_file
 from anneal_trainer.protocol import BadRequest, Emit, GgufSource, PrepareModelJob, Recipe, TinySource
 
@@ -40,12 +46,57 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def load_base(folder: str, device: torch.device, dtype: torch.dtype | None = None) -> PreTrainedModel:
-    """The base model in evaluation mode on `device`, in the dtype that suits the device if none is given."""
+def load_base(folder: str, device: torch.device, dtype: torch.dtype | str | None = None, scores: bool = False) -> PreTrainedModel:
+    """The base model in evaluation mode on `device`, in the dtype that suits the device if none is given.
+
+    With `scores` its head has one output, a reward, instead of one for each token; a head that the folder lacks is drawn from torch's stream.
+    """
+    return _load(folder, scores, dtype=dtype or pick_dtype(device)).to(device).eval()
+
+
+def load_quantised(folder: str, device: torch.device, dtype: torch.dtype, bits: int, scores: bool) -> PreTrainedModel:
+    """The base model with its projections in 4 bits (NF4 with double quantisation, QLoRA, arXiv 2305.14314) or 8 (LLM.int8(), arXiv 2208.07339)."""
+    bitsandbytes_gate.let_in()
+    if bits == 8:
+        config = BitsAndBytesConfig(load_in_8bit=True)
+        # It says at each multiplication that it rounds its inputs.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    # Each rank has a GPU of its own.
+    place = device if device == _CPU else int(os.environ.get("LOCAL_RANK", "0"))
+    model = _load(folder, scores, dtype=dtype, quantization_config=config, device_map={"": place}).eval()
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # Some CPUs would round the weights once more at the first evaluation, for good: a resumed run, which has not had it yet, would differ.
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def _load(folder: str, scores: bool, **options: Any) -> PreTrainedModel:
     if not (Path(folder) / "config.json").is_file():
         raise BadRequest(f"The base model folder {folder} has no config.json; give a folder in Hugging Face layout.")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or pick_dtype(device), local_files_only=True)
-    return model.to(device).eval()
+    # A fork leaves torch's thread pool to be made anew by whoever comes first; two of the loader's threads at once find none.
+    torch.set_num_threads(torch.get_num_threads())
+    if scores:
+        return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, local_files_only=True, **options)
+    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options)
+
+
+def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
+    """The base model's tokenizer, which has something to pad with; never a new token, for which the model would have no embedding."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.pad_token is None:
+        # A reward model reads its score at the last token that is not padding, which should be an answer's end.
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise BadRequest(f"The tokenizer in {folder} has no token to pad with; name a `pad_token` in its tokenizer_config.json.")
+    return tokenizer
 
 
 def prepare_model(job: PrepareModelJob, emit: Emit) -> None:

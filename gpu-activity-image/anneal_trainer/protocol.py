@@ -75,20 +75,38 @@ class Lora:
     rank: int
     alpha: float
     dropout: float
-    targets: Literal["auto"] | list[str]
+    targets: Literal["auto", "all-linear"] | list[str]
     first_layer: int
+    rslora: bool = False
+    dora: bool = False
+
+
+@dataclass(frozen=True)
+class Qlora:
+    bits: Literal[4, 8]
+
+
+@dataclass(frozen=True)
+class Kto:
+    beta: float
+    desirable_weight: float
+    undesirable_weight: float
+
+
+Metric = Literal["evalLoss", "evalAccuracy"]
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
     patience: int
     threshold: float
+    metric: Metric = "evalLoss"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    method: Literal["sft", "dpo"]
-    tuning: Literal["lora", "full"]
+    method: Literal["sft", "dpo", "kto", "reward"]
+    tuning: Literal["lora", "qlora", "full"]
     lora: Lora
     epochs: float
     max_steps: int | None
@@ -100,8 +118,8 @@ class Recipe:
     weight_decay: float
     max_grad_norm: float
     seed: int
-    save_steps: int | None
-    eval_steps: int | None
+    save_steps: int | Literal["epoch"] | None
+    eval_steps: int | Literal["epoch"] | None
     keep: int
     early_stopping: EarlyStopping | None
     threads: int
@@ -114,6 +132,26 @@ class Recipe:
     device: Literal["auto", "cpu"]
     # Rows that the order keeps together: the micro-batch before memory made it smaller. None = the micro-batch.
     order_batch: int | None = None
+    qlora: Qlora = Qlora(4)
+    kto: Kto = Kto(0.1, 1.0, 1.0)
+    # None = by `warmup_ratio`.
+    warmup_steps: int | None = None
+    outputs: list[Literal["best", "final", "merged-best", "merged-final"]] | None = None
+    gradient_checkpointing: bool = False
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    # Each has `processes` ranks.
+    hosts: int = 1
+    strategy: Literal["ddp", "fsdp", "deepspeed"] = "ddp"
+    # A preset, or a user's own configuration.
+    deepspeed: Literal["zero2", "zero3"] | dict = "zero2"
+    # What leaves the GPU's memory for the host's, with a preset.
+    offload: Literal["none", "cpu"] = "none"
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+
+    @property
+    def world(self) -> int:
+        """Ranks of all hosts."""
+        return self.processes * self.hosts
 
 
 Hole = Literal["unkeyed-collator", "no-callback-state", "no-terminal-flag"]
@@ -131,6 +169,8 @@ class FromCheckpoint:
 class FromWarmState:
     from_: Literal["warm"]
     folder: str
+    # One that every host has; None = the newest that every rank of this host has.
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +186,17 @@ class Warm:
 
 
 @dataclass(frozen=True)
+class Gang:
+    """Where the ranks of several hosts meet; rank 0 listens at the address."""
+
+    host: int
+    address: str
+    port: int
+    interface: str
+    key: str
+
+
+@dataclass(frozen=True)
 class TrainJob:
     v: Literal[1]
     command: Literal["train"]
@@ -158,12 +209,23 @@ class TrainJob:
     warm: Warm | None
     hole: Hole | None
     recipe: Recipe
+    # Share of the steps, above 0 and below 1, after which the run saves, looks at its validation loss and ends, to go on later.
+    pause_at: float | None = None
+    # None = this host is the only one.
+    gang: Gang | None = None
 
 
 @dataclass(frozen=True)
 class PrepareTrainJob:
     v: Literal[1]
     command: Literal["prepare-train"]
+    train: TrainJob
+
+
+@dataclass(frozen=True)
+class ProbeJob:
+    v: Literal[1]
+    command: Literal["probe"]
     train: TrainJob
 
 
@@ -182,6 +244,7 @@ class TokeniseJob:
     max_length: int
     splits: list[SplitFiles]
     rejected: str
+    kind: Literal["chat", "pair", "judged"] = "chat"
 
 
 @dataclass(frozen=True)
@@ -202,6 +265,9 @@ class EvaluateJob:
     max_new_tokens: int | None
     threads: int
     predictions: str
+    method: Literal["sft", "dpo", "kto", "reward"] = "sft"
+    # Rows for which an answer is generated where a variant generates: the first so many. None = all.
+    answers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -229,7 +295,7 @@ class PrepareModelJob:
 class DrillDataJob:
     v: Literal[1]
     command: Literal["drill-data"]
-    kind: Literal["sft", "preference"]
+    kind: Literal["sft", "preference", "judged"]
     base_model: str
     rows: int
     seed: int
@@ -246,11 +312,12 @@ class ServeJob:
     max_length: int
 
 
-Job = TrainJob | PrepareTrainJob | TokeniseJob | EvaluateJob | PrepareModelJob | DrillDataJob | ServeJob
+Job = TrainJob | PrepareTrainJob | ProbeJob | TokeniseJob | EvaluateJob | PrepareModelJob | DrillDataJob | ServeJob
 
 JOBS: dict[str, type] = {
     "train": TrainJob,
     "prepare-train": PrepareTrainJob,
+    "probe": ProbeJob,
     "tokenise": TokeniseJob,
     "evaluate": EvaluateJob,
     "prepare-model": PrepareModelJob,
@@ -343,7 +410,9 @@ def _parse_object(kind: type, value: Any, path: str) -> Any:
     parsed = {}
     for key, field in known.items():
         where = f"{path}.{key}".lstrip(".")
-        _expect(key in value or field.default is not MISSING, None, where, "given")
+        if key not in value and field.default is not MISSING:
+            continue
+        _expect(key in value, None, where, "given")
         parsed[field.name] = _parse(hints[field.name], value.get(key), where)
     return kind(**parsed)
 

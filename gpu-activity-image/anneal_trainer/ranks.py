@@ -1,18 +1,23 @@
-"""A gang on one host: a leader forks one process per rank, waits, and reports the root of a failure, not what followed from it.
+"""A gang: on each of its hosts a leader forks one process per rank, waits, and reports the root of a failure, not what followed from it.
 
 Running: the leader does no work of its own, so that it outlives whatever kills a rank. First death: a rank that fails because
 another one is gone may be seen before that other one, so the leader gives the root a moment to show itself; then the rest is
 killed. Ended: the leader ends as the root did, by exception or by signal. Done and interrupted are decided by all ranks alike.
+
+Ranks of one host meet in a file, those of several at an address of the first host, under a key that a rank of an older gang does not
+know. A host whose ranks only missed another host's ends with the kind `cascade`. Not protected: whoever reaches the address may join.
 """
 
 import json
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,12 +25,15 @@ from torch import distributed
 
 from anneal_trainer import faults, interrupts, protocol
 from anneal_trainer.files import replacing_file
-from anneal_trainer.protocol import Emit, Interrupted, TrainerError
+from anneal_trainer.protocol import BadRequest, Emit, Interrupted, TrainerError
 
 # How long the root may take to die after a rank that only missed it: as long as it takes to write its error.
 _ROOT_GRACE_S = 5.0
 # How often the leader looks for deaths; a tenth of what a restart from warm state takes.
 _LOOK_EVERY_S = 0.02
+
+# How long the ranks of several hosts wait for each other: the slowest may read a large model from a cold disk.
+_JOIN_TIMEOUT = timedelta(minutes=15)
 
 # What is left of a rank in the words of those that waited for it.
 _CASCADE_WORDS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
@@ -57,17 +65,27 @@ class Death:
         return self.code in (protocol.EXIT_DONE, protocol.EXIT_INTERRUPTED)
 
 
-def lead(processes: int, backend: str, folder: Path, work: Callable[[int], None], emit: Emit) -> None:
+def lead(
+    processes: int,
+    backend: str,
+    folder: Path,
+    work: Callable[[int], None],
+    emit: Emit,
+    hosts: int = 1,
+    seat: protocol.Gang | None = None,
+) -> None:
     """Runs `work(rank)` in forked ranks, in a process group of torch. Each that does not get done leaves `rank-<n>.json` in the folder.
 
     Raises Interrupted when all ranks were, RankFailed for the root of a failure. A root that was killed by a signal takes the leader along.
     """
-    for rank in range(processes):
+    if hosts > 1 and seat is None:
+        raise BadRequest(f"`recipe.hosts` is {hosts}, but `gang` is null; say where the hosts meet.")
+    gang = _Gang(processes, backend, folder, hosts, seat)
+    for rank in gang.ranks:
         _error_file(folder, rank).unlink(missing_ok=True)
-    gang = _Gang(processes, backend, folder)
     gang.meeting.unlink(missing_ok=True)
     interrupts.hold()
-    pids = {_fork(rank, gang, work): rank for rank in range(processes)}
+    pids = {_fork(rank, gang, work): rank for rank in gang.ranks}
     _forward_sigterm(pids)
     interrupts.release()
     root = find_root(_await_deaths(pids, folder))
@@ -77,11 +95,10 @@ def lead(processes: int, backend: str, folder: Path, work: Callable[[int], None]
     if root.code == protocol.EXIT_INTERRUPTED:
         raise Interrupted(root.step)
     if root.code > 0:
-        raise RankFailed(
-            f"Rank {root.rank} of {processes}: {root.message or f'it ended with exit code {root.code}.'}", root.kind, root.code
-        )
+        kind = "cascade" if seat and root.is_cascade else root.kind
+        raise RankFailed(f"Rank {root.rank} of {gang.world}: {root.message or f'it ended with exit code {root.code}.'}", kind, root.code)
     name = signal.Signals(-root.code).name
-    emit({"ev": "failed", "kind": root.kind, "message": f"Rank {root.rank} of {processes} was killed by {name}."})
+    emit({"ev": "failed", "kind": root.kind, "message": f"Rank {root.rank} of {gang.world} was killed by {name}."})
     _die_by(-root.code)
 
 
@@ -95,23 +112,57 @@ def find_root(deaths: list[Death]) -> Death:
 
 @dataclass(frozen=True)
 class _Gang:
+    # On each host.
     processes: int
     backend: str
     folder: Path
+    hosts: int
+    seat: protocol.Gang | None
+
+    @property
+    def world(self) -> int:
+        return self.processes * self.hosts
+
+    @property
+    def ranks(self) -> range:
+        """Of this host."""
+        first = self.processes * (self.seat.host if self.seat else 0)
+        return range(first, first + self.processes)
 
     @property
     def meeting(self) -> Path:
-        """Where the ranks of this try find each other: a file, because torch's meeting place with a port listens to the whole network."""
+        """Where the ranks of one host find each other; needs no port."""
         return self.folder / ".gang"
 
     def join(self, rank: int) -> None:
-        size = str(self.processes)
         # What accelerate and transformers go by.
-        os.environ.update(WORLD_SIZE=size, LOCAL_WORLD_SIZE=size, RANK=str(rank), LOCAL_RANK=str(rank))
-        # Ranks of one host need no network; gloo would ask a resolver for the host's address.
-        os.environ["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
-        store = distributed.FileStore(str(self.meeting), self.processes)
-        distributed.init_process_group(self.backend, store=store, rank=rank, world_size=self.processes)
+        sizes = {"WORLD_SIZE": self.world, "LOCAL_WORLD_SIZE": self.processes, "RANK": rank, "LOCAL_RANK": rank - self.ranks.start}
+        os.environ.update({name: str(value) for name, value in sizes.items()})
+        if self.seat is None:
+            # Ranks of one host need no network; gloo would ask a resolver for the host's address.
+            os.environ["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
+            store = distributed.FileStore(str(self.meeting), self.processes)
+        else:
+            os.environ.update(GLOO_SOCKET_IFNAME=self.seat.interface, NCCL_SOCKET_IFNAME=self.seat.interface)
+            # accelerate asks for them, although the ranks have met already.
+            os.environ.update(MASTER_ADDR=self.seat.address, MASTER_PORT=str(self.seat.port))
+            # Until all are there nothing needs to be saved, and torch waits for them without looking at signals.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            store = _meet_hosts(self.seat, is_first=rank == 0)
+        distributed.init_process_group(self.backend, store=store, rank=rank, world_size=self.world)
+        if self.seat is not None:
+            interrupts.listen()
+
+
+def _meet_hosts(seat: protocol.Gang, is_first: bool) -> distributed.Store:
+    """Listens at the one address only; left to itself, torch listens to the whole network."""
+    options = {}
+    if is_first:
+        family = socket.AF_INET6 if ":" in seat.address else socket.AF_INET
+        listener = socket.create_server((seat.address, seat.port), family=family, backlog=4096)
+        options["master_listen_fd"] = listener.detach()
+    store = distributed.TCPStore(seat.address, seat.port, is_master=is_first, timeout=_JOIN_TIMEOUT, wait_for_workers=False, **options)
+    return distributed.PrefixStore(seat.key, store)
 
 
 def _fork(rank: int, gang: _Gang, work: Callable[[int], None]) -> int:

@@ -10,6 +10,16 @@ from anneal_trainer.protocol import BadRequest, DataRejected
 
 Row = dict[str, Any]
 
+# What the rows of each training method are.
+ROW_KINDS = {"sft": "chat", "dpo": "pair", "reward": "pair", "kto": "judged"}
+
+# By kind: fields that hold messages, and others with their types.
+_FIELDS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, type], ...]]] = {
+    "chat": (("messages",), ()),
+    "pair": (("prompt",), (("chosen", dict), ("rejected", dict))),
+    "judged": (("prompt",), (("completion", dict), ("label", bool))),
+}
+
 
 def count_rows(file: str) -> int:
     _require(file)
@@ -17,12 +27,13 @@ def count_rows(file: str) -> int:
         return sum(1 for line in lines if line.strip())
 
 
-def read_rows(file: str) -> Iterator[Row]:
+def read_rows(file: str, kind: str = "chat") -> Iterator[Row]:
+    """`kind`: `chat`, `pair` or `judged`."""
     _require(file)
     with open(file, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield _parse(line, file, number)
+                yield _parse(line, kind, f"Line {number} of {file}")
 
 
 def write_json_lines(file: str, values: Iterable[dict[str, Any]]) -> None:
@@ -37,11 +48,13 @@ def _require(file: str) -> None:
         raise BadRequest(f"The rows file {file} does not exist.")
 
 
-def _parse(line: str, file: str, number: int) -> Row:
+def _parse(line: str, kind: str, where: str) -> Row:
+    lists, others = _FIELDS[kind]
     try:
         row = json.loads(line)
-        if isinstance(row["messages"], list) and row["messages"]:
+        if all(isinstance(row[name], list) and row[name] for name in lists) and all(isinstance(row[name], type) for name, type in others):
             return row
     except (ValueError, KeyError, TypeError):
         pass
-    raise DataRejected(f"Line {number} of {file} is not a row with `messages`; make the dataset again.")
+    names = " and ".join(f"`{name}`" for name in (*lists, *(name for name, _ in others)))
+    raise DataRejected(f"{where} is not a row with {names}; make the dataset again.")

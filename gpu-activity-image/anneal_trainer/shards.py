@@ -2,6 +2,7 @@
 
 Chat rows: `input_ids` (int32, tokens), `trainable` (uint8, tokens; 1 = has a label), `offsets` (int64, rows + 1). Preference pairs:
 `prompt`, `chosen`, `rejected` (int32, tokens), each with its `<name>_offsets` (int64, rows + 1); both answers go on from the prompt.
+Judged answers: `prompt` and `completion` in the same way, `label` (uint8, rows; 1 = a good answer).
 """
 
 import json
@@ -20,8 +21,11 @@ _ROW_TENSORS = {"input_ids": _INT32, "trainable": _UINT8, "offsets": _INT64}
 _PAIR_PARTS = ("prompt", "chosen", "rejected")
 _PAIR_TENSORS = {name: _INT32 for name in _PAIR_PARTS} | {f"{name}_offsets": _INT64 for name in _PAIR_PARTS}
 
-# Name → (values, offsets).
-Columns = dict[str, tuple[np.ndarray, np.ndarray]]
+_JUDGED_PARTS = ("prompt", "completion")
+_JUDGED_TENSORS = {name: _INT32 for name in _JUDGED_PARTS} | {f"{name}_offsets": _INT64 for name in _JUDGED_PARTS} | {"label": _UINT8}
+
+# Name → (values, offsets); without offsets there is one value a row.
+Columns = dict[str, tuple[np.ndarray, np.ndarray | None]]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,31 @@ class PreferenceShard:
         return {name: (getattr(self, name), getattr(self, f"{name}_offsets")) for name in _PAIR_PARTS}
 
 
+@dataclass(frozen=True)
+class JudgedShard:
+    """Row i is a prompt and an answer to it, which is a good one or is not."""
+
+    prompt: np.ndarray
+    prompt_offsets: np.ndarray
+    completion: np.ndarray
+    completion_offsets: np.ndarray
+    label: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.prompt_offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.prompt_offsets) + np.diff(self.completion_offsets)
+
+    def columns(self) -> Columns:
+        parts = {name: (getattr(self, name), getattr(self, f"{name}_offsets")) for name in _JUDGED_PARTS}
+        return {**parts, "label": (self.label, None)}
+
+
+AnyShard = Shard | PreferenceShard | JudgedShard
+
+
 def write_shard(file: Path, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
     """Writes (ids, trainable) rows; the same rows give the same bytes."""
     input_ids, offsets = _lay_end_to_end([ids for ids, _ in rows], np.int32)
@@ -79,6 +108,27 @@ def write_preference_shard(file: Path, pairs: Sequence[tuple[np.ndarray, np.ndar
     for part, name in enumerate(_PAIR_PARTS):
         tensors[name], tensors[f"{name}_offsets"] = _lay_end_to_end([pair[part] for pair in pairs], np.int32)
     _write(file, tensors)
+
+
+def write_judged_shard(file: Path, rows: Sequence[tuple[np.ndarray, np.ndarray, bool]]) -> None:
+    """Writes (prompt, completion, label) rows; the same rows give the same bytes."""
+    tensors = {"label": np.array([label for _, _, label in rows], np.uint8)}
+    for part, name in enumerate(_JUDGED_PARTS):
+        tensors[name], tensors[f"{name}_offsets"] = _lay_end_to_end([row[part] for row in rows], np.int32)
+    _write(file, tensors)
+
+
+def write_longest_row(file: Path, shard: AnyShard, rows: int) -> int:
+    """Writes so many copies of the longest row, for measurements; returns its tokens."""
+    index = int(np.argmax(shard.lengths))
+    tensors: dict[str, np.ndarray] = {}
+    for name, (values, offsets) in shard.columns().items():
+        piece = values[index : index + 1] if offsets is None else values[offsets[index] : offsets[index + 1]]
+        tensors[name] = np.tile(piece, rows)
+        if offsets is not None:
+            tensors["offsets" if isinstance(shard, Shard) else f"{name}_offsets"] = np.arange(rows + 1, dtype=np.int64) * len(piece)
+    _write(file, tensors)
+    return int(shard.lengths[index])
 
 
 def _lay_end_to_end(rows: list[np.ndarray], dtype: type) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +151,14 @@ def read_shard(file: str) -> Shard:
 
 def read_preference_shard(file: str) -> PreferenceShard:
     """The same for preference pairs."""
-    shard = PreferenceShard(**_map(file, _PAIR_TENSORS, "preference pairs, which `train.method: dpo` needs"))
+    shard = PreferenceShard(**_map(file, _PAIR_TENSORS, "preference pairs, which `train.method: dpo` and `reward` need"))
+    _require_whole(file, shard.columns())
+    return shard
+
+
+def read_judged_shard(file: str) -> JudgedShard:
+    """The same for judged answers."""
+    shard = JudgedShard(**_map(file, _JUDGED_TENSORS, "judged answers, which `train.method: kto` needs"))
     _require_whole(file, shard.columns())
     return shard
 
@@ -116,8 +173,9 @@ def _map(file: str, wanted: dict[str, tuple[str, type]], kind: str) -> dict[str,
 
 
 def _require_whole(file: str, columns: Columns) -> None:
-    rows = {len(offsets) for _, offsets in columns.values()}
-    if len(rows) != 1 or rows == {0} or any(offsets[-1] != len(values) for values, offsets in columns.values()):
+    laid = [(values, offsets) for values, offsets in columns.values() if offsets is not None]
+    rows = {len(offsets) - 1 for _, offsets in laid} | {len(values) for values, offsets in columns.values() if offsets is None}
+    if len(rows) != 1 or rows == {-1} or any(offsets[-1] != len(values) for values, offsets in laid):
         raise DataRejected(f"The shard {file} is torn: its offsets do not cover its tokens. Tokenise again.")
 
 

@@ -1,10 +1,11 @@
 """The whole training state of one rank as tensors by name and a JSON document: what a checkpoint and warm state hold.
 
-Names: `weights/<parameter>`, `exp_avg/<parameter>` and `exp_avg_sq/<parameter>` (AdamW's moments), `best/<parameter>` (with early
-stopping). The document: counters, schedule, AdamW's step counts, random streams. Nothing is pickled.
+Names: `weights/<parameter>`, AdamW's moments as its optimizer calls them (`exp_avg/<parameter>`; in 8 bits `state1/<parameter>` with its
+scales `absmax1/<parameter>`), `best/<parameter>` (where they are kept). The document: counters, schedule, AdamW's step counts, random streams. Nothing is pickled.
 """
 
 import base64
+import hashlib
 import json
 import random
 from dataclasses import dataclass
@@ -14,13 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
+from transformers import set_seed
 
 from anneal_trainer.adapters import MODEL_WEIGHTS, WEIGHTS
-from anneal_trainer.protocol import BadRequest, CheckpointCorrupt
+from anneal_trainer.protocol import CheckpointCorrupt
 
 STATE = "state.json"
 _OPTIMIZER = "optimizer.safetensors"
 _BEST = "best.safetensors"
+
+# What bitsandbytes' 8 bits stand for: tables that are the same for all parameters and never change, so they are not part of the state.
+_QUANTISATION_MAPS = {"qmap1": "dynamic", "qmap2": "udynamic"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,9 @@ class TrainingState:
         """Tensors whose names start with one of the prefixes."""
         return {name: tensor for name, tensor in self.tensors.items() if name.startswith(prefixes)}
 
+    def moments(self) -> dict[str, torch.Tensor]:
+        return {name: tensor for name, tensor in self.tensors.items() if not name.startswith(("weights/", "best/"))}
+
     def named(self, prefix: str) -> dict[str, torch.Tensor]:
         """One group by the names of its parameters."""
         return {name.removeprefix(prefix): tensor for name, tensor in self.group(prefix).items()}
@@ -47,14 +56,14 @@ class TrainingState:
 def write_state(folder: Path, state: TrainingState, randoms: list[Any], weights_file: str) -> None:
     """Writes a checkpoint's files; `randoms` are the random streams of all ranks."""
     save_file(state.named("weights/"), folder / weights_file, metadata={"format": "pt"})
-    save_file(state.group("exp_avg"), folder / _OPTIMIZER)
+    save_file(state.moments(), folder / _OPTIMIZER)
     if best := state.named("best/"):
         save_file(best, folder / _BEST, metadata={"format": "pt"})
     document = {**state.blob, "random": randoms}
     (folder / STATE).write_text(json.dumps(document, sort_keys=True, separators=(",", ":")), "utf-8")
 
 
-def read_state(folder: str, rank: int, processes: int) -> TrainingState:
+def read_state(folder: str, rank: int) -> TrainingState:
     """One rank's state from the files of a checkpoint that was verified."""
     path = Path(folder)
     weights = MODEL_WEIGHTS if (path / MODEL_WEIGHTS).is_file() else WEIGHTS
@@ -67,9 +76,7 @@ def read_state(folder: str, rank: int, processes: int) -> TrainingState:
             tensors |= {f"best/{name}": tensor for name, tensor in load_file(path / _BEST).items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointCorrupt(f"Checkpoint {folder} cannot be read ({error}); resume from an older one.") from error
-    if len(randoms) != processes:
-        raise BadRequest(f"Checkpoint {folder} was made by {len(randoms)} processes, the recipe wants {processes}; start afresh.")
-    return TrainingState(tensors, {**blob, "random": randoms[rank]})
+    return TrainingState(tensors, {**blob, "random": randoms[rank] if rank < len(randoms) else None})
 
 
 def copy_into(living: dict[str, torch.Tensor], saved: dict[str, torch.Tensor]) -> None:
@@ -86,16 +93,20 @@ def copy_into(living: dict[str, torch.Tensor], saved: dict[str, torch.Tensor]) -
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[torch.nn.Parameter, str]) -> dict[str, torch.Tensor]:
     """AdamW's moments; there are none before the first step."""
     return {
-        f"{key}/{names[parameter]}": tensor
+        f"{key}/{names[parameter]}": local_part(tensor)
         for parameter, slots in optimizer.state.items()
         for key, tensor in slots.items()
-        if key != "step"
+        if _is_moment(key)
     }
+
+
+def _is_moment(key: str) -> bool:
+    return key != "step" and key not in _QUANTISATION_MAPS
 
 
 def replace_optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[torch.nn.Parameter, str], state: TrainingState) -> None:
     for parameter, slots in optimizer.state.items():
-        slots |= {key: state.tensors[f"{key}/{names[parameter]}"] for key in slots if key != "step"}
+        slots |= {key: state.tensors[f"{key}/{names[parameter]}"] for key in slots if _is_moment(key)}
 
 
 def optimizer_document(optimizer: torch.optim.Optimizer, names: dict[torch.nn.Parameter, str]) -> dict[str, Any]:
@@ -103,21 +114,55 @@ def optimizer_document(optimizer: torch.optim.Optimizer, names: dict[torch.nn.Pa
     steps = {names[parameter]: slots["step"] for parameter, slots in optimizer.state.items()}
     return {
         "groups": [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups],
-        "steps": torch.stack([steps[name] for name in sorted(steps)]).tolist() if steps else [],
+        "steps": torch.stack([torch.as_tensor(steps[name], dtype=torch.float32) for name in sorted(steps)]).tolist() if steps else [],
     }
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, names: dict[torch.nn.Parameter, str], state: TrainingState) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    moments = {key: state.named(f"{key}/") for key in ("exp_avg", "exp_avg_sq")}
-    steps = dict(zip(sorted(moments["exp_avg"]), state.blob["optimizer"]["steps"], strict=True))
-    slots: dict[int, dict[str, torch.Tensor]] = {}
+    moments: dict[str, dict[str, torch.Tensor]] = {}
+    for path, tensor in state.moments().items():
+        key, name = path.split("/", 1)
+        moments.setdefault(name, {})[key] = tensor
+    steps = dict(zip(sorted(moments), state.blob["optimizer"]["steps"], strict=True))
+    slots: dict[int, dict[str, Any]] = {}
     for index, parameter in enumerate(parameters):
         name = names[parameter]
         if name in steps:
-            copies = {key: torch.empty_like(parameter).copy_(tensors[name]) for key, tensors in moments.items()}
-            slots[index] = {"step": torch.tensor(steps[name]), **copies}
+            copies = {key: _copy_to(tensor, parameter) for key, tensor in moments[name].items()}
+            slots[index] = {"step": _step_count(optimizer, steps[name]), **copies, **_maps_of(optimizer, copies)}
     optimizer.load_state_dict({"state": slots, "param_groups": _numbered_groups(optimizer, state)})
+
+
+def _copy_to(saved: torch.Tensor, parameter: torch.nn.Parameter) -> torch.Tensor:
+    """In the parameter's own layout where it has its shape, as the optimizer itself would make it."""
+    if saved.shape != local_part(parameter).shape:
+        return saved.to(parameter.device, copy=True)
+    like = torch.empty_like(parameter, dtype=saved.dtype)
+    local_part(like).copy_(saved)
+    return like
+
+
+def _tables(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor] | None:
+    """bitsandbytes' by name, None for another optimizer; accelerate wraps it."""
+    return getattr(getattr(optimizer, "optimizer", optimizer), "name2qmap", None)
+
+
+def _step_count(optimizer: torch.optim.Optimizer, step: float) -> int | torch.Tensor:
+    return torch.tensor(step) if _tables(optimizer) is None else int(step)
+
+
+def _maps_of(optimizer: torch.optim.Optimizer, moments: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """bitsandbytes keeps small moments in 32 bits, without scales and maps."""
+    tables = _tables(optimizer)
+    if tables is None or "absmax1" not in moments:
+        return {}
+    return {key: tables[name].to(moments["absmax1"].device) for key, name in _QUANTISATION_MAPS.items()}
+
+
+def local_part(tensor: torch.Tensor) -> torch.Tensor:
+    """What this rank holds of a tensor."""
+    return tensor._local_tensor if isinstance(tensor, DTensor) else tensor
 
 
 def _numbered_groups(optimizer: torch.optim.Optimizer, state: TrainingState) -> list[dict[str, Any]]:
@@ -142,7 +187,11 @@ def capture_random() -> dict[str, Any]:
     }
 
 
-def restore_random(saved: dict[str, Any]) -> None:
+def restore_random(saved: dict[str, Any] | None, fresh: tuple[int, ...]) -> None:
+    """`fresh` seeds the streams of a rank that there was not when the state was saved."""
+    if saved is None:
+        set_seed(int.from_bytes(hashlib.sha256(repr(fresh).encode()).digest()[:4], "little"))
+        return
     version, words, gauss = saved["python"]
     random.setstate((version, tuple(words), gauss))
     np.random.set_state(tuple(saved["numpy"]))

@@ -15,15 +15,13 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from trl import DPOConfig, SFTConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from anneal_trainer import checkpoints, interrupts, ranks, warm_state
-from anneal_trainer.adapters import add_adapter, count_parameters, lora_config, write_trained
+from anneal_trainer import bitsandbytes_gate, checkpoints, interrupts, ranks, strategies, warm_state
+from anneal_trainer.adapters import add_adapter, count_parameters, lora_config
 from anneal_trainer.batches import (
+    Collator,
     LengthGroupedOrder,
-    PadCollator,
-    PreferenceCollator,
     TokenDropout,
     as_dataset,
     as_packed_dataset,
@@ -31,12 +29,13 @@ from anneal_trainer.batches import (
     packed_lengths,
 )
 from anneal_trainer.durable import Course, DurableTrainer, findings_only
-from anneal_trainer.methods import DpoTrainer, SftTrainer
-from anneal_trainer.models import load_base, pick_dtype, pick_training_device
+from anneal_trainer.export import keeps_best, write_outputs
+from anneal_trainer.methods import METHODS
+from anneal_trainer.models import load_base, load_quantised, load_tokenizer, pick_training_device
 from anneal_trainer.protocol import BadRequest, DataRejected, Emit, FromCheckpoint, FromWarmState, Interrupted, Recipe, TrainJob
 from anneal_trainer.scoring import keeps_packed_rows_apart
-from anneal_trainer.shards import PreferenceShard, Shard, read_preference_shard, read_shard
-from anneal_trainer.state import TrainingState, read_state
+from anneal_trainer.shards import AnyShard
+from anneal_trainer.state import TrainingState
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "safetensors", "tokenizers", "numpy")
 
@@ -52,10 +51,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a trainer reads: chat rows or preference pairs."""
+    """What a trainer reads."""
 
-    shard: Shard | PreferenceShard
-    validation: Shard | PreferenceShard | None
+    shard: AnyShard
+    validation: AnyShard | None
     # The shard's rows, packed ones, or a stream.
     dataset: datasets.Dataset | datasets.IterableDataset
     # Of the rows of `dataset` that make an epoch.
@@ -67,7 +66,10 @@ class Prepared:
     job: TrainJob
     plan: Plan
     inputs: Inputs
-    base: PreTrainedModel
+    # None where only the trainer itself may load it.
+    base: PreTrainedModel | None
+    # What the model is held to, where that is not the base beneath an adapter.
+    reference: PreTrainedModel | None
     tokenizer: PreTrainedTokenizerBase
     trainer_class: type[DurableTrainer]
     # Built already where that needs neither a gang nor a GPU.
@@ -91,43 +93,56 @@ def train(job: TrainJob, emit: Emit, trainer_class: type[DurableTrainer] | None 
 def prepare(job: TrainJob, emit: Emit, trainer_class: type[DurableTrainer] | None = None) -> Prepared:
     """Reads everything that all attempts have in common."""
     recipe = job.recipe
-    if recipe.processes > 1:
+    if recipe.world > 1:
         # A process with a thread pool cannot be forked.
         torch.set_num_threads(1)
-    inputs = _read_inputs(job)
+    inputs = read_inputs(job)
     plan = make_plan(inputs, recipe)
     emit({"ev": "phase", "phase": "load", "detail": job.base_name})
     device = pick_training_device(recipe)
-    # Weights that are all trained need fp32, in which small updates are not lost; a GPU's own choice waits until it may be touched.
-    dtype = torch.float32 if device == _CPU or recipe.tuning == "full" else "auto"
-    base = load_base(job.base_model, _CPU, dtype)
-    if recipe.packing and not keeps_packed_rows_apart(base):
-        raise BadRequest(f"`train.packing` must be false with {job.base_name}: its attention sees across the rows that share one.")
-    tokenizer = AutoTokenizer.from_pretrained(job.base_model, local_files_only=True)
-    default_class = DpoTrainer if recipe.method == "dpo" else SftTrainer
-    prepared = Prepared(job, plan, inputs, base, tokenizer, trainer_class or default_class)
-    if recipe.processes == 1 and device == _CPU:
+    # A quantised model stays on the device that it was loaded on, and a parent must not touch a GPU.
+    base = None if recipe.tuning == "qlora" and device != _CPU else _load_base(job, device)
+    reference = _load_base(job, device) if recipe.tuning == "full" and METHODS[recipe.method].has_reference else None
+    tokenizer = load_tokenizer(job.base_model)
+    prepared = Prepared(job, plan, inputs, base, reference, tokenizer, trainer_class or METHODS[recipe.method].trainer)
+    if recipe.world == 1 and device == _CPU:
         prepared.trainer = _build_trainer(prepared)
         # transformers would do it at each attempt, a third of the time that a restart takes.
         prepared.trainer.create_optimizer()
     return prepared
 
 
+def _load_base(job: TrainJob, device: torch.device) -> PreTrainedModel:
+    """On the CPU, but for a quantised one."""
+    recipe, scores = job.recipe, METHODS[job.recipe.method].scores
+    # Decides a new head.
+    torch.manual_seed(recipe.seed)
+    if recipe.tuning == "qlora":
+        base = load_quantised(job.base_model, device, strategies.pick_dtype(recipe, device), recipe.qlora.bits, scores)
+    else:
+        # Weights that are all trained need fp32, in which small updates are not lost; a GPU's own choice waits until it may be touched.
+        dtype = torch.float32 if device == _CPU or recipe.tuning == "full" else "auto"
+        base = load_base(job.base_model, _CPU, dtype, scores)
+    if recipe.packing and not keeps_packed_rows_apart(base):
+        raise BadRequest(f"`train.packing` must be false with {job.base_name}: its attention sees across the rows that share one.")
+    return base
+
+
 def attempt(prepared: Prepared, resume: FromCheckpoint | FromWarmState | None, emit: Emit, start: Start | None = None) -> None:
     """Trains once; a job parent forks before it calls this. A `start` that was looked for already is not looked for again."""
-    job, processes = prepared.job, prepared.job.recipe.processes
+    job, recipe = prepared.job, prepared.job.recipe
     start = start or _find_start(job, resume)
     if start.step > prepared.plan.steps:
         raise BadRequest(f"{start.folder} is beyond the {prepared.plan.steps} steps of this recipe; start afresh.")
     checkpoints.clear_after(Path(job.output), start.step)
-    if processes == 1:
+    if recipe.world == 1:
         _train_rank(prepared, start, emit)
         return
 
     def work(rank: int) -> None:
         _train_rank(prepared, start, emit if rank == 0 else findings_only(emit, rank))
 
-    ranks.lead(processes, _backend(job.recipe), Path(job.output), work, emit)
+    ranks.lead(recipe.processes, _backend(recipe), Path(job.output), work, emit, recipe.hosts, job.gang)
 
 
 def _train_rank(prepared: Prepared, start: Start, emit: Emit) -> None:
@@ -141,18 +156,21 @@ def _train_rank(prepared: Prepared, start: Start, emit: Emit) -> None:
     emit({"ev": "phase", "phase": "train"})
     emit({"ev": "plan", "steps": plan.steps, "rows": plan.rows, **_parameters(trainer), "from": start.step, "source": start.source})
     # Ranks must not part: one of them may have been asked to stop a moment later.
-    if trainer.may_train and not trainer.agree(interrupts.requested()):
+    if trainer.may_train and not trainer.is_at_pause and not trainer.agree(interrupts.requested()):
         trainer.run()
     if not trainer.is_complete:
+        if trainer.is_at_pause:
+            emit({"ev": "paused", "step": trainer.progress.step, "evalLoss": trainer.loss_at_pause()})
         raise Interrupted(trainer.progress.step)
+    trainer.make_whole()
     if trainer.args.process_index == 0:
         emit({"ev": "phase", "phase": "save"})
-        emit({"ev": "done", "result": _export(job, plan, trainer)})
+        emit({"ev": "done", "result": _export(prepared, trainer)})
 
 
 def make_plan(inputs: Inputs, recipe: Recipe) -> Plan:
     """Counts optimizer steps; an epoch's last step may be a smaller one."""
-    batches_per_rank = math.ceil(math.ceil(len(inputs.lengths) / recipe.micro_batch) / recipe.processes)
+    batches_per_rank = math.ceil(math.ceil(len(inputs.lengths) / recipe.micro_batch) / recipe.world)
     steps_per_epoch = math.ceil(batches_per_rank / recipe.accumulation)
     steps = math.ceil(recipe.epochs * steps_per_epoch)
     return Plan(len(inputs.shard), steps_per_epoch, min(steps, recipe.max_steps or steps))
@@ -162,19 +180,32 @@ def _backend(recipe: Recipe) -> str:
     return "gloo" if pick_training_device(recipe) == _CPU else "nccl"
 
 
-def _read_inputs(job: TrainJob) -> Inputs:
+def read_inputs(job: TrainJob) -> Inputs:
     recipe = job.recipe
-    read = read_preference_shard if recipe.method == "dpo" else read_shard
-    shard = read(job.train)
+    method = METHODS[recipe.method]
+    _require_fit(job)
+    shard = method.read(job.train)
     if not len(shard):
         raise DataRejected(f"The training shard {job.train} has no rows; look at the rejected rows.")
-    validation = read(job.validation) if job.validation else None
+    validation = method.read(job.validation) if job.validation else None
     if recipe.streaming:
         return Inputs(shard, validation, as_stream(shard, recipe.seed), shard.lengths)
     if recipe.packing:
         packed = as_packed_dataset(shard)
         return Inputs(shard, validation, packed, packed_lengths(packed))
     return Inputs(shard, validation, as_dataset(shard), shard.lengths)
+
+
+def _require_fit(job: TrainJob) -> None:
+    """What the spec alone could not refuse: memory makes micro-batches smaller, and a validation set may be empty."""
+    recipe, method = job.recipe, METHODS[job.recipe.method]
+    if recipe.micro_batch < method.micro_batch_min:
+        raise BadRequest(
+            f"`train.microBatch` must be at least {method.micro_batch_min} with `method: {recipe.method}`, got {recipe.micro_batch}."
+        )
+    best = [name for name in recipe.outputs or [] if name.endswith("best")]
+    if best and not job.validation:
+        raise BadRequest(f"`train.outputs` names {best[0]}, but there are no validation rows; raise `data.split.validation`.")
 
 
 def _find_start(job: TrainJob, resume: FromCheckpoint | FromWarmState | None) -> Start:
@@ -187,13 +218,14 @@ def _find_start(job: TrainJob, resume: FromCheckpoint | FromWarmState | None) ->
         case FromWarmState(folder=folder):
             if job.warm is None:
                 raise BadRequest("`resume.from` is `warm`, but `warm` is null; give the job its warm state.")
-            return Start("warm", warm_state.newest_step(folder, job.warm, job.recipe.processes), folder)
+            step = warm_state.newest_step(folder, job.warm, job.recipe.world) if resume.step is None else resume.step
+            return Start("warm", step, folder)
 
 
 def _read_start(job: TrainJob, start: Start, rank: int) -> TrainingState:
     if start.source == "warm":
-        return warm_state.read(start.folder, job.warm, job.recipe.processes, rank, start.step)
-    return read_state(start.folder, rank, job.recipe.processes)
+        return warm_state.read(start.folder, job.warm, job.recipe.world, rank, start.step)
+    return strategies.read_checkpoint(start.folder, rank, job.recipe)
 
 
 def _keep_warm(trainer: DurableTrainer, job: TrainJob, start: Start, emit: Emit) -> None:
@@ -202,7 +234,8 @@ def _keep_warm(trainer: DurableTrainer, job: TrainJob, start: Start, emit: Emit)
     is_same_folder = start.source == "warm" and Path(start.folder) == Path(job.warm.folder)
     args = trainer.args
     resumed = start.step if is_same_folder else None
-    live_in = trainer.live_in if args.device.type == "cpu" else None
+    # Ranks that hold parts of tensors have other ones than the model.
+    live_in = trainer.live_in if args.device.type == "cpu" and job.recipe.strategy == "ddp" else None
     warm = warm_state.WarmState(job.warm, args.process_index, args.world_size, resumed, emit, trainer.agree, live_in)
     trainer.update_begins = warm.update_begins
     trainer.step_done = lambda trainer: warm.step_done(
@@ -213,14 +246,17 @@ def _keep_warm(trainer: DurableTrainer, job: TrainJob, start: Start, emit: Emit)
 def _build_trainer(prepared: Prepared) -> DurableTrainer:
     job, recipe, inputs = prepared.job, prepared.job.recipe, prepared.inputs
     device = pick_training_device(recipe)
+    if recipe.optimizer == "adamw8bit":
+        bitsandbytes_gate.let_in()
+    prepared.base = prepared.base or _load_base(job, device)
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
         if recipe.tuning == "lora":
-            prepared.base.to(pick_dtype(device))
-    return prepared.trainer_class(
+            prepared.base.to(strategies.pick_dtype(recipe, device))
+    return strategies.trainer_class(prepared.trainer_class, recipe)(
         course=_make_course(prepared),
         validation_collator=_make_collator(prepared, dropout=None),
-        args=_training_arguments(job, prepared.plan.steps, device, has_validation=bool(inputs.validation)),
+        args=_training_arguments(job, prepared.plan, device, has_validation=bool(inputs.validation)),
         data_collator=_make_collator(prepared, _make_dropout(prepared)),
         train_dataset=inputs.dataset,
         eval_dataset=as_dataset(inputs.validation) if inputs.validation else None,
@@ -231,24 +267,30 @@ def _build_trainer(prepared: Prepared) -> DurableTrainer:
 
 def _model_to_train(prepared: Prepared) -> dict[str, Any]:
     base, recipe = prepared.base, prepared.job.recipe
+    has_reference = METHODS[recipe.method].has_reference
     if recipe.tuning == "full":
-        return {"model": base}
-    if recipe.method == "dpo":
+        return {"model": base, "ref_model": prepared.reference} if has_reference else {"model": base}
+    if has_reference:
         # Given an adapted model, TRL would keep a second, frozen adapter; without its adapter the model is the same reference.
-        return {"model": base, "peft_config": lora_config(base, recipe.lora)}
-    return {"model": add_adapter(base, recipe.lora, recipe.seed)}
+        return {"model": base, "peft_config": lora_config(base, recipe)}
+    return {"model": add_adapter(base, recipe)}
 
 
 def _make_course(prepared: Prepared) -> Course:
     recipe, plan = prepared.job.recipe, prepared.plan
     order = None if recipe.streaming else LengthGroupedOrder(prepared.inputs.lengths, recipe.order_batch or recipe.micro_batch, recipe.seed)
     epochs_per_step = recipe.micro_batch * recipe.accumulation / plan.rows if recipe.streaming else None
-    return Course(order, epochs_per_step, recipe.keep, recipe.early_stopping, prepared.job.hole)
+    return Course(order, epochs_per_step, recipe.keep, recipe.early_stopping, prepared.job.hole, _pause_step(prepared), keeps_best(recipe))
 
 
-def _make_collator(prepared: Prepared, dropout: TokenDropout | None) -> PadCollator | PreferenceCollator:
-    collator = PreferenceCollator if prepared.job.recipe.method == "dpo" else PadCollator
-    return collator(prepared.tokenizer.pad_token_id or 0, dropout)
+def _pause_step(prepared: Prepared) -> int | None:
+    share, steps = prepared.job.pause_at, prepared.plan.steps
+    # A little less, so that a share such as 0.7 of 10 steps is 7, whatever its rounding.
+    return None if share is None else max(1, math.ceil(share * steps - 1e-6))
+
+
+def _make_collator(prepared: Prepared, dropout: TokenDropout | None) -> Collator:
+    return METHODS[prepared.job.recipe.method].collator(prepared.tokenizer.pad_token_id, dropout)
 
 
 def _make_dropout(prepared: Prepared) -> TokenDropout | None:
@@ -259,16 +301,13 @@ def _make_dropout(prepared: Prepared) -> TokenDropout | None:
     return TokenDropout(recipe.token_dropout, recipe.seed, len(tokenizer), tokenizer.all_special_ids, is_keyed)
 
 
-def _training_arguments(job: TrainJob, steps: int, device: torch.device, has_validation: bool) -> SFTConfig | DPOConfig:
-    recipe = job.recipe
-    dtype = pick_dtype(device)
-    method = DPOConfig if recipe.method == "dpo" else SFTConfig
-    options = {"beta": recipe.dpo_beta} if recipe.method == "dpo" else {"dataset_kwargs": {"skip_prepare_dataset": True}}
-    if recipe.processes > 1:
-        # With unused parameters looked for, DDP keeps its first buckets; it would otherwise regroup them after the first step of
-        # each attempt, and with them the order in which more than two ranks' gradients are added.
-        options |= {"ddp_find_unused_parameters": True, "ddp_backend": _backend(recipe)}
-    return method(
+def _training_arguments(job: TrainJob, plan: Plan, device: torch.device, has_validation: bool) -> TrainingArguments:
+    recipe, steps = job.recipe, plan.steps
+    method = METHODS[recipe.method]
+    dtype = strategies.pick_dtype(recipe, device)
+    options = method.options(recipe)
+    options |= strategies.arguments(recipe, _backend(recipe))
+    return method.arguments(
         output_dir=job.output,
         max_steps=steps,
         per_device_train_batch_size=recipe.micro_batch,
@@ -277,22 +316,23 @@ def _training_arguments(job: TrainJob, steps: int, device: torch.device, has_val
         learning_rate=recipe.learning_rate,
         # transformers' own `constant` forgets the warm-up.
         lr_scheduler_type="constant_with_warmup" if recipe.schedule == "constant" else recipe.schedule,
-        warmup_steps=math.ceil(recipe.warmup_ratio * steps),
+        warmup_steps=math.ceil(recipe.warmup_ratio * steps) if recipe.warmup_steps is None else recipe.warmup_steps,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
         seed=recipe.seed,
         save_strategy="steps",
-        # Ten a run, at least 10 steps apart so that saving stays cheap, at most 1000 so that little is lost.
-        save_steps=recipe.save_steps or max(10, min(1000, math.ceil(steps / 10))),
+        # Without a supervisor, which asks for saves itself: ten a run, 10 to 1000 steps apart.
+        save_steps=_interval(recipe.save_steps, plan) or max(10, min(1000, math.ceil(steps / 10))),
         eval_strategy="steps" if has_validation else "no",
-        eval_steps=recipe.eval_steps or math.ceil(steps / 4),
+        eval_steps=_interval(recipe.eval_steps, plan) or math.ceil(steps / 4),
         # Every step is an event, and a loss that is not finite must show as it is.
         logging_steps=1,
         logging_nan_inf_filter=False,
         use_cpu=device.type == "cpu",
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
-        gradient_checkpointing=False,
+        gradient_checkpointing=recipe.gradient_checkpointing or recipe.tuning == "qlora",
+        optim="adamw_bnb_8bit" if recipe.optimizer == "adamw8bit" else "adamw_torch_fused",
         dataloader_num_workers=recipe.dataloader_workers,
         dataloader_pin_memory=device.type == "cuda",
         remove_unused_columns=False,
@@ -302,26 +342,34 @@ def _training_arguments(job: TrainJob, steps: int, device: torch.device, has_val
     )
 
 
+def _interval(steps: int | str | None, plan: Plan) -> int | None:
+    """In steps: transformers' own epochs would lose what was due at an epoch's edge to a kill there."""
+    return plan.steps_per_epoch if steps == "epoch" else steps
+
+
 def _parameters(trainer: DurableTrainer) -> dict[str, int]:
     trainable, total = count_parameters(trainer.model)
     return {"trainableParameters": trainable, "totalParameters": total}
 
 
-def _export(job: TrainJob, plan: Plan, trainer: DurableTrainer) -> dict[str, Any]:
-    progress, folder = trainer.progress, Path(job.output) / "adapter"
-    trainer.finish()
-    digest = write_trained(folder, trainer.model, job.base_name)
+def _export(prepared: Prepared, trainer: DurableTrainer) -> dict[str, Any]:
+    progress, plan = trainer.progress, prepared.plan
     return {
         "step": progress.step,
         "steps": plan.steps,
         "epochs": progress.step / plan.steps_per_epoch,
         "trainLoss": progress.loss_sum / progress.step,
         "evalLoss": progress.eval_loss,
+        **({} if progress.eval_accuracy is None else {"evalAccuracy": progress.eval_accuracy}),
         "best": progress.best.to_json() if progress.best else None,
         "tokens": progress.tokens,
         **_parameters(trainer),
-        "adapter": str(folder),
-        "weightsSha256": digest,
+        **write_outputs(prepared.job, trainer, prepared.tokenizer),
         "stoppedEarly": progress.stopped_early,
-        "libraries": {"python": python_version(), **{name: version(name) for name in _LIBRARIES}},
+        "libraries": {"python": python_version(), **{name: version(name) for name in _libraries(prepared.job.recipe)}},
     }
+
+
+def _libraries(recipe: Recipe) -> tuple[str, ...]:
+    quantised = ("bitsandbytes",) if recipe.tuning == "qlora" or recipe.optimizer == "adamw8bit" else ()
+    return _LIBRARIES + quantised + (("deepspeed",) if recipe.strategy == "deepspeed" else ())

@@ -15,6 +15,9 @@ from support import TINY, Events, example_rows, write_rows
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+# Tests fork this process, which one with a thread pool does not survive.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -56,9 +59,9 @@ def words_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def drill(words_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders with a training shard of 46 rows and a validation shard of 9: chat rows under `sft`, pairs under `dpo`."""
+    """By method, folders with a training shard of 46 rows and a validation shard of 9."""
     folders = {}
-    for method, kind in (("sft", "sft"), ("dpo", "preference")):
-        folders[method] = tmp_path_factory.mktemp(kind)
-        make_drill_data(DrillDataJob(1, "drill-data", kind, words_model, 46, 1, str(folders[method])), Events())
-    return folders
+    for kind in ("sft", "preference", "judged"):
+        folders[kind] = tmp_path_factory.mktemp(kind)
+        make_drill_data(DrillDataJob(1, "drill-data", kind, words_model, 46, 1, str(folders[kind])), Events())
+    return {"sft": folders["sft"], "dpo": folders["preference"], "reward": folders["preference"], "kto": folders["judged"]}

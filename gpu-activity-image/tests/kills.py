@@ -17,7 +17,7 @@ from typing import Any
 
 from anneal_trainer import checkpoints, faults, interrupts, lifeline
 from anneal_trainer.durable import DurableTrainer
-from anneal_trainer.methods import DpoTrainer, SftTrainer
+from anneal_trainer.methods import METHODS
 from anneal_trainer.protocol import parse_job
 from anneal_trainer.train import train
 from support import CHILD_TIMEOUT_S, Events, curve, newest
@@ -56,16 +56,15 @@ class Outcome:
         return odd + [key for key in self.result if self.result[key] != other.result[key]]
 
 
-def run_cell(document: dict[str, Any], kills: list[Kill]) -> Outcome:
-    """Trains to the end, with one kill an attempt as long as there are any."""
+def run_cell(document: dict[str, Any], kills: list[Kill], from_warm: frozenset[int] = frozenset()) -> Outcome:
+    """Trains to the end, with one kill an attempt as long as there are any; the attempts `from_warm` resume from warm state, if there is any."""
     output = Path(document["output"])
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     steps, metrics, codes, contradictions = {}, {}, [], []
     left = list(kills)
     for attempt in range(ATTEMPTS_MAX):
-        checkpoint = newest(output)
-        resume = {"from": "checkpoint", "path": str(checkpoint)} if checkpoint else None
+        resume = (_newest_warm(document) if attempt in from_warm else _newest_checkpoint(output)) or document["resume"]
         kill = left.pop(0) if left else None
         events, code = _attempt({**document, "resume": resume}, kill, output / f"log-{attempt}")
         codes.append(code)
@@ -79,6 +78,16 @@ def run_cell(document: dict[str, Any], kills: list[Kill]) -> Outcome:
         if code not in (-signal.SIGKILL, 41):
             break
     raise AssertionError(f"No end in sight: {codes} {events} {(output / f'log-{attempt}').read_text()[-3000:]}")
+
+
+def _newest_checkpoint(output: Path) -> dict[str, Any] | None:
+    checkpoint = newest(output)
+    return {"from": "checkpoint", "path": str(checkpoint)} if checkpoint else None
+
+
+def _newest_warm(document: dict[str, Any]) -> dict[str, Any] | None:
+    folder = document["warm"]["folder"]
+    return {"from": "warm", "folder": folder} if any(Path(folder).glob("rank-*")) else None
 
 
 def _attempt(document: dict[str, Any], kill: Kill | None, log: Path) -> tuple[Events, int]:
@@ -121,7 +130,7 @@ def _be_trainer(document: dict[str, Any], kill: Kill | None, writer: int, log: P
     lifeline.tie_to_parent()
     interrupts.listen()
     emit, job = Emitter(writer), parse_job(json.dumps(document))
-    base = DpoTrainer if job.recipe.method == "dpo" else SftTrainer
+    base = METHODS[job.recipe.method].trainer
     return faults.run_to_end(lambda: train(job, emit, _killing(base, kill) if kill else base), emit)
 
 

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from anneal_trainer.protocol import Recipe, parse_job
 
 PROJECT = Path(__file__).parents[2]
 GOLDEN = PROJECT / "test" / "golden"
@@ -44,13 +47,20 @@ RECIPE = {
     "device": "auto",
 }
 
+
+def recipe(**changes: Any) -> Recipe:
+    """The golden job's recipe with an adapter that fits every model."""
+    golden = parse_job((GOLDEN / "jobs" / "train.json").read_text("utf-8")).recipe
+    return replace(golden, **{"method": "sft", "tuning": "lora", "lora": replace(golden.lora, targets="auto", first_layer=0), **changes})
+
+
 # Seconds for a child to be killed after when it hangs; its imports take 5 to 20 s on a loaded machine.
 CHILD_TIMEOUT_S = 120
 
 GOLDEN_EVENTS = {event["ev"]: event for event in map(json.loads, (GOLDEN / "events.ndjson").read_text("utf-8").splitlines())}
 
 
-OPTIONAL = {"detail", "rewardMargin", "rewardAccuracy"}
+OPTIONAL = {"detail", "evalAccuracy", "rewardMargin", "rewardAccuracy"}
 
 
 def check_event(event: dict[str, Any]) -> None:

@@ -9,9 +9,9 @@ from anneal_trainer.adapters import add_adapter, write_trained
 from anneal_trainer.answers import Answerer, Question
 from anneal_trainer.chat import Chat
 from anneal_trainer.evaluate import evaluate
-from anneal_trainer.protocol import BadRequest, DataRejected, EvaluateJob, Lora, Variant
+from anneal_trainer.protocol import BadRequest, DataRejected, EvaluateJob, Variant
 from anneal_trainer.special_text import Rendered
-from support import GOLDEN, TINY, Events, child, example_rows, make_row, write_rows
+from support import GOLDEN, TINY, Events, child, example_rows, make_row, recipe, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 NEW_TOKENS = 16
@@ -104,7 +104,7 @@ def read_predictions(job: EvaluateJob) -> list[dict]:
 
 
 def test_predictions_lie_in_the_order_of_variants_and_rows(lively: str, tmp_path: Path):
-    model = add_adapter(load(lively), Lora(4, 8, 0.0, "auto", 0), seed=1)
+    model = add_adapter(load(lively), recipe())
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:

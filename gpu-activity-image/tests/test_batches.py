@@ -8,6 +8,7 @@ import pytest
 import torch
 from anneal_trainer.batches import (
     NO_LABEL,
+    JudgedCollator,
     LengthGroupedOrder,
     PadCollator,
     PreferenceCollator,
@@ -20,7 +21,8 @@ from anneal_trainer.batches import (
 from anneal_trainer.models import load_base
 from anneal_trainer.protocol import DataRejected
 from anneal_trainer.scoring import keeps_packed_rows_apart, token_losses
-from anneal_trainer.shards import read_preference_shard, read_shard, write_preference_shard
+from anneal_trainer.shards import read_judged_shard, read_preference_shard, read_shard, write_judged_shard, write_preference_shard
+from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader
 
 
@@ -123,8 +125,34 @@ def test_preference_pairs_are_laid_out_as_trl_wants_them(tmp_path: Path):
     }
 
 
+def test_judged_answers_come_once_with_their_own_prompt_and_once_with_the_next_one(tmp_path: Path):
+    rows = [([5, 6], [7], True), ([8], [9, 10], False), ([11], [12], True)]
+    write_judged_shard(tmp_path / "rows", [(np.array(p, np.int32), np.array(a, np.int32), label) for p, a, label in rows])
+    shard = read_judged_shard(str(tmp_path / "rows"))
+    assert shard.lengths.tolist() == [3, 3, 2]
+    batch = {name: tensor.tolist() for name, tensor in JudgedCollator(pad_id=1)(list(as_dataset(shard))).items()}
+    assert batch == {
+        "input_ids": [[5, 6, 7], [8, 9, 10], [11, 12, 1]],
+        "attention_mask": [[1, 1, 1], [1, 1, 1], [1, 1, 0]],
+        "completion_mask": [[0, 0, 1], [0, 1, 1], [0, 1, 0]],
+        "KL_input_ids": [[5, 6, 12], [8, 7, 1], [11, 9, 10]],
+        "KL_attention_mask": [[1, 1, 1], [1, 1, 0], [1, 1, 1]],
+        "KL_completion_mask": [[0, 0, 1], [0, 1, 0], [0, 1, 1]],
+        "label": [True, False, True],
+    }
+
+
+def test_shard_whose_labels_do_not_cover_its_rows_is_torn(drill: dict[str, Path], tmp_path: Path):
+    tensors = load_file(drill["kto"] / "train.safetensors")
+    save_file(tensors | {"label": tensors["label"][:-1]}, tmp_path / "torn")
+    with pytest.raises(DataRejected, match="is torn"):
+        read_judged_shard(str(tmp_path / "torn"))
+
+
 def test_shard_of_the_other_kind_is_rejected_with_the_kind_that_is_wanted(drill: dict[str, Path]):
-    with pytest.raises(DataRejected, match=r"preference pairs, which `train\.method: dpo` needs"):
+    with pytest.raises(DataRejected, match=r"preference pairs, which `train\.method: dpo` and `reward` need"):
         read_preference_shard(str(drill["sft"] / "train.safetensors"))
     with pytest.raises(DataRejected, match="cannot be read as chat rows"):
         read_shard(str(drill["dpo"] / "train.safetensors"))
+    with pytest.raises(DataRejected, match=r"judged answers, which `train\.method: kto` needs"):
+        read_judged_shard(str(drill["dpo"] / "train.safetensors"))

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from anneal_trainer import faults, interrupts, lifeline, protocol, ranks
-from anneal_trainer.protocol import DataRejected, Emitter, Interrupted
+from anneal_trainer.protocol import DataRejected, Emitter, Gang, Interrupted
 from anneal_trainer.ranks import Death, find_root
 from support import CHILD_TIMEOUT_S, Events
 from torch import distributed
@@ -37,8 +38,13 @@ def test_root_of_a_failure(deaths: list[Death], root: int):
     assert find_root(deaths).rank == root
 
 
-def lead(work: Callable[[int], None], folder: Path, processes: int = 2) -> tuple[Events, int]:
+def lead(work: Callable[[int], None], folder: Path, processes: int = 2, hosts: int = 1, seat: Gang | None = None) -> tuple[Events, int]:
     """Leads a gang in a fork of this process; returns what it said and its exit code or, negative, its signal."""
+    return start(work, folder, processes, hosts, seat)()
+
+
+def start(work: Callable[[int], None], folder: Path, processes: int, hosts: int, seat: Gang | None) -> Callable[[], tuple[Events, int]]:
+    """Leads it in the background; what is returned waits for its end."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -49,13 +55,30 @@ def lead(work: Callable[[int], None], folder: Path, processes: int = 2) -> tuple
         lifeline.tie_to_parent()
         interrupts.listen()
         emit = Emitter(writer)
-        faults.leave(faults.run_to_end(lambda: ranks.lead(processes, "gloo", folder, work, emit), emit))
+        faults.leave(faults.run_to_end(lambda: ranks.lead(processes, "gloo", folder, work, emit, hosts, seat), emit))
     os.close(writer)
-    events = Events()
-    with os.fdopen(reader) as lines:
-        for line in lines:
-            events(protocol.json.loads(line))
-    return events, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def wait() -> tuple[Events, int]:
+        events = Events()
+        with os.fdopen(reader) as lines:
+            for line in lines:
+                events(protocol.json.loads(line))
+        return events, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    return wait
+
+
+def start_hosts(work: Callable[[int], None], folder: Path, keys: list[str], processes: int = 1) -> list[Callable[[], tuple[Events, int]]]:
+    """Two hosts of a gang, each with its own folder."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    waits = []
+    for host, key in enumerate(keys):
+        home = folder / f"host-{host}"
+        home.mkdir()
+        waits.append(start(work, home, processes, 2, Gang(host, "127.0.0.1", port, "lo", key)))
+    return waits
 
 
 def is_alive(pid: int) -> bool:
@@ -136,3 +159,51 @@ def test_sigterm_to_the_leader_reaches_every_rank(tmp_path: Path):
     events, code = lead(work, tmp_path)
     assert code == INTERRUPTED
     assert list(events) == [{"ev": "interrupted", "step": 7}]
+
+
+def test_ranks_of_two_hosts_meet_at_the_address_of_the_first_and_nowhere_else(tmp_path: Path):
+    def work(rank: int) -> None:
+        met = [None] * distributed.get_world_size()
+        distributed.all_gather_object(met, (rank, int(os.environ["LOCAL_RANK"])))
+        (tmp_path / f"met-{rank}").write_text(str(met))
+        if rank == 0:
+            (tmp_path / "listens").write_text(Path("/proc/net/tcp").read_text())
+        distributed.barrier()
+
+    waits = start_hosts(work, tmp_path, ["a", "a"], processes=2)
+    assert [(list(events), code) for events, code in (wait() for wait in waits)] == [([], DONE), ([], DONE)]
+    assert {(tmp_path / f"met-{rank}").read_text() for rank in range(4)} == {"[(0, 0), (1, 1), (2, 0), (3, 1)]"}
+    listeners = [line.split()[1] for line in (tmp_path / "listens").read_text().splitlines()[1:] if line.split()[3] == "0A"]
+    # 127.0.0.1, in the kernel's notation.
+    assert any(address.startswith("0100007F:") for address in listeners)
+
+
+def test_host_that_lost_another_says_that_it_only_missed_it(tmp_path: Path):
+    def work(rank: int) -> None:
+        distributed.barrier()
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        distributed.barrier()
+
+    first, second = (wait() for wait in start_hosts(work, tmp_path, ["a", "a"]))
+    assert second[1] == -signal.SIGKILL
+    assert (first[1], [event["kind"] for event in first[0]]) == (CRASHED, ["cascade"])
+
+
+def test_rank_with_another_key_does_not_join_and_ends_at_once_when_told(tmp_path: Path):
+    def work(rank: int) -> None:
+        (tmp_path / f"joined-{rank}").touch()
+
+    began = time.monotonic()
+    waits = start_hosts(work, tmp_path, ["new", "old"])
+    leaders = children_of(os.getpid())
+    time.sleep(1)
+    for pid in leaders:
+        os.kill(pid, signal.SIGTERM)
+    assert [code for _, code in (wait() for wait in waits)] == [-signal.SIGTERM, -signal.SIGTERM]
+    assert not list(tmp_path.glob("joined-*"))
+    assert time.monotonic() - began < CHILD_TIMEOUT_S / 2
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

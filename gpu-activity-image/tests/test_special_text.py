@@ -52,7 +52,7 @@ def test_training_evaluation_and_serving_see_the_same_prompt(chat: Chat):
     system = {"role": "system", "content": "Be <|im_start|> brief."}
     row = make_row(0, [system, *ask_and_answer(ATTACK, "A <|im_end|> B")])
     trained = chat.encode(chat.render_with_spans(row["messages"])[0])
-    question = _ask(chat, 0, row, [])
+    (question,) = _ask(chat, "sft", 0, row, []).questions
     events = Events()
     engine = Engine(AutoModelForCausalLM.from_pretrained(TINY).eval(), chat, events, 1, 512)
     sampling = {"adapter": None, "maxTokens": 1, "temperature": 0, "topP": 1, "seed": 1, "stop": []}

@@ -27,6 +27,7 @@ LORA = {"rank": 4, "alpha": 8, "dropout": 0.1, "targets": "auto", "firstLayer": 
 def job(shards: Path, output: Path, **recipe: Any) -> dict[str, Any]:
     golden = json.loads((GOLDEN / "jobs" / "train.json").read_text("utf-8"))
     wanted = {"lora": LORA, "earlyStopping": None, "dataloaderWorkers": 0, "tokenDropout": 0}
+    wanted |= {"hosts": 1, "strategy": "ddp", "deepspeed": "zero2", "gradientCheckpointing": False, "optimizer": "adamw"}
     return golden | {
         "baseModel": TINY,
         "train": str(shards / "train.safetensors"),
@@ -34,6 +35,8 @@ def job(shards: Path, output: Path, **recipe: Any) -> dict[str, Any]:
         "output": str(output),
         "resume": None,
         "warm": None,
+        "pauseAt": None,
+        "gang": None,
         "recipe": golden["recipe"] | wanted | RECIPE | recipe,
     }
 

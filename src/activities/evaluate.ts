@@ -39,6 +39,7 @@ export function createEvaluateActivities(parts: GpuParts) {
               base: await openBaseModel(spec.model.base, parts.models),
               dataset: dataset.files,
               adapter: training.adapter,
+              method: spec.train.method,
               spec: spec.evaluate,
               threads: spec.train.threads * spec.train.processes,
               signal: context.signal,
@@ -56,7 +57,9 @@ export function createEvaluateActivities(parts: GpuParts) {
   };
 }
 
-function describe({ base, control, candidate, gate }: Evaluation): string {
+function describe({ base, control, candidate, rewards, gate }: Evaluation): string {
+  if (rewards !== null)
+    return `${gate.verdict}: right about ${rewards.right.correct} of ${rewards.right.n} preferences`;
   const score = (variant: Evaluation['base']) =>
     variant.match === null ? `loss ${variant.loss.toFixed(3)}` : `${variant.match.correct} of ${variant.match.n} right`;
   const before =

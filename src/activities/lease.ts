@@ -12,7 +12,7 @@ import {
 } from '@temporalio/client';
 import { AnnealError } from '../contracts/failure.ts';
 import type { Progress } from '../contracts/status.ts';
-import { StopRequest, superseded } from '../trainer/stop-request.ts';
+import { PauseReached, StopRequest, superseded } from '../trainer/stop-request.ts';
 
 /** Between confirmations, ms; one costs about 12 ms. */
 const CONFIRM_MS = 5_000;
@@ -68,10 +68,11 @@ export function holdLease(progress: () => Progress, heartbeatTimeoutMs: number):
   }
 
   // The SDK's own heartbeat may learn of it first.
-  const onCancelled = () =>
-    lose(
-      context.cancellationDetails?.notFound ? superseded('This attempt was superseded.') : cancellationSignal.reason,
-    );
+  const onCancelled = () => {
+    const { notFound, cancelRequested } = context.cancellationDetails ?? {};
+    if (notFound) lose(superseded('This attempt was superseded.'));
+    else lose(cancelRequested ? cancelled() : cancellationSignal.reason);
+  };
   cancellationSignal.addEventListener('abort', onCancelled, { once: true });
   if (cancellationSignal.aborted) onCancelled();
 
@@ -100,12 +101,16 @@ function unconfirmed(silentMs: number): StopRequest {
   );
 }
 
+function cancelled(): PauseReached {
+  return new PauseReached('asked', 'Training was handed over: the activity was cancelled.');
+}
+
 /** null when the answer says nothing about the attempt. */
 function verdictOf(error: unknown): AnnealError | null {
   if (error instanceof ActivityNotFoundError) return superseded('This attempt was superseded.');
   const handedOver = (why: string) => new AnnealError('preempted', `Training was handed over: ${why}.`);
   if (error instanceof ActivityPausedError) return handedOver('the activity was paused');
   if (error instanceof ActivityResetError) return handedOver('the activity was reset');
-  if (error instanceof ActivityCancelledError) return handedOver('the activity was cancelled');
+  if (error instanceof ActivityCancelledError) return cancelled();
   return null;
 }

@@ -4,7 +4,7 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
 import { type Dataset, DatasetSchema, SnapshotSchema } from '../contracts/records.ts';
-import { SPLITS } from '../contracts/rows.ts';
+import { ROW_KINDS, SPLITS } from '../contracts/rows.ts';
 import type { PreprocessInput, PreprocessResult } from '../contracts/stages.ts';
 import {
   PROTOCOL_VERSION,
@@ -18,9 +18,11 @@ import { readRejected, rewriteWithoutRejected } from '../data/rejects.ts';
 import { digestOf, sha256Hex } from '../storage/digest.ts';
 import { getBlob, putFolder } from '../storage/file-set.ts';
 import { keys } from '../storage/keys.ts';
-import { createJson } from '../storage/record.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { createJson, readJson } from '../storage/record.ts';
+import { codeIdentity } from '../telemetry/code-identity.ts';
 import { findBaseModel } from '../trainer/base-model.ts';
-import { startChild } from '../trainer/child.ts';
+import { requireDone, startChild } from '../trainer/child.ts';
 import type { Parts } from './parts.ts';
 import { readRecord, rememberStage, runStage, type StageContext } from './stage.ts';
 
@@ -35,19 +37,33 @@ export function createPreprocessActivities(parts: Parts) {
       return await runStage('preprocess', async (context) => {
         const { run, spec, snapshot } = input;
         const { sources: _sources, ...rules } = spec.data;
+        // Chats go without a word for their kind, so that what was made of them before there were others is found again.
+        const kind = ROW_KINDS[spec.train.method] === 'chat' ? {} : { kind: ROW_KINDS[spec.train.method] };
         const tokenizer = await digestOfTokenizer(await findBaseModel(spec.model.base, parts.models));
         const remembered = {
           run,
           stage: 'preprocess',
-          input: { snapshot, rules, tokenizer },
+          input: { snapshot, rules, tokenizer, ...kind },
           schema: DatasetSchema,
         } as const;
-        const { value } = await rememberStage(parts.store, remembered, () => makeDataset(parts, input, context));
+        const { value } = await rememberStage(parts.store, remembered, () =>
+          shareDataset(parts.store, remembered.input, () => makeDataset(parts, input, context)),
+        );
         await createJson(parts.store, keys.dataset(value.digest), value);
         return summarise(value);
       });
     },
   };
+}
+
+/** Runs with the same input, such as the trials of a sweep, share what the first of them made by the same code. */
+async function shareDataset(store: ObjectStore, input: object, make: () => Promise<Dataset>): Promise<Dataset> {
+  const key = keys.prepared(digestOf({ ...input, code: codeIdentity().digest }));
+  const earlier = await readJson(store, key, DatasetSchema);
+  if (earlier !== null) return earlier;
+  const made = await make();
+  await createJson(store, key, made);
+  return made;
 }
 
 /** The files that decide how a chat becomes tokens: another model with the same ones gives the same dataset. */
@@ -63,7 +79,8 @@ function absent(error: NodeJS.ErrnoException): null {
   throw error;
 }
 
-async function makeDataset(
+/** The whole stage but for its records; also what `anneal plan` counts with. */
+export async function makeDataset(
   host: Parts,
   { run, spec, snapshot: digest }: PreprocessInput,
   context: StageContext,
@@ -77,7 +94,7 @@ async function makeDataset(
     const cleaned = await cleanRows(
       snapshot,
       (parts) => readParts(host.store, parts),
-      spec.data,
+      { ...spec.data, method: spec.train.method },
       files,
       ({ rowsIn, bytesRead, sizeBytes }) =>
         context.report({ phase: `clean, ${rowsIn} rows`, step: bytesRead, of: sizeBytes }),
@@ -118,6 +135,7 @@ async function tokenise(
     command: 'tokenise',
     tokenizer: await findBaseModel(spec.model.base, parts.models),
     maxLength: spec.data.maxLength,
+    kind: ROW_KINDS[spec.train.method],
     splits: splits.map((name) => ({
       name,
       rows: join(files, `${name}.jsonl`),
@@ -138,13 +156,7 @@ async function tokenise(
   });
   const end = await child.ended;
   context.signal.throwIfAborted();
-  if (end.outcome !== 'done') {
-    const kind =
-      end.outcome === 'crashed' || end.outcome === 'interrupted' || end.outcome === 'orphaned'
-        ? 'trainer_crashed'
-        : end.outcome;
-    throw new AnnealError(kind, `Tokenising ended early: ${end.message}`);
-  }
+  requireDone(end, 'Tokenising');
   return TokeniseResultSchema.parse(end.result);
 }
 

@@ -73,7 +73,7 @@ async function draftVersion(
     examples: _examples,
     ...evaluation
   } = await readRecord(store, input.evaluation, EvaluationSchema);
-  const { adapter: _adapter, ...result } = training.result;
+  const { adapter: _adapter, outputs: _outputs, ...result } = training.result;
   return {
     model,
     run,
@@ -81,7 +81,7 @@ async function draftVersion(
     digest: training.adapter.digest,
     files: training.adapter,
     base: { name: spec.model.base, digest: training.baseDigest },
-    peft: spec.train.tuning === 'lora' ? 'lora' : 'none',
+    peft: spec.train.tuning === 'full' ? 'none' : 'lora',
     data: {
       snapshot: dataset.snapshot,
       dataset: dataset.digest,

@@ -47,9 +47,10 @@ export async function runStage<T>(stage: Stage, work: (context: StageContext) =>
     return result;
   } catch (error) {
     // Cancelled, paused, reset or shut down: the SDK's own reason says which, whatever the work made of the abort.
-    const failure = activity.cancellationSignal.aborted
-      ? await activity.cancelled.catch((reason: unknown) => reason)
-      : toFailure(error, { attempts: activity.info.attempt, ms: Date.now() - activity.info.scheduledTimestampMs });
+    const failure =
+      activity.cancellationSignal.aborted && !(error instanceof CancelledFailure)
+        ? await activity.cancelled.catch((reason: unknown) => reason)
+        : toFailure(error, { attempts: activity.info.attempt, ms: Date.now() - activity.info.scheduledTimestampMs });
     activity.log.warn('ended early', { seconds: seconds(), kind: kindOf(failure), error: failure });
     throw failure;
   } finally {

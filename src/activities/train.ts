@@ -1,15 +1,31 @@
 // Stage `train`: one attempt to train, under a confirmed lease and the host's GPU lock.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
-import { DatasetSchema, type Training, TrainingSchema } from '../contracts/records.ts';
-import type { TrainInput, TrainResultSummary } from '../contracts/stages.ts';
+import { CancelledFailure } from '@temporalio/common';
+import type { GangSeat } from '../contracts/gang.ts';
+import {
+  type Dataset,
+  DatasetSchema,
+  type RecipeChange,
+  type Rung,
+  RungSchema,
+  type Training,
+  TrainingSchema,
+} from '../contracts/records.ts';
+import type { TrainInput, TrainPaused, TrainResultSummary, TrainStopped } from '../contracts/stages.ts';
 import type { Progress } from '../contracts/status.ts';
+import { requireMemory } from '../plan/admission.ts';
+import { placeTraining } from '../plan/placement.ts';
+import { recordSpeed } from '../plan/speed.ts';
+import { digestOf } from '../storage/digest.ts';
 import { keys } from '../storage/keys.ts';
-import { openBaseModel } from '../trainer/base-model.ts';
+import { createJson, readJson } from '../storage/record.ts';
+import type { TrainingOptions } from '../trainer/attempt.ts';
+import { type BaseModel, openBaseModel } from '../trainer/base-model.ts';
 import { shareOf } from '../trainer/goodput.ts';
 import { withGpuLock } from '../trainer/gpu-lock.ts';
 import { endLeftoverTrainer } from '../trainer/leftovers.ts';
-import { StopRequest } from '../trainer/stop-request.ts';
+import { PauseReached, StopRequest } from '../trainer/stop-request.ts';
 import { train } from '../trainer/training.ts';
 import { holdLease, type Lease } from './lease.ts';
 import type { GpuParts } from './parts.ts';
@@ -20,64 +36,168 @@ const SDK_WORD_MS = 5_000;
 
 export function createTrainActivities(parts: GpuParts) {
   return {
-    async train(input: TrainInput): Promise<TrainResultSummary> {
-      return await runStage('train', async (context) => {
-        const { info, cancelled } = Context.current();
-        const lease = holdLease(context.progress, info.heartbeatTimeoutMs ?? 30_000);
-        try {
-          return await trainUnderLease(parts, input, context, lease);
-        } catch (error) {
-          if (!lease.signal.aborted) throw error;
-          if (!(lease.signal.reason instanceof StopRequest)) {
-            await Promise.race([cancelled.catch(() => undefined), sleep(SDK_WORD_MS, undefined, { ref: false })]);
-          }
-          throw lease.signal.reason;
-        } finally {
-          lease.stop();
-        }
-      });
+    async train(input: TrainInput): Promise<TrainResultSummary | TrainPaused> {
+      return await runStage('train', (context) =>
+        withLease(parts, input, context, (lease) => trainOnce({ parts, input, context, lease })),
+      );
     },
   };
 }
 
-async function trainUnderLease(
+/** What the lease says of the end of an attempt counts for more than what the trainer made of it. */
+export async function withLease<T>(
   parts: GpuParts,
   input: TrainInput,
   context: StageContext,
-  { signal, confirm }: Lease,
-): Promise<TrainResultSummary> {
-  const { run, spec } = input;
-  const dataset = await readRecord(parts.store, keys.dataset(input.dataset), DatasetSchema);
-  const base = await openBaseModel(spec.model.base, parts.models);
-  const remembered = {
+  work: (lease: Lease) => Promise<T>,
+): Promise<T | TrainPaused> {
+  const { info, cancelled } = Context.current();
+  const lease = holdLease(context.progress, info.heartbeatTimeoutMs ?? 30_000);
+  try {
+    return await work(lease);
+  } catch (error) {
+    if (!lease.signal.aborted) return await pausedAtLimit(parts, input, context, error);
+    if (!(lease.signal.reason instanceof StopRequest)) {
+      await Promise.race([cancelled.catch(() => undefined), sleep(SDK_WORD_MS, undefined, { ref: false })]);
+    }
+    if (!Context.current().cancellationDetails?.cancelRequested) throw lease.signal.reason;
+    const { step = null, gpuSeconds = null } = context.progress();
+    throw new CancelledFailure('CANCELLED', [{ step, gpuSeconds } satisfies TrainStopped]);
+  } finally {
+    lease.stop();
+  }
+}
+
+/** One attempt on this host. */
+export interface Turn {
+  parts: GpuParts;
+  input: TrainInput;
+  context: StageContext;
+  lease: Lease;
+  /** This host's place in a gang of several; absent = it trains alone. */
+  gang?: GangSeat;
+}
+
+export async function trainOnce(turn: Turn): Promise<TrainResultSummary | TrainPaused> {
+  const { parts, input } = turn;
+  const { spec } = input;
+  const rung = await rememberedRung(parts, input);
+  if (rung !== null) return rung;
+  const inputs = await readInputs(parts, input);
+  const { key, value } = await rememberStage(parts.store, rememberedAs(input, inputs), () =>
+    withHost(turn, inputs, async (options) => {
+      const training = await train(options);
+      await recordSpeed(options, spec.model.base, training);
+      return training;
+    }),
+  );
+  return summarise(key, value);
+}
+
+/** What an earlier attempt brought to its end, or null. */
+export async function recallTraining(
+  parts: GpuParts,
+  input: TrainInput,
+): Promise<TrainResultSummary | TrainPaused | null> {
+  const rung = await rememberedRung(parts, input);
+  if (rung !== null) return rung;
+  const { run, stage, input: decides, schema } = rememberedAs(input, await readInputs(parts, input));
+  const key = keys.stage(run, stage, digestOf(decides));
+  const training = await readJson(parts.store, key, schema);
+  return training === null ? null : summarise(key, training);
+}
+
+interface TrainInputs {
+  dataset: Dataset;
+  base: BaseModel;
+}
+
+export async function readInputs(parts: GpuParts, { dataset, spec }: TrainInput): Promise<TrainInputs> {
+  return {
+    dataset: await readRecord(parts.store, keys.dataset(dataset), DatasetSchema),
+    base: await openBaseModel(spec.model.base, parts.models),
+  };
+}
+
+function rememberedAs({ run, spec }: TrainInput, { dataset, base }: TrainInputs) {
+  return {
     run,
     stage: 'train',
     input: { dataset: dataset.digest, base: base.digest, recipe: spec.train },
     schema: TrainingSchema,
   } as const;
-  const { key, value } = await rememberStage(parts.store, remembered, () =>
-    withGpuLock(parts.state, signal, async () => {
-      await endLeftoverTrainer(parts.state);
-      await confirm();
-      const { info } = Context.current();
-      return await train({
-        ...parts,
-        claimant: {
-          run,
-          workflowRunId: info.workflowExecution?.runId ?? '',
-          attemptScheduledMs: info.currentAttemptScheduledTimestampMs,
-          host: parts.host,
-        },
-        base,
-        dataset: dataset.files,
-        recipe: spec.train,
-        stepBefore: (info.heartbeatDetails as Progress | undefined)?.step ?? null,
-        signal,
-        onProgress: context.report,
-      });
-    }),
-  );
-  return summarise(key, value);
+}
+
+/** Works with this host's GPUs, once nobody else does and the attempt is still the current one. */
+export async function withHost<T>(
+  { parts, input, context, lease: { signal, confirm }, gang }: Turn,
+  { dataset, base }: TrainInputs,
+  work: (options: TrainingOptions) => Promise<T>,
+): Promise<T> {
+  const { run, spec } = input;
+  return await withGpuLock(parts.state, signal, async () => {
+    await endLeftoverTrainer(parts.state);
+    await confirm();
+    const { info } = Context.current();
+    const before = info.heartbeatDetails as Progress | undefined;
+    const onProgress = (phase: string) => context.report({ phase });
+    await requireMemory({ ...parts, run, base, dataset, recipe: spec.train, signal, onProgress });
+    return await work({
+      ...parts,
+      ...(gang && { gang }),
+      claimant: {
+        ...(gang && { gang: { epoch: gang.epoch, hosts: gang.hosts } }),
+        run,
+        workflowRunId: info.workflowExecution?.runId ?? '',
+        attemptScheduledMs: info.currentAttemptScheduledTimestampMs,
+        host: parts.host,
+      },
+      base,
+      dataset: dataset.files,
+      recipe: spec.train,
+      placement: await placeTraining(base.folder, spec.train, parts.python.environment.CUDA_VISIBLE_DEVICES),
+      stepBefore: before?.step ?? null,
+      gpuSecondsBefore: Math.max(before?.gpuSeconds ?? 0, input.gpuSecondsBefore ?? 0),
+      limits: input,
+      signal,
+      onProgress: context.report,
+    });
+  });
+}
+
+/** The training has stopped at a limit of its own. A rung is remembered: whoever asks for it again is told the same. */
+async function pausedAtLimit(
+  { store }: GpuParts,
+  input: TrainInput,
+  context: StageContext,
+  error: unknown,
+): Promise<TrainPaused> {
+  if (!(error instanceof PauseReached) || error.why === 'asked') throw error;
+  const { step = null, gpuSeconds = 0 } = context.progress();
+  if (error.why === 'budget_reached')
+    return describePause({ kind: 'budget_reached', step, gpuSeconds, evalLoss: null });
+  const rung: Rung = { step: step ?? 0, gpuSeconds, evalLoss: error.evalLoss };
+  await createJson(store, rungKey(input), rung);
+  return describePause({ kind: 'rung', ...rung });
+}
+
+async function rememberedRung({ store }: GpuParts, input: TrainInput): Promise<TrainPaused | null> {
+  if (input.pauseAt === undefined) return null;
+  const rung = await readJson(store, rungKey(input), RungSchema);
+  return rung && describePause({ kind: 'rung', ...rung });
+}
+
+function rungKey({ run, dataset, spec, pauseAt }: TrainInput): string {
+  return keys.stage(run, 'train-rung', digestOf({ dataset, base: spec.model.base, recipe: spec.train, pauseAt }));
+}
+
+function describePause(paused: TrainPaused['paused']): TrainPaused {
+  const loss = paused.evalLoss === null ? '' : `, validation loss ${paused.evalLoss.toFixed(4)}`;
+  return { paused, outcome: `waits after step ${paused.step ?? 0}${loss}` };
+}
+
+function describeChange({ microBatch, processes }: RecipeChange): string {
+  return `micro-batch ${microBatch}${processes === undefined ? '' : ` on ${processes} ${processes === 1 ? 'process' : 'processes'}`}`;
 }
 
 function summarise(record: string, training: Training): TrainResultSummary {
@@ -91,13 +211,15 @@ function summarise(record: string, training: Training): TrainResultSummary {
     `${share.toFixed(2)} % of the parameters`,
     ...(receipts.length === 0 ? [] : [`${receipts.length} ${receipts.length === 1 ? 'recovery' : 'recoveries'}`]),
     `goodput ${Math.round(100 * shareOf(goodput))} %`,
-    ...(change === undefined ? [] : [`micro-batch ${change.microBatch} from step ${change.atStep} on, not bit-exact`]),
+    ...(change === undefined ? [] : [`${describeChange(change)} from step ${change.atStep} on, not bit-exact`]),
     ...(alarms === 0 ? [] : [`${alarms} steps came out differently when done again`]),
   ];
   return {
     record,
     step: result.step,
     loss: result.trainLoss,
+    evalLoss: result.evalLoss,
+    gpuSeconds: goodput.gpuSeconds,
     trainableParameters: result.trainableParameters,
     totalParameters: result.totalParameters,
     recoveries: receipts.length,

@@ -1,6 +1,6 @@
 // Following a run until its end: redrawn in place on a terminal, as lines of a log elsewhere, as NDJSON for programs.
 import type { AnnealClient } from '../client/connect.ts';
-import type { RunDescription } from '../client/description.ts';
+import { isOpen, type RunDescription } from '../client/description.ts';
 import type { Output } from './output.ts';
 import { createLiveBlock } from './terminal.ts';
 import { runLines, runLogLine, stageChangeLines } from './views/run.ts';
@@ -79,7 +79,7 @@ function createLineViewer(output: Output): Viewer {
       for (const line of stageChangeLines(before?.status.stages ?? [], description.status.stages)) write(line);
       before = description;
       const line = runLogLine(description);
-      const isEnd = description.state !== 'running';
+      const isEnd = !isOpen(description.state);
       if (line === null || line === lastLine || (!isEnd && Date.now() - lastAt < LINE_INTERVAL_MS)) return;
       lastLine = line;
       lastAt = Date.now();

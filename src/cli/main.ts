@@ -38,6 +38,7 @@ function createProgram(setExit: SetExit): Command {
   addRunCommands(program, setExit);
   addModelCommands(program, setExit);
   addScheduleCommands(program, setExit);
+  addPoolCommands(program, setExit);
   addDrill(program, setExit);
   return program;
 }
@@ -60,7 +61,11 @@ function addStackCommands(program: Command, setExit: SetExit): void {
 function addRunCommands(program: Command, setExit: SetExit): void {
   withSpec(command(program, 'run [spec]', 'start a run, or attach to the one that does the same'))
     .option('--wait', 'follow it to its end; the exit code is 0, 1 or 10 (gate failed)')
+    .option('-y, --yes', 'on a terminal, start it without showing the plan and asking')
     .action(async (spec, options) => setExit(await (await import('./commands/run.ts')).run(spec, options)));
+  withSpec(command(program, 'plan [spec]', 'what a run will do, need, take and cost, before anything is spent'))
+    .option('--probe', 'measure memory and speed by two short trainings on this machine')
+    .action(async (spec, options) => setExit(await (await import('./commands/plan.ts')).plan(spec, options)));
   command(program, 'status [run]', 'what is known of a run; the newest where none is named').action(
     async (run, options) => setExit(await (await import('./commands/runs.ts')).status(run, options)),
   );
@@ -70,9 +75,21 @@ function addRunCommands(program: Command, setExit: SetExit): void {
   command(program, 'ps', 'list runs, newest first')
     .option('-n, --limit <n>', 'at most so many', wholeNumber(1, 1000), 20)
     .action(async (options) => setExit(await (await import('./commands/runs.ts')).ps(options)));
-  command(program, 'resume <run>', 'start a failed or cancelled run again; finished stages are kept')
+  command(program, 'pause <run>', 'save, free the GPU and wait until it is resumed')
+    .option('--reason <text>', 'why; shown with the run')
+    .option('--wait', 'wait until it is saved')
+    .action(async (run, options) => setExit(await (await import('./commands/pauses.ts')).pause(run, options)));
+  withBudget(
+    command(program, 'resume <run>', 'go on with a paused run, or start an ended one again; what is done is kept'),
+  )
     .option('--wait', 'follow it to its end')
-    .action(async (run, options) => setExit(await (await import('./commands/runs.ts')).resume(run, options)));
+    .action(async (run, options) => setExit(await (await import('./commands/pauses.ts')).resume(run, options)));
+  withBudget(
+    command(program, 'budget <run>', 'change what a training may use; one that waits for more goes on'),
+  ).action(async (run, options) => setExit(await (await import('./commands/pauses.ts')).budget(run, options)));
+  command(program, 'sweep <file>', 'try variants of a spec; at each rung the best go on, the others are paused')
+    .option('--wait', 'follow it to its end')
+    .action(async (file, options) => setExit(await (await import('./commands/sweep.ts')).sweep(file, options)));
   command(program, 'cancel <run>', 'stop a run; it saves a checkpoint first')
     .option('--wait', 'wait until it has stopped')
     .action(async (run, options) => setExit(await (await import('./commands/runs.ts')).cancel(run, options)));
@@ -116,6 +133,17 @@ function addScheduleCommands(program: Command, setExit: SetExit): void {
   }
 }
 
+function addPoolCommands(program: Command, setExit: SetExit): void {
+  const pool = command(program, 'pool', 'hosts, gangs, waiting requests and quotas of the GPU pool').action(
+    async (options) => setExit(await (await import('./commands/pool.ts')).pool(options)),
+  );
+  command(pool, 'quota <team> <gpus>', 'how many GPUs a team may hold at once; `none` = no limit').action(
+    // `pool` itself takes `--json`, wherever it stands.
+    async (team, gpus, _options, self: Command) =>
+      setExit(await (await import('./commands/pool.ts')).setQuota(team, gpus, self.optsWithGlobals())),
+  );
+}
+
 function addDrill(program: Command, setExit: SetExit): void {
   command(program, 'drill', 'kill parts in the middle of a training and check that the weights come out the same')
     .addOption(
@@ -149,12 +177,28 @@ function withPorts(target: Command): Command {
     .option('--gateway-port <port>', 'OpenAI-shaped API (default: 8080)', port);
 }
 
+function withBudget(target: Command): Command {
+  const amount = (text: string) => {
+    const value = Number(text);
+    if (Number.isFinite(value) && value > 0) return value;
+    throw new InvalidArgumentError('It must be a number above 0.');
+  };
+  return target
+    .option('--gpu-hours <n>', 'hours of one GPU, over all attempts', amount)
+    .option('--cost-usd <n>', 'at the price per GPU hour', amount)
+    .option('--price-per-gpu-hour <n>', 'in dollars', amount)
+    .option('--deadline <when>', 'such as 2027-01-31T18:00:00Z, or 8h from the run’s start')
+    .option('--reason <text>', 'why; shown with the run');
+}
+
 function withSpec(target: Command): Command {
   const collect = (value: string, before: string[] = []) => [...before, value];
   return target
     .option('--set <path=value>', 'set a field of the spec, such as train.epochs=2; may be repeated', collect)
     .option('--source <uri>', "read this instead of the spec's sources; may be repeated", collect)
-    .option('--name <name>', 'name of the run, the model and the endpoint');
+    .option('--name <name>', 'name of the run, the model and the endpoint')
+    .option('--team <name>', 'whose turn it takes where runs wait for a GPU')
+    .option('--priority <n>', '1 goes first, 5 last (default: 3)', wholeNumber(1, 5));
 }
 
 function wholeNumber(min: number, max: number): (text: string) => number {

@@ -5,6 +5,7 @@ import { dirname, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { AnnealError, type Problem } from '../contracts/failure.ts';
+import { partsOf, setPath } from '../contracts/paths.ts';
 import { parseSpec, type Spec } from '../contracts/spec.ts';
 
 export interface SpecOptions {
@@ -13,24 +14,28 @@ export interface SpecOptions {
   /** Replace the sources of the file; relative to the working folder. */
   source?: string[];
   name?: string;
+  team?: string;
+  priority?: number;
 }
 
 /** @throws AnnealError `bad_request` with every problem at once. */
 export function loadSpec(file: string | undefined, options: SpecOptions, workingFolder: string): Spec {
-  const fromFile = file === undefined ? {} : readSpecFile(resolve(workingFolder, file));
+  const fromFile = file === undefined ? {} : readYamlFile(resolve(workingFolder, file), 'Spec');
   const problems: Problem[] = [];
   const folder = file === undefined ? workingFolder : dirname(resolve(workingFolder, file));
   let input = resolveSources(fromFile, folder, problems);
   for (const setting of options.set ?? []) input = applySetting(input, setting);
   if (options.source?.length) {
-    const given = applyPath(
+    const given = setPath(
       input,
       ['data', 'sources'],
       options.source.map((uri) => ({ uri })),
     );
     input = resolveSources(given, workingFolder, problems);
   }
-  if (options.name !== undefined) input = applyPath(input, ['name'], options.name);
+  if (options.name !== undefined) input = setPath(input, ['name'], options.name);
+  if (options.team !== undefined) input = setPath(input, ['queue', 'team'], options.team);
+  if (options.priority !== undefined) input = setPath(input, ['queue', 'priority'], options.priority);
   return parseAll(input, problems);
 }
 
@@ -49,9 +54,9 @@ function parseAll(input: unknown, problems: Problem[]): Spec {
   throw new AnnealError('bad_request', text.endsWith('?') ? text : `${text}.`, { problems });
 }
 
-function readSpecFile(path: string): unknown {
+export function readYamlFile(path: string, kind: 'Spec' | 'Sweep'): unknown {
   if (!existsSync(path)) {
-    throw new AnnealError('bad_request', `Spec file ${path} does not exist; give the path of a YAML or JSON file.`);
+    throw new AnnealError('bad_request', `${kind} file ${path} does not exist; give the path of a YAML or JSON file.`);
   }
   try {
     return parseYaml(readFileSync(path, 'utf8')) ?? {};
@@ -59,18 +64,18 @@ function readSpecFile(path: string): unknown {
     if (!(error instanceof YAMLParseError)) throw error;
     const line = error.linePos?.[0].line ?? 1;
     const what = error.message.split('\n')[0]?.replace(/ at line .*$/, '');
-    throw new AnnealError('bad_request', `Spec file ${path} is neither YAML nor JSON: line ${line}: ${what}.`);
+    throw new AnnealError('bad_request', `${kind} file ${path} is neither YAML nor JSON: line ${line}: ${what}.`);
   }
 }
 
 /** Local paths become absolute `file://` addresses, because the worker that reads them has another working folder. */
-function resolveSources(input: unknown, folder: string, problems: Problem[]): unknown {
+export function resolveSources(input: unknown, folder: string, problems: Problem[]): unknown {
   const sources = (input as { data?: { sources?: unknown } } | null)?.data?.sources;
   if (!Array.isArray(sources)) return input;
   const resolved = sources.map((source: unknown, i) =>
     resolveSource(source, `data.sources[${i}].uri`, folder, problems),
   );
-  return applyPath(input, ['data', 'sources'], resolved);
+  return setPath(input, ['data', 'sources'], resolved);
 }
 
 function resolveSource(source: unknown, path: string, folder: string, problems: Problem[]): unknown {
@@ -99,16 +104,5 @@ function applySetting(input: unknown, setting: string): unknown {
   if (at < 1 || path === '') {
     throw new AnnealError('bad_request', `--set takes path=value, such as train.epochs=2, got ${setting}.`);
   }
-  const parts = path.replaceAll(/\[(\d+)\]/g, '.$1').split('.');
-  return applyPath(input, parts, parseYaml(setting.slice(at + 1)) ?? null);
-}
-
-function applyPath(input: unknown, path: string[], value: unknown): unknown {
-  const [key, ...rest] = path;
-  if (key === undefined) return value;
-  if (Array.isArray(input) && /^\d+$/.test(key)) {
-    return Object.assign([...input], { [key]: applyPath(input[Number(key)], rest, value) });
-  }
-  const below = typeof input === 'object' && input !== null && !Array.isArray(input) ? input : {};
-  return { ...below, [key]: applyPath((below as Record<string, unknown>)[key], rest, value) };
+  return setPath(input, partsOf(path), parseYaml(setting.slice(at + 1)) ?? null);
 }

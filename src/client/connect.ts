@@ -2,8 +2,11 @@
 import { Client, Connection } from '@temporalio/client';
 import type { Environment } from '../contracts/environment.ts';
 import { toClientError } from './errors.ts';
+import { createPauses, type Pauses } from './pauses.ts';
+import { createPool, type Pool } from './pool.ts';
 import { createRuns, type Runs } from './runs.ts';
 import { createSchedules, type Schedules } from './schedules.ts';
+import { createSweeps, type Sweeps } from './sweeps.ts';
 
 /** How long a call may take, ms: 20 times the slowest that was measured on a loaded two-core machine. */
 const CALL_MS_MAX = 10_000;
@@ -16,8 +19,9 @@ export interface Caller {
   call<T>(fn: () => Promise<T>, limitMs?: number): Promise<T>;
 }
 
-export interface AnnealClient extends Runs {
+export interface AnnealClient extends Runs, Pauses, Sweeps {
   schedules: Schedules;
+  pool: Pool;
   /** Page of the run in Temporal's Web UI. */
   linkTo(run: string): string;
   close(): Promise<void>;
@@ -43,7 +47,10 @@ export async function connect(settings: Settings): Promise<AnnealClient> {
   };
   return {
     ...createRuns(caller),
+    ...createPauses(caller),
+    ...createSweeps(caller),
     schedules: createSchedules(caller),
+    pool: createPool(caller),
     linkTo: (run) =>
       `${settings.ANNEAL_WEB_UI.replace(/\/$/, '')}/namespaces/${namespace}/workflows/${encodeURIComponent(run)}`,
     close: () => connection.close(),

@@ -8,13 +8,14 @@ import {
   type WorkflowHandle,
 } from '@temporalio/client';
 import { isFailureKind } from '../contracts/failure.ts';
-import { STAGES, STATUS_QUERY } from '../contracts/names.ts';
+import { STAGES, STATUS_QUERY, WORKFLOWS } from '../contracts/names.ts';
 import type { Progress, RunStatus } from '../contracts/status.ts';
 import type { Caller } from './connect.ts';
 import { isUnavailable } from './errors.ts';
 import { type HistoryEvent, statusFromHistory } from './history.ts';
 
-export type RunState = 'running' | 'completed' | 'failed' | 'cancelled' | 'terminated' | 'timed out';
+/** `paused`: its training waits to be resumed; Temporal calls that running. */
+export type RunState = 'running' | 'paused' | 'completed' | 'failed' | 'cancelled' | 'terminated' | 'timed out';
 
 /** An activity that was scheduled and has not ended. */
 export interface PendingActivity {
@@ -59,6 +60,10 @@ const RUN_STATES: Record<string, RunState> = {
 /** By the server's number: unspecified, scheduled, started, cancel requested, paused, pause requested. */
 const ACTIVITY_STATES = ['waiting', 'waiting', 'running', 'cancelling', 'paused', 'paused'] as const;
 
+export function isOpen(state: RunState): boolean {
+  return state === 'running' || state === 'paused';
+}
+
 export function stateOf(temporalStatus: string): RunState {
   return RUN_STATES[temporalStatus] ?? 'running';
 }
@@ -68,17 +73,18 @@ export async function describeRun(caller: Caller, run: string): Promise<RunDescr
   const described = await caller.call(() => handle.describe());
   const state = stateOf(described.status.name);
   const { status, note } = await readStatus(caller, handle, state);
-  const pending = pendingActivities(described);
+  const pending = [...pendingActivities(described), ...(await gangActivities(caller, described))];
+  const isPaused = state === 'running' && status.paused?.isSaving === false;
   return {
     run,
     execution: described.runId,
-    state,
+    state: isPaused ? 'paused' : state,
     startedAt: described.startTime.toISOString(),
     closedAt: described.closeTime?.toISOString() ?? null,
     status: state === 'running' ? status : await closeStatus(caller, handle, state, status),
     pending,
     progress: stageProgress(pending),
-    note: note ?? waitingNote(pending),
+    note: note ?? waitingNote(pending) ?? pauseNote(status),
   };
 }
 
@@ -93,8 +99,19 @@ export function pendingActivities(described: WorkflowExecutionDescription): Pend
   }));
 }
 
+/** Of the workflow that trains on several hosts for this one. */
+async function gangActivities(caller: Caller, described: WorkflowExecutionDescription): Promise<PendingActivity[]> {
+  const gang = described.raw.pendingChildren?.find((child) => child.workflowTypeName === WORKFLOWS.trainingGang);
+  if (!gang?.workflowId) return [];
+  const handle = caller.client.workflow.getHandle(gang.workflowId);
+  return pendingActivities(await caller.call(() => handle.describe()));
+}
+
 export function stageProgress(pending: PendingActivity[]): Progress | null {
-  return pending.find((p) => (STAGES as readonly string[]).includes(p.activity))?.progress ?? null;
+  // On several hosts it is the first that reports.
+  const reports = ({ activity }: PendingActivity) =>
+    (STAGES as readonly string[]).includes(activity) || /^train-\d+-0$/.test(activity);
+  return pending.find(reports)?.progress ?? null;
 }
 
 function decodeProgress(
@@ -103,6 +120,15 @@ function decodeProgress(
   if (!payload) return null;
   const value: unknown = defaultPayloadConverter.fromPayload(payload);
   return typeof value === 'object' && value !== null && 'stage' in value ? (value as Progress) : null;
+}
+
+function pauseNote({ run, paused }: RunStatus): string | null {
+  if (!paused) return null;
+  const { kind, isSaving, since, by, why } = paused;
+  if (isSaving) return `Asked to pause by ${by} (${why}); it is saving.`;
+  const who = kind === 'requested' ? ` by ${by}` : '';
+  const how = kind === 'budget_reached' ? '' : ` \`anneal resume ${run}\` goes on.`;
+  return `Paused${who} since ${since}: ${why.replace(/\.?$/, '.')}${how}`;
 }
 
 function waitingNote(pending: PendingActivity[]): string | null {

@@ -13,6 +13,7 @@ export type ClientErrorKind =
   | 'run_not_found'
   | 'run_not_running' // it has ended
   | 'run_not_resumable' // it is still running or it is complete
+  | 'run_refused' // it is not in the state for what it was told
   | 'schedule_not_found'
   | 'schedule_exists';
 

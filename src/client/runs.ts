@@ -2,12 +2,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WorkflowExecutionAlreadyStartedError, type WorkflowExecutionInfo } from '@temporalio/client';
 import { defineSearchAttributeKey } from '@temporalio/common';
-import { SEARCH_ATTRIBUTES, TASK_QUEUES, WORKFLOWS } from '../contracts/names.ts';
+import { PAUSED, SEARCH_ATTRIBUTES, TASK_QUEUES, UPDATES, WORKFLOWS } from '../contracts/names.ts';
 import type { SpecInput } from '../contracts/spec.ts';
-import type { Progress } from '../contracts/status.ts';
+import type { BudgetRequest, Progress } from '../contracts/status.ts';
 import type { Caller } from './connect.ts';
 import {
   describeRun,
+  isOpen,
   pendingActivities,
   type RunDescription,
   type RunState,
@@ -16,6 +17,7 @@ import {
 } from './description.ts';
 import { ClientError, isUnavailable } from './errors.ts';
 import { argumentsOf } from './history.ts';
+import { update } from './pauses.ts';
 import { summariseInput } from './start-summary.ts';
 
 /** `{}` is the demo. */
@@ -51,8 +53,11 @@ export interface Runs {
   waitForRun(run: string, options?: WatchOptions): Promise<RunDescription>;
   /** Asks the run to stop; it saves a checkpoint first. @throws ClientError `run_not_running` when it has ended. */
   cancelRun(run: string): Promise<void>;
-  /** Starts it again with the same input; the store remembers the stages that are done. */
-  resumeRun(run: string): Promise<void>;
+  /**
+   * A paused run goes on; an ended one starts again with the same input, and the store remembers the stages that are done.
+   * @throws ClientError `run_not_resumable`, and `run_refused` when its budget leaves nothing.
+   */
+  resumeRun(run: string, request?: BudgetRequest): Promise<void>;
 }
 
 export interface WatchOptions {
@@ -64,7 +69,7 @@ export interface WatchOptions {
 }
 
 /** Between looks, ms: below what a person notices, above what costs the server anything. */
-const WATCH_INTERVAL_MS = 1_000;
+export const WATCH_INTERVAL_MS = 1_000;
 /** Longer than a server's restart or a fail-over takes. */
 const OUTAGE_MS_MAX = 10 * 60_000;
 const LIST_MAX = 20;
@@ -83,7 +88,7 @@ export function createRuns(caller: Caller): Runs {
       return last as unknown as RunDescription;
     },
     cancelRun: (run) => cancelRun(caller, run),
-    resumeRun: (run) => resumeRun(caller, run),
+    resumeRun: (run, request) => resumeRun(caller, run, request ?? {}),
   };
 }
 
@@ -124,7 +129,7 @@ async function* watchRun(
       last = await describeRun(caller, run);
       outageSince = null;
       yield last;
-      if (last.state !== 'running') return;
+      if (!isOpen(last.state)) return;
     } catch (error) {
       if (last === null || !isUnavailable(error)) throw error;
       outageSince ??= Date.now();
@@ -152,13 +157,15 @@ async function summariseRun(caller: Caller, execution: WorkflowExecutionInfo): P
   const attribute = (name: string) =>
     execution.typedSearchAttributes.get(defineSearchAttributeKey(name, 'KEYWORD')) ?? null;
   const running = execution.status.name === 'RUNNING';
+  const isPaused = running && attribute(SEARCH_ATTRIBUTES.stage) === PAUSED;
   const handle = caller.client.workflow.getHandle(execution.workflowId, execution.runId);
   return {
     run: execution.workflowId,
-    state: stateOf(execution.status.name),
+    state: isPaused ? 'paused' : stateOf(execution.status.name),
     startedAt: execution.startTime.toISOString(),
     closedAt: execution.closeTime?.toISOString() ?? null,
-    stage: attribute(SEARCH_ATTRIBUTES.stage),
+    // Only a training can be paused.
+    stage: isPaused ? 'train' : attribute(SEARCH_ATTRIBUTES.stage),
     model: attribute(SEARCH_ATTRIBUTES.model),
     progress: running ? stageProgress(pendingActivities(await caller.call(() => handle.describe()))) : null,
   };
@@ -173,10 +180,11 @@ async function cancelRun(caller: Caller, run: string): Promise<void> {
   await caller.call(() => handle.cancel());
 }
 
-async function resumeRun(caller: Caller, run: string): Promise<void> {
+async function resumeRun(caller: Caller, run: string, request: BudgetRequest): Promise<void> {
   const handle = caller.client.workflow.getHandle(run);
   const { status } = await caller.call(() => handle.describe());
   if (status.name === 'RUNNING') {
+    if ((await describeRun(caller, run)).status.paused) return await update(caller, run, UPDATES.resume, request);
     throw new ClientError('run_not_resumable', `Run ${run} is still running; follow it with \`anneal watch ${run}\`.`);
   }
   if (status.name === 'COMPLETED') {

@@ -31,6 +31,19 @@ export const EnvironmentSchema = z.object({
   ANNEAL_GATEWAY_URL: z.string().default('http://127.0.0.1:8080'),
   /** The base model that the gateway's engine holds. */
   ANNEAL_SERVE_BASE: z.string().default('smollm2-135m'),
+  /** Of a GPU worker, unique among all; empty = the machine's own name. */
+  ANNEAL_HOST_NAME: z
+    .string()
+    .regex(/^[\w.-]{0,200}$/, 'must be at most 200 letters, digits, dots, hyphens or underscores')
+    .default(''),
+  /** Where the other hosts of a gang reach this one. Whoever reaches it may join a gang: a network of one's own. */
+  ANNEAL_HOST_ADDRESS: z.string().default('127.0.0.1'),
+  /** Where the first host of a gang listens for the others; 0 = any free port. */
+  ANNEAL_GANG_PORT: z.coerce.number().int().min(0).max(65535).default(0),
+  /** GPUs that the pool may count on; empty = those that the driver shows. */
+  ANNEAL_HOST_GPUS: z.coerce.number().int().min(0).max(64).optional(),
+  /** Only hosts with the same labels train together, such as `gpu=h100,rack=3`. */
+  ANNEAL_HOST_LABELS: z.string().max(200).default(''),
   ANNEAL_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
 });
 export type Environment = z.infer<typeof EnvironmentSchema>;

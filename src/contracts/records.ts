@@ -1,7 +1,7 @@
 // What the stages hand to each other and what the object store remembers. Every record is JSON and immutable.
 import { z } from 'zod';
 import { AccountsSchema } from './rows.ts';
-import { TokeniseResultSchema, TrainResultSchema } from './trainer-protocol.ts';
+import { BestSchema, OUTPUTS, TokeniseResultSchema, TrainResultSchema } from './trainer-protocol.ts';
 
 export const Digest = z.string().regex(/^[0-9a-f]{64}$/, 'must be a SHA-256 in 64 hex digits');
 
@@ -51,7 +51,13 @@ export const DatasetSchema = z.object({
 export type Dataset = z.infer<typeof DatasetSchema>;
 
 /** The recipe was changed so that the run could go on: from `atStep` on it is continuous, no longer bit-exact. */
-export const RecipeChangeSchema = z.object({ atStep: z.int(), microBatch: z.int(), accumulation: z.int() });
+export const RecipeChangeSchema = z.object({
+  atStep: z.int(),
+  microBatch: z.int(),
+  accumulation: z.int(),
+  /** Ranks on each host; absent = as many as the recipe says. */
+  processes: z.int().optional(),
+});
 export type RecipeChange = z.infer<typeof RecipeChangeSchema>;
 
 /** Where a run's time went, from its first claim to a moment. Steps that were done again count once. */
@@ -62,9 +68,11 @@ export const GoodputSchema = z.object({
   step: z.int(),
   /** Seconds of steps and evaluations that the run needs. */
   productiveSeconds: z.number(),
+  /** Seconds in which attempts held the GPU, times ranks, over all attempts; time between them is not in it. */
+  gpuSeconds: z.number().default(0),
   /**
-   * Seconds by cause: `start` (claim, fetch), `load`, `checkpoint`, `redone` (steps done before), `wait` (between steps: batches, warm
-   * state), `finish`, `recovery:<kind>` (from a failure to the next new step).
+   * Seconds by cause: `paused` (wanted, so no loss in the share), `start` (claim, fetch), `load`, `checkpoint`, `redone` (steps done
+   * before), `wait` (between steps: batches, warm state), `finish`, `recovery:<kind>` (from a failure to the next new step).
    */
   lostSeconds: z.record(z.string(), z.number()),
 });
@@ -78,18 +86,47 @@ export const ClaimSchema = z.object({
   resumeFrom: z.object({ claim: z.int(), step: z.int() }).nullable(),
   /** Every change of the recipe up to here, in order. */
   changes: z.array(RecipeChangeSchema),
+  /** How ranks share the training: what the first claim chose holds for all. Absent = each has everything. */
+  strategy: z.enum(['ddp', 'fsdp', 'deepspeed']).optional(),
   /** When the run's first claim was taken, ms since the epoch. */
   runStartedMs: z.number(),
   workflowRunId: z.string(),
   /** The server's time at which the attempt was scheduled, ms since the epoch: orders attempts. */
   attemptScheduledMs: z.number(),
   host: z.string(),
+  /** Of a gang of several hosts; the first host claims for all, and the others resume from what is said here. */
+  gang: z
+    .object({
+      /** The server's time at which the gang's attempt began, ms since the epoch: orders attempts before `attemptScheduledMs`. */
+      epoch: z.number(),
+      /** Names, by place. */
+      hosts: z.array(z.string()),
+      /** Where the state that it resumes from lies: in every host's memory, or in the store. */
+      source: z.enum(['warm', 'store']).nullable(),
+    })
+    .nullable()
+    .default(null),
   writeId: z.string(),
 });
 export type Claim = z.infer<typeof ClaimSchema>;
 
 /** An attempt that could say goodbye: told to stop, it saved and ended. A claim without one ended without an answer. */
-export const ClaimEndSchema = z.object({ why: z.string(), step: z.int(), atMs: z.number() });
+export const ClaimEndSchema = z.object({
+  why: z.string(),
+  step: z.int(),
+  atMs: z.number(),
+  /** It was wanted, by people or a limit: the time until the next attempt is nobody's loss. */
+  paused: z.boolean().default(false),
+});
+
+/** A training that waits at a share of its steps: what is known of it there. */
+export const RungSchema = z.object({
+  step: z.int(),
+  /** null without a validation set. */
+  evalLoss: z.number().nullable(),
+  gpuSeconds: z.number(),
+});
+export type Rung = z.infer<typeof RungSchema>;
 
 /** Committed training state; exists exactly when this manifest does. */
 export const CheckpointSchema = z.object({
@@ -97,7 +134,7 @@ export const CheckpointSchema = z.object({
   claim: z.int(),
   step: z.int(),
   terminal: z.boolean(),
-  best: z.object({ step: z.int(), evalLoss: z.number() }).nullable(),
+  best: BestSchema.nullable(),
   /** Digest of the training inputs (data, base, recipe, libraries): a checkpoint of other inputs is never resumed. */
   lineage: Digest,
   goodput: GoodputSchema,
@@ -160,6 +197,8 @@ export type Finding = z.infer<typeof FindingSchema>;
 export const TrainingSchema = z.object({
   claim: z.int(),
   adapter: FileSetSchema,
+  /** What the recipe's `outputs` name. */
+  outputs: z.partialRecord(z.enum(OUTPUTS), FileSetSchema).default({}),
   lineage: Digest,
   baseDigest: Digest,
   result: TrainResultSchema,
@@ -183,11 +222,28 @@ export const VariantScoreSchema = z.object({
   shots: z.int(),
   /** null where the task has no match. */
   match: ProportionSchema.nullable(),
-  /** Token-weighted mean negative log-likelihood of the references, and its exponential. */
+  /** With `dpo`: pairs of which the model itself finds the chosen answer likelier, as a whole, than the rejected one. */
+  likelier: ProportionSchema.nullable().default(null),
+  /** Token-weighted mean negative log-likelihood of the references, and its exponential. Of a reward model −ln σ(margin), a mean over pairs. */
   loss: z.number(),
   perplexity: z.number(),
 });
 export type VariantScore = z.infer<typeof VariantScoreSchema>;
+
+/**
+ * How the tuned model tells good answers from bad ones. The reward of an answer is what a reward model gives it; with `dpo` and `kto`
+ * how much likelier, in nats, the tuned model finds it than the untuned one.
+ */
+const RewardsSchema = z.object({
+  /** Pairs whose chosen answer has the higher reward; with `kto` wanted answers above 0 and unwanted ones below. A tie is not right. */
+  right: ProportionSchema,
+  /** With `kto`: the same of the wanted and of the unwanted answers by themselves. */
+  wanted: ProportionSchema.nullable(),
+  unwanted: ProportionSchema.nullable(),
+  /** Mean reward of the chosen (wanted) answers minus that of the rejected (unwanted) ones; null where one kind is absent. */
+  margin: z.number().nullable(),
+});
+export type Rewards = z.infer<typeof RewardsSchema>;
 
 export const EvaluationSchema = z.object({
   rows: z.int(),
@@ -198,18 +254,20 @@ export const EvaluationSchema = z.object({
   /** The untuned model with examples in its prompt; null when `control.shots` is 0 or the task has no match. */
   control: VariantScoreSchema.nullable(),
   candidate: VariantScoreSchema,
+  /** null with `sft`. */
+  rewards: RewardsSchema.nullable().default(null),
   gate: z.object({
-    metric: z.enum(['match', 'loss']),
+    metric: z.enum(['match', 'loss', 'preference']),
     /** What the candidate is compared with. */
     against: z.string(),
-    /** Candidate minus the other, for `match` in shares, for `loss` in nats saved; above 0 is better. */
+    /** Candidate minus the other, for `match` and `preference` in shares, for `loss` in nats saved; above 0 is better. */
     difference: z.number(),
     low: z.number(),
     high: z.number(),
     confidence: z.number(),
     /** `low` must lie above it. */
     minGain: z.number().default(0),
-    /** Exact McNemar test (two-sided), for `match`. */
+    /** Exact McNemar test (two-sided) for `match`, sign test for `preference`. */
     pValue: z.number().nullable(),
     verdict: z.enum(['pass', 'fail', 'inconclusive']),
     reason: z.string(),
@@ -250,7 +308,7 @@ export const VersionSchema = z.object({
   }),
   recipe: z.record(z.string(), z.unknown()),
   recipeDigest: Digest,
-  training: TrainResultSchema.omit({ adapter: true }).extend({
+  training: TrainResultSchema.omit({ adapter: true, outputs: true }).extend({
     seconds: z.number(),
     recoveries: z.int(),
     claim: z.int(),

@@ -1,4 +1,4 @@
-// The canonical chat row, which every source is mapped to, and the record of a row that was dropped.
+// The canonical rows, which every source is mapped to, and the record of a row that was dropped.
 import { z } from 'zod';
 
 /** A message of a chat. Tool calls and their arguments stay JSON text, because columns need one type. */
@@ -14,19 +14,45 @@ export const MessageSchema = z.object({
 });
 export type Message = z.infer<typeof MessageSchema>;
 
-/** A row as it lies in a dataset, one JSON object a line, keys in this order. */
-export const RowSchema = z.object({
-  /** 32 hex digits of the SHA-256 of the row's content (messages and tools). */
-  id: z.string().regex(/^[0-9a-f]{32}$/),
-  messages: z.array(MessageSchema).min(1),
+/** 32 hex digits of the SHA-256 of the row's content: all but group and src. */
+const Id = z.string().regex(/^[0-9a-f]{32}$/);
+const Origin = {
   /** JSON text of the tool definitions. */
   tools: z.string().optional(),
   /** 16 hex digits: rows with one group never cross a split. */
   group: z.string().regex(/^[0-9a-f]{16}$/),
   /** Where the row came from: index into the snapshot's sources, and the 1-based physical line on which it starts. */
   src: z.object({ source: z.int().min(0), line: z.int().min(1) }),
-});
+};
+
+/** A chat as it lies in a dataset, one JSON object a line, keys in this order. */
+export const RowSchema = z.object({ id: Id, messages: z.array(MessageSchema).min(1), ...Origin });
 export type Row = z.infer<typeof RowSchema>;
+
+/** Two answers to one prompt, each one assistant turn. */
+export const PairRowSchema = z.object({
+  id: Id,
+  prompt: z.array(MessageSchema).min(1),
+  chosen: MessageSchema,
+  rejected: MessageSchema,
+  ...Origin,
+});
+export type PairRow = z.infer<typeof PairRowSchema>;
+
+/** An answer, one assistant turn, and whether such answers are wanted. */
+export const JudgedRowSchema = z.object({
+  id: Id,
+  prompt: z.array(MessageSchema).min(1),
+  completion: MessageSchema,
+  label: z.boolean(),
+  ...Origin,
+});
+export type JudgedRow = z.infer<typeof JudgedRowSchema>;
+
+/** The rows that each training method learns from. */
+export const ROW_KINDS = { sft: 'chat', dpo: 'pair', reward: 'pair', kto: 'judged' } as const;
+export type Method = keyof typeof ROW_KINDS;
+export type RowKind = (typeof ROW_KINDS)[Method];
 
 export const DROP_CODES = [
   'invalid_utf8',
@@ -42,6 +68,13 @@ export const DROP_CODES = [
   'last_not_assistant',
   'no_trainable_turn',
   'bad_weight',
+  'not_for_method',
+  'prompts_differ',
+  'empty_answer',
+  'not_one_answer',
+  'chosen_equals_rejected',
+  'label_missing',
+  'bad_label',
   'csv_missing_columns',
   'csv_too_many_columns',
   'csv_stray_quote',

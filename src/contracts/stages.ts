@@ -34,13 +34,39 @@ export interface PreprocessResult extends Outcome {
   trainTokens: number;
 }
 
-export interface TrainInput extends StageInput {
+export interface TrainInput extends StageInput, TrainLimits {
   dataset: string;
+}
+/** Where a training stops before its end; what is absent is no limit. */
+export interface TrainLimits {
+  /** Share of the steps, above 0 and below 1. */
+  pauseAt?: number;
+  /** Over all attempts of the run. */
+  gpuSecondsMax?: number;
+  /** What earlier attempts have used, as far as the workflow knows. */
+  gpuSecondsBefore?: number;
+}
+/** The training has stopped before its end, with everything saved. */
+export interface TrainPaused extends Outcome {
+  paused: {
+    kind: 'rung' | 'budget_reached';
+    /** null = it had not come so far as to know. */
+    step: number | null;
+    evalLoss: number | null;
+    gpuSeconds: number;
+  };
+}
+/** What a training that was told to stop leaves behind: the details of its cancellation. null = it had not begun. */
+export interface TrainStopped {
+  step: number | null;
+  gpuSeconds: number | null;
 }
 export interface TrainResultSummary extends Outcome {
   record: string;
   step: number;
   loss: number;
+  evalLoss?: number | null;
+  gpuSeconds?: number;
   trainableParameters: number;
   totalParameters: number;
   recoveries: number;

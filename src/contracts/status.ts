@@ -1,4 +1,5 @@
 // What people and programs see of a run: the answer to the `status` query, heartbeat details, and the result. Types only.
+import type { Budget } from './budget.ts';
 import type { FailureKind } from './failure.ts';
 import type { Stage } from './names.ts';
 import type { Evaluation } from './records.ts';
@@ -26,7 +27,79 @@ export interface RunStatus {
   training: Omit<TrainResultSummary, 'record' | 'outcome'> | null;
   version: number | null;
   endpoint: string | null;
+  /** null while it is not paused. */
+  paused?: Pause | null;
+  /** Who paused, resumed or gave another budget, oldest first, at most the last fifty. */
+  decisions?: Decision[];
+  /** GPU seconds that the training had used when it last stopped or ended. */
+  gpuSeconds?: number;
   failure: { kind: FailureKind | 'cancelled'; message: string } | null;
+}
+
+/** The training waits: the GPU is free, and its state is saved. */
+export interface Pause {
+  kind: 'requested' | 'budget_reached' | 'rung';
+  /** The trainer is still saving. */
+  isSaving: boolean;
+  /** ISO time. */
+  since: string;
+  by: string;
+  why: string;
+  /** Last step that is done; null when it had not begun. */
+  step: number | null;
+}
+
+export interface Decision {
+  at: string;
+  by: string;
+  what: string;
+  why: string;
+}
+
+/** Argument of the Updates. `by` is what the caller says of itself: nothing here proves it. */
+export interface PauseRequest {
+  by?: string;
+  why?: string;
+}
+/** The fields that are given replace the budget's. */
+export interface BudgetRequest extends PauseRequest {
+  budget?: Partial<Budget>;
+}
+
+/** Second argument of a run that belongs to a sweep. */
+export interface Trial {
+  sweep: string;
+  /** Shares of the steps at which it waits for the sweep's word, ascending; 1 = when its training is done. */
+  rungs: number[];
+}
+/** A trial waits at a rung. */
+export interface RungReached {
+  run: string;
+  share: number;
+  step: number;
+  evalLoss: number | null;
+}
+
+export interface TrialStatus {
+  run: string;
+  /** What differs from the sweep's spec, such as `train.learningRate=0.001`. */
+  changes: string;
+  state: 'waiting' | 'training' | 'paused' | 'lost' | 'won' | 'done' | 'failed';
+  /** Share of the steps that it has reached. */
+  share: number;
+  step: number | null;
+  evalLoss: number | null;
+  /** Why it lost or failed. */
+  why: string | null;
+}
+export interface SweepStatus {
+  sweep: string;
+  name: string;
+  rungs: number[];
+  trials: TrialStatus[];
+  winner: string | null;
+  /** The winner's own end. */
+  result: RunStatus | null;
 }
 
 /** What a `Retraining` workflow ends with. */
@@ -52,6 +125,8 @@ export interface Progress {
   checkpoint?: string;
   /** Times that the trainer was started again. */
   recoveries?: number;
+  /** Over all attempts of the run. */
+  gpuSeconds?: number;
   /** What it waits for, if anything. */
   waitingFor?: string;
   /** Share of the wall time that went into steps that count, such as `93 %`. */

@@ -10,6 +10,7 @@
 // on standard input. A forked child connects to the Unix socket `channel`, which takes the place of descriptors 0 and 3.
 import { z } from 'zod';
 import { RowSchema } from './rows.ts';
+import { DeepSpeedSchema, PRECISIONS } from './strategies.ts';
 
 export const PROTOCOL_VERSION = 1;
 
@@ -28,17 +29,31 @@ export const EXIT_CODES = {
 
 const Path = z.string().min(1);
 
+/** What a run may keep besides what it is for; names of the folders, too. */
+export const OUTPUTS = ['best', 'final', 'merged-best', 'merged-final'] as const;
+const OutputSchema = z.enum(OUTPUTS);
+
+const MetricSchema = z.enum(['evalLoss', 'evalAccuracy']);
+
+/** The best validation so far. */
+export const BestSchema = z.object({ step: z.int(), evalLoss: z.number(), evalAccuracy: z.number().optional() });
+
+const Interval = z.union([z.int(), z.literal('epoch')]);
+
 /** The recipe with nothing left to decide; what the trainer reads. */
 export const ResolvedRecipeSchema = z.object({
-  method: z.enum(['sft', 'dpo']),
-  tuning: z.enum(['lora', 'full']),
+  method: z.enum(['sft', 'dpo', 'kto', 'reward']),
+  tuning: z.enum(['lora', 'qlora', 'full']),
   lora: z.object({
     rank: z.int(),
     alpha: z.number(),
     dropout: z.number(),
-    targets: z.union([z.literal('auto'), z.array(z.string())]),
+    targets: z.union([z.enum(['auto', 'all-linear']), z.array(z.string())]),
     firstLayer: z.int(),
+    rslora: z.boolean(),
+    dora: z.boolean(),
   }),
+  qlora: z.object({ bits: z.union([z.literal(4), z.literal(8)]) }),
   epochs: z.number(),
   maxSteps: z.int().nullable(),
   microBatch: z.int(),
@@ -48,21 +63,33 @@ export const ResolvedRecipeSchema = z.object({
   learningRate: z.number(),
   schedule: z.enum(['linear', 'cosine', 'constant']),
   warmupRatio: z.number(),
+  warmupSteps: z.int().nullable(),
   weightDecay: z.number(),
   maxGradNorm: z.number(),
   seed: z.int(),
-  saveSteps: z.int().nullable(),
-  evalSteps: z.int().nullable(),
+  saveSteps: Interval.nullable(),
+  evalSteps: Interval.nullable(),
   keep: z.int(),
-  earlyStopping: z.object({ patience: z.int(), threshold: z.number() }).nullable(),
+  earlyStopping: z.object({ patience: z.int(), threshold: z.number(), metric: MetricSchema }).nullable(),
+  outputs: z.array(OutputSchema),
   threads: z.int(),
   packing: z.boolean(),
   streaming: z.boolean(),
   dataloaderWorkers: z.int(),
   tokenDropout: z.number(),
   processes: z.int(),
+  /** Each has `processes` ranks; absent = 1. */
+  hosts: z.int().optional(),
   dpoBeta: z.number(),
+  kto: z.object({ beta: z.number(), desirableWeight: z.number(), undesirableWeight: z.number() }),
   device: z.enum(['auto', 'cpu']),
+  gradientCheckpointing: z.boolean(),
+  optimizer: z.enum(['adamw', 'adamw8bit']),
+  /** `ddp` is also what one process does. */
+  strategy: z.enum(['ddp', 'fsdp', 'deepspeed']),
+  deepspeed: DeepSpeedSchema,
+  offload: z.enum(['none', 'cpu']),
+  precision: z.enum(PRECISIONS),
 });
 
 /** Where an attempt goes on from; null = a fresh start. */
@@ -71,7 +98,12 @@ export const ResumeSchema = z
     /** A `checkpoint-<step>` folder with its `manifest.json`. */
     z.object({ from: z.literal('checkpoint'), path: Path }),
     /** A folder of warm state; needs the job's `warm`. */
-    z.object({ from: z.literal('warm'), folder: Path }),
+    z.object({
+      from: z.literal('warm'),
+      folder: Path,
+      /** One that every host has; absent = the newest that every rank of this host has. */
+      step: z.int().optional(),
+    }),
   ])
   .nullable();
 export type Resume = z.infer<typeof ResumeSchema>;
@@ -89,6 +121,18 @@ export const WarmSchema = z.object({
   everySteps: z.int().nullable(),
 });
 
+/** Where the ranks of several hosts meet. Rank 0 listens there, and at no other address of its host. */
+export const GangSchema = z.object({
+  /** Which of the hosts this is, from 0 on; it has the ranks from `host` × `processes` on. */
+  host: z.int(),
+  address: z.string(),
+  port: z.int(),
+  /** The network interface of this host that reaches the others. */
+  interface: z.string(),
+  /** Ranks with another key do not meet these. */
+  key: z.string(),
+});
+
 export const TrainJobSchema = z.object({
   v: z.literal(PROTOCOL_VERSION),
   command: z.literal('train'),
@@ -98,12 +142,16 @@ export const TrainJobSchema = z.object({
   baseName: z.string(),
   /**
    * Tokenised shards: safetensors, rows laid end to end. For `sft`: `input_ids` (int32), `trainable` (uint8, 1 = has a label),
-   * `offsets` (int64, rows + 1). For `dpo`: `prompt`, `chosen` and `rejected` (int32), each with `<name>_offsets` (int64, rows + 1);
-   * both answers go on from the prompt.
+   * `offsets` (int64, rows + 1). For `dpo` and `reward`: `prompt`, `chosen` and `rejected` (int32), each with `<name>_offsets`
+   * (int64, rows + 1); both answers go on from the prompt. For `kto`: `prompt` and `completion` in the same way, and `label` (uint8,
+   * rows; 1 = a good answer).
    */
   train: Path,
   validation: Path.nullable(),
-  /** Folder for `checkpoint-<step>/` and, at the end, `adapter/` (with `tuning: full` the whole model). */
+  /**
+   * Folder for `checkpoint-<step>/` and, at the end, `adapter/` (`model/` with `tuning: full`), the recipe's `outputs`, and, with a
+   * validation set, `best_model_info.json`.
+   */
   output: Path,
   resume: ResumeSchema,
   /** null = no warm state. */
@@ -111,6 +159,10 @@ export const TrainJobSchema = z.object({
   /** Leaves a known hole of exactness open; only the negative controls of drills set it. */
   hole: z.enum(['unkeyed-collator', 'no-callback-state', 'no-terminal-flag']).nullable(),
   recipe: ResolvedRecipeSchema,
+  /** Share of the steps after which the run saves, looks at its validation loss and ends for now (`paused`); null or absent = none. */
+  pauseAt: z.number().gt(0).lt(1).nullable().optional(),
+  /** null or absent = this host is the only one. */
+  gang: GangSchema.nullable().optional(),
 });
 export type TrainJob = z.infer<typeof TrainJobSchema>;
 
@@ -122,14 +174,44 @@ export const PrepareTrainJobSchema = z.object({
 });
 export type PrepareTrainJob = z.infer<typeof PrepareTrainJobSchema>;
 
+/** Measures the memory that a training needs, by a few steps with a few copies of its longest row, in a process each. */
+export const ProbeJobSchema = z.object({
+  v: z.literal(PROTOCOL_VERSION),
+  command: z.literal('probe'),
+  /** `output` is a folder that does not outlive the probe; `resume` and `warm` are ignored, and so are all ranks but one. */
+  train: TrainJobSchema,
+});
+export type ProbeJob = z.infer<typeof ProbeJobSchema>;
+
+/** Ascending by rows. The last point's bytes are null when it did not fit. */
+export const ProbeResultSchema = z.object({
+  points: z
+    .array(
+      z.object({
+        /** That went through the model at once. */
+        rows: z.int(),
+        /** Peak of the process, of its GPU where it trains there; and with a checkpoint written, which does not grow with the rows. */
+        bytes: z.number().nullable(),
+        saveBytes: z.number().nullable(),
+        /** Of one step, and how long it took. */
+        tokens: z.int(),
+        seconds: z.number(),
+      }),
+    )
+    .min(1),
+});
+export type ProbeResult = z.infer<typeof ProbeResultSchema>;
+
 export const TokeniseJobSchema = z.object({
   v: z.literal(PROTOCOL_VERSION),
   command: z.literal('tokenise'),
   tokenizer: Path,
   maxLength: z.int(),
+  /** What the rows are: `chat`, `pair` (`dpo` and `reward`) or `judged` (`kto`); it decides the tensors of the shard. */
+  kind: z.enum(['chat', 'pair', 'judged']).default('chat'),
   /** Each split's rows (`rows.ts`, JSONL) and where its shard goes. */
   splits: z.array(z.object({ name: z.string(), rows: Path, out: Path })),
-  /** JSONL of rejected rows goes here: `{split, index, code: too_long | no_trainable_token, message}`. */
+  /** JSONL of rejected rows goes here: `{split, index, code, message}`, and with the code `too_long` the row's `tokens`. */
   rejected: Path,
 });
 export type TokeniseJob = z.infer<typeof TokeniseJobSchema>;
@@ -138,7 +220,9 @@ export const EvaluateJobSchema = z.object({
   v: z.literal(PROTOCOL_VERSION),
   command: z.literal('evaluate'),
   baseModel: Path,
-  /** Rows of `rows.ts`, JSONL; the last message is the reference, those before it the prompt. */
+  /** How the variants were trained: with `sft` the rows are chats, with `dpo` and `reward` pairs, with `kto` judged answers. */
+  method: z.enum(['sft', 'dpo', 'kto', 'reward']).default('sft'),
+  /** Rows of `rows.ts`, JSONL; of a chat the last message is the reference, those before it the prompt. */
   rows: Path,
   variants: z.array(
     z.object({
@@ -151,6 +235,8 @@ export const EvaluateJobSchema = z.object({
       generate: z.boolean(),
     }),
   ),
+  /** Rows for which an answer is generated where a variant generates: the first so many; null = all. */
+  answers: z.int().nullable().default(null),
   /** null = the longest reference of the rows plus two tokens, at most 512. */
   maxNewTokens: z.int().nullable(),
   threads: z.int(),
@@ -159,16 +245,20 @@ export const EvaluateJobSchema = z.object({
 });
 export type EvaluateJob = z.infer<typeof EvaluateJobSchema>;
 
-/** One variant's answer to one row. */
+/** One variant's answer to one row. The reference is a chat's last message, a pair's chosen answer, a judged row's completion. */
 export const PredictionSchema = z.object({
   variant: z.string(),
   id: z.string(),
   /** Generated text without special tokens, or null where none was asked for. */
   output: z.string().nullable(),
-  /** Mean negative log-likelihood of the reference's tokens (natural log), end-of-turn included. */
+  /** Mean negative log-likelihood of the reference's tokens (natural log), end-of-turn included; of a reward model −ln σ(chosen − rejected). */
   loss: z.number(),
-  /** Tokens of the reference, end-of-turn included. */
+  /** Tokens of the reference, end-of-turn included; of a reward model 1. */
   tokens: z.int(),
+  /** The same of a pair's rejected answer. */
+  rejected: z.object({ loss: z.number(), tokens: z.int() }).optional(),
+  /** What a reward model gives to the answers of a pair. */
+  rewards: z.object({ chosen: z.number(), rejected: z.number() }).optional(),
 });
 export type Prediction = z.infer<typeof PredictionSchema>;
 
@@ -188,7 +278,7 @@ export const PrepareModelJobSchema = z.object({
 export const DrillDataJobSchema = z.object({
   v: z.literal(PROTOCOL_VERSION),
   command: z.literal('drill-data'),
-  kind: z.enum(['sft', 'preference']),
+  kind: z.enum(['sft', 'preference', 'judged']),
   baseModel: Path,
   /** Rows of `train.safetensors`; `validation.safetensors` has a fifth of them. */
   rows: z.int(),
@@ -196,6 +286,7 @@ export const DrillDataJobSchema = z.object({
   /** Folder of the two shards. */
   output: Path,
 });
+export type DrillDataJob = z.infer<typeof DrillDataJobSchema>;
 
 /** Holds the base model and its adapters and answers chats: commands come on standard input, one JSON object a line. */
 export const ServeJobSchema = z.object({
@@ -213,6 +304,7 @@ export type ServeJob = z.infer<typeof ServeJobSchema>;
 export const JobSchema = z.discriminatedUnion('command', [
   TrainJobSchema,
   PrepareTrainJobSchema,
+  ProbeJobSchema,
   TokeniseJobSchema,
   EvaluateJobSchema,
   PrepareModelJobSchema,
@@ -221,6 +313,14 @@ export const JobSchema = z.discriminatedUnion('command', [
 ]);
 export type Job = z.infer<typeof JobSchema>;
 
+/** Which step was the best, by what; the digest of its weights is null where they were not kept. */
+const BestModelSchema = z.object({
+  step: z.int(),
+  metric: MetricSchema,
+  value: z.number(),
+  weightsSha256: z.string().nullable(),
+});
+
 export const TrainResultSchema = z.object({
   step: z.int(),
   steps: z.int(),
@@ -228,7 +328,9 @@ export const TrainResultSchema = z.object({
   /** Mean of the loss over all steps of the run, across restarts. */
   trainLoss: z.number(),
   evalLoss: z.number().nullable(),
-  best: z.object({ step: z.int(), evalLoss: z.number() }).nullable(),
+  /** With the methods that tell answers apart: the share that was told right. */
+  evalAccuracy: z.number().optional(),
+  best: BestSchema.nullable(),
   /** Tokens seen, across restarts. */
   tokens: z.int(),
   trainableParameters: z.int(),
@@ -237,6 +339,10 @@ export const TrainResultSchema = z.object({
   adapter: Path,
   /** SHA-256 of `adapter_model.safetensors` or `model.safetensors`. */
   weightsSha256: z.string(),
+  /** What the recipe's `outputs` name, with the SHA-256 of its weights. */
+  outputs: z.array(z.object({ name: OutputSchema, path: Path, weightsSha256: z.string() })).default([]),
+  /** What `best_model_info.json` says; null without a validation set. */
+  bestModel: BestModelSchema.nullable().default(null),
   stoppedEarly: z.boolean(),
   /** Exact versions of the libraries that decide the bits. */
   libraries: z.record(z.string(), z.string()),
@@ -292,11 +398,11 @@ export const EventSchema = z.discriminatedUnion('ev', [
     tokens: z.int(),
     /** Seconds of this step. */
     seconds: z.number(),
-    /** With `dpo`: how far the chosen answers' rewards lie above the rejected ones', and the share of pairs in which they do. */
+    /** How far the rewards of the better answers lie above the others', and (not with `kto`) the share of pairs in which they do. */
     rewardMargin: z.number().optional(),
     rewardAccuracy: z.number().optional(),
   }),
-  z.object({ ev: z.literal('metrics'), step: z.int(), evalLoss: z.number() }),
+  z.object({ ev: z.literal('metrics'), step: z.int(), evalLoss: z.number(), evalAccuracy: z.number().optional() }),
   z.object({
     ev: z.literal('checkpoint_saved'),
     step: z.int(),
@@ -304,7 +410,7 @@ export const EventSchema = z.discriminatedUnion('ev', [
     bytes: z.int(),
     /** The run's last: resuming from it trains no further step. */
     terminal: z.boolean(),
-    best: z.object({ step: z.int(), evalLoss: z.number() }).nullable(),
+    best: BestSchema.nullable(),
     seconds: z.number(),
   }),
   /** How often the warm state is kept, when that is chosen and whenever it changes. */
@@ -316,6 +422,8 @@ export const EventSchema = z.discriminatedUnion('ev', [
     copyMs: z.number(),
   }),
   z.object({ ev: z.literal('finding'), code: z.enum(FINDINGS), message: z.string() }),
+  /** The step that `pauseAt` names is reached and saved; null without a validation set. */
+  z.object({ ev: z.literal('paused'), step: z.int(), evalLoss: z.number().nullable() }),
   z.object({ ev: z.literal('interrupted'), step: z.int() }),
   z.object({ ev: z.literal('failed'), kind: z.string(), message: z.string() }),
   z.object({ ev: z.literal('done'), result: z.unknown() }),
@@ -426,7 +534,7 @@ export const LocalCheckpointSchema = z.object({
   v: z.literal(1),
   step: z.int(),
   terminal: z.boolean(),
-  best: z.object({ step: z.int(), evalLoss: z.number() }).nullable(),
+  best: BestSchema.nullable(),
   files: z.record(z.string(), z.object({ size: z.int(), sha256: z.string() })),
 });
 export type LocalCheckpoint = z.infer<typeof LocalCheckpointSchema>;

@@ -1,7 +1,7 @@
 // Keeps the books of preprocess: every row that was read is kept, a duplicate or dropped with a code, in total and per source.
 import { AnnealError } from '../contracts/failure.ts';
 import type { Snapshot } from '../contracts/records.ts';
-import type { Accounts, DropCode, Split } from '../contracts/rows.ts';
+import { type Accounts, type DropCode, type Method, ROW_KINDS, type Split } from '../contracts/rows.ts';
 import { type Shares, wantedSplits } from './split.ts';
 
 /** A row that the tokeniser rejected, and where it came from. */
@@ -9,6 +9,8 @@ export interface TokeniserReject {
   split: Split;
   source: number;
   code: DropCode;
+  /** Its length, where that is what is wrong. */
+  tokens?: number;
 }
 
 export function openAccounts(snapshot: Snapshot): Accounts {
@@ -58,7 +60,9 @@ export function finishAccounts(accounts: Accounts, rejected: TokeniserReject[], 
     finished.splits[split]--;
   }
   assertBalanced(finished);
-  requireRows(finished, shares);
+  const lengths = rejected.flatMap(({ tokens }) => tokens ?? []);
+  const shortest = lengths.reduce((least, tokens) => Math.min(least, tokens), Number.POSITIVE_INFINITY);
+  requireRows(finished, shares, lengths.length === 0 ? '' : `The shortest that is too long has ${shortest} tokens.`);
   return finished;
 }
 
@@ -76,16 +80,30 @@ export function assertBalanced(accounts: Accounts): void {
   }
 }
 
-/** @throws AnnealError `data_rejected` when a wanted split has no row. */
-export function requireRows(accounts: Accounts, shares: Shares, firstFault?: string): void {
-  const empty = wantedSplits(shares).filter((split) => accounts.splits[split] === 0);
-  if (empty.length === 0) return;
-  const counts = `${accounts.rowsIn} rows read, ${accounts.kept} kept, ${accounts.duplicates} duplicates, dropped: ${describeDropped(accounts)}`;
-  if (accounts.kept === 0) {
-    const first = firstFault === undefined ? '' : ` The first: ${firstFault}.`;
+/**
+ * A source of which nothing can be used was named by mistake, or the method was. Chats that are all broken are told by `requireRows`.
+ * @throws AnnealError `data_rejected` with the first fault of the first such source.
+ */
+export function requireSources(accounts: Accounts, method: Method, firstFaults: (string | undefined)[]): void {
+  for (const [i, { uri, rowsIn, kept, duplicates, dropped }] of accounts.bySource.entries()) {
+    const isUnfit = ROW_KINDS[method] === 'chat' ? dropped.not_for_method === rowsIn : kept + duplicates === 0;
+    if (rowsIn === 0 || !isUnfit) continue;
     throw new AnnealError(
       'data_rejected',
-      `No row can be trained on (${counts}); mend the sources or \`data.maxLength\`.${first}`,
+      `No row of ${uri} can be used with \`train.method: ${method}\` (${rowsIn} rows read, dropped: ${describeDropped(dropped)}); the first: ${firstFaults[i]}.`,
+    );
+  }
+}
+
+/** @param hint a sentence more. @throws AnnealError `data_rejected` when a wanted split has no row. */
+export function requireRows(accounts: Accounts, shares: Shares, hint = ''): void {
+  const empty = wantedSplits(shares).filter((split) => accounts.splits[split] === 0);
+  if (empty.length === 0) return;
+  const counts = `${accounts.rowsIn} rows read, ${accounts.kept} kept, ${accounts.duplicates} duplicates, dropped: ${describeDropped(accounts.dropped)}`;
+  if (accounts.kept === 0) {
+    throw new AnnealError(
+      'data_rejected',
+      `No row can be trained on (${counts}); mend the sources or \`data.maxLength\`. ${hint}`.trimEnd(),
     );
   }
   const { train, validation, test } = accounts.splits;
@@ -111,8 +129,8 @@ function unbalanced(name: string, found: string, other: string): AnnealError {
   );
 }
 
-function describeDropped(accounts: Accounts): string {
-  const counts = Object.entries(accounts.dropped).sort((a, b) => b[1] - a[1]);
+function describeDropped(dropped: Accounts['dropped']): string {
+  const counts = Object.entries(dropped).sort((a, b) => b[1] - a[1]);
   return counts.length === 0 ? 'none' : counts.map(([code, n]) => `${code} ${n}`).join(', ');
 }
 

@@ -6,13 +6,13 @@ import { basename, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AnnealError } from '../contracts/failure.ts';
 import type { Snapshot } from '../contracts/records.ts';
-import type { Accounts, DropCode, Row, Split } from '../contracts/rows.ts';
+import { type Accounts, type DropCode, type Method, ROW_KINDS, type Row, type Split } from '../contracts/rows.ts';
 import type { Source, Spec } from '../contracts/spec.ts';
-import { countDropped, countDuplicate, countKept, openAccounts, requireRows } from './accounts.ts';
+import { countDropped, countDuplicate, countKept, openAccounts, requireRows, requireSources } from './accounts.ts';
 import { type LineWriter, openLineWriter, rewriteLines } from './line-file.ts';
+import { type Content, type Mapping, mapRow } from './mapping.ts';
 import { readBatches } from './readers.ts';
 import { type BrokenRow, type GoodRow, isBroken, previewOf, quarantinedRow, type ReadRow } from './rows-read.ts';
-import { type Chat, mapRow } from './shapes.ts';
 import { createEdges, decideMoves, fractionOf, type Move, noteGroup, type SplitEdges, splitAt } from './split.ts';
 import { RowFault } from './turns.ts';
 
@@ -36,18 +36,25 @@ export interface CleanResult {
   notes: string[];
 }
 
+/** How rows are cleaned: `data` of the spec, and the method that will learn from them. */
+type CleanRules = Spec['data'] & { method?: Method };
+
 type OpenParts = (parts: string[]) => AsyncIterable<Uint8Array>;
 
 /** What the rows of all sources share. */
 interface Cleaning {
   spec: Spec['data'];
+  method: Method;
   accounts: Accounts;
   seen: Set<string>;
   edges: SplitEdges;
   files: Record<Split | 'quarantine', LineWriter>;
   quarantined: number;
   withoutGroup: number;
-  firstFault: string | undefined;
+  /** By source. */
+  firstFaults: (string | undefined)[];
+  /** Judged answers by their label. */
+  labels: { wanted: number; unwanted: number };
   notes: string[];
 }
 
@@ -58,13 +65,13 @@ interface Cleaning {
 export async function cleanRows(
   snapshot: Snapshot,
   openParts: OpenParts,
-  spec: Spec['data'],
+  rules: CleanRules,
   folder: string,
   onProgress: (progress: CleanProgress) => void,
   signal?: AbortSignal,
 ): Promise<CleanResult> {
   await mkdir(folder, { recursive: true });
-  const cleaning = await openCleaning(snapshot, spec, folder);
+  const cleaning = await openCleaning(snapshot, rules, folder);
   const sizeBytes = snapshot.sources.reduce((total, { sizeBytes }) => total + sizeBytes, 0);
   let bytesRead = 0;
   try {
@@ -84,7 +91,7 @@ export async function cleanRows(
   return finishCleaning(cleaning, folder);
 }
 
-async function openCleaning(snapshot: Snapshot, spec: Spec['data'], folder: string): Promise<Cleaning> {
+async function openCleaning(snapshot: Snapshot, rules: CleanRules, folder: string): Promise<Cleaning> {
   const [train, validation, test, quarantine] = await Promise.all([
     openLineWriter(join(folder, 'train.jsonl')),
     openLineWriter(join(folder, 'validation.jsonl')),
@@ -92,14 +99,16 @@ async function openCleaning(snapshot: Snapshot, spec: Spec['data'], folder: stri
     openLineWriter(join(folder, 'quarantine.jsonl')),
   ]);
   return {
-    spec,
+    spec: rules,
+    method: rules.method ?? 'sft',
     accounts: openAccounts(snapshot),
     seen: new Set(),
     edges: createEdges(),
     files: { train, validation, test, quarantine },
     quarantined: 0,
     withoutGroup: 0,
-    firstFault: undefined,
+    firstFaults: [],
+    labels: { wanted: 0, unwanted: 0 },
     notes: [],
   };
 }
@@ -119,26 +128,28 @@ async function* cleanSource(
   bytes: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<void> {
   const { uri, format, shape } = snapshot.sources[source] as Snapshot['sources'][number];
+  const { method, spec } = cleaning;
+  const mapping: Mapping = { method, shape: shape as Source['shape'], system: spec.system };
   const name = basename(uri);
   const onHeader = ({ delimiter }: { delimiter: string }) => {
     cleaning.notes.push(`${name}: CSV with the delimiter ${JSON.stringify(delimiter)}.`);
   };
   for await (const rows of readBatches(bytes, format, { name, onHeader })) {
     let isFull = false;
-    for (const row of rows) isFull = takeRow(cleaning, row, source, name, shape as Source['shape']) || isFull;
+    for (const row of rows) isFull = takeRow(cleaning, row, source, name, mapping) || isFull;
     if (isFull) for (const file of Object.values(cleaning.files)) await file.flush();
     yield;
   }
 }
 
 /** True when a file wants to be flushed. */
-function takeRow(cleaning: Cleaning, row: ReadRow, source: number, name: string, shape: Source['shape']): boolean {
+function takeRow(cleaning: Cleaning, row: ReadRow, source: number, name: string, mapping: Mapping): boolean {
   if (isBroken(row)) return dropRow(cleaning, row, source, name);
-  const chat = tryMap(row, shape, cleaning.spec.system);
-  return 'code' in chat ? dropRow(cleaning, chat, source, name) : keepRow(cleaning, row, chat, source);
+  const content = tryMap(row, mapping);
+  return 'code' in content ? dropRow(cleaning, content, source, name) : keepRow(cleaning, row, content, source);
 }
 
-function tryMap(row: GoodRow, shape: Source['shape'], system: string | null): Chat | BrokenRow {
+function tryMap(row: GoodRow, mapping: Mapping): Content | BrokenRow {
   const broken = (code: DropCode, path: string, message: string): BrokenRow => ({
     line: row.line,
     code,
@@ -147,7 +158,7 @@ function tryMap(row: GoodRow, shape: Source['shape'], system: string | null): Ch
     preview: previewOf(row.text),
   });
   try {
-    return mapRow(row.value, shape, system);
+    return mapRow(row.value, mapping);
   } catch (error) {
     if (error instanceof RowFault) return broken(error.code, error.path, error.message);
     // V8 parses deeper nesting than it can write.
@@ -159,19 +170,16 @@ function tryMap(row: GoodRow, shape: Source['shape'], system: string | null): Ch
 function dropRow(cleaning: Cleaning, row: BrokenRow, source: number, name: string): boolean {
   countDropped(cleaning.accounts, source, row.code);
   const quarantined = quarantinedRow(row, name);
-  cleaning.firstFault ??= quarantined.message;
+  cleaning.firstFaults[source] ??= quarantined.message;
   if (++cleaning.quarantined > QUARANTINE_ROWS_MAX) return false;
   return cleaning.files.quarantine.add(JSON.stringify(quarantined));
 }
 
-function keepRow(cleaning: Cleaning, { line, value }: GoodRow, { messages, tools }: Chat, source: number): boolean {
+function keepRow(cleaning: Cleaning, { line, value }: GoodRow, content: Content, source: number): boolean {
   const { accounts, spec, seen } = cleaning;
   // Keys stand in the order of the schema, so equal content has equal text.
-  const content =
-    tools === undefined
-      ? `"messages":${JSON.stringify(messages)}`
-      : `"messages":${JSON.stringify(messages)},"tools":${JSON.stringify(tools)}`;
-  const id = hash('sha256', content, 'hex').slice(0, 32);
+  const text = JSON.stringify(content).slice(1, -1);
+  const id = hash('sha256', text, 'hex').slice(0, 32);
   if (seen.has(id)) {
     countDuplicate(accounts, source);
     return false;
@@ -182,13 +190,15 @@ function keepRow(cleaning: Cleaning, { line, value }: GoodRow, { messages, tools
       `The dataset has more than ${KEPT_ROWS_MAX} rows, the most that one run takes; cut the sources.`,
     );
   seen.add(id);
-  const group = groupOf(cleaning, value as Record<string, unknown>, messages);
+  if ('label' in content) cleaning.labels[content.label ? 'wanted' : 'unwanted']++;
+  const turns = 'messages' in content ? content.messages : content.prompt;
+  const group = groupOf(cleaning, value as Record<string, unknown>, turns);
   const fraction = fractionOf(group, spec.split.salt);
   const split = splitAt(fraction, spec.split);
   noteGroup(cleaning.edges, split, { group, fraction });
   countKept(accounts, source, split);
   return cleaning.files[split].add(
-    `{"id":"${id}",${content},"group":"${group}","src":{"source":${source},"line":${line}}}`,
+    `{"id":"${id}",${text},"group":"${group}","src":{"source":${source},"line":${line}}}`,
   );
 }
 
@@ -208,7 +218,8 @@ function firstUserText(messages: Row['messages']): string {
 }
 
 async function finishCleaning(cleaning: Cleaning, folder: string): Promise<CleanResult> {
-  const { accounts, notes, spec } = cleaning;
+  const { accounts, notes, spec, firstFaults } = cleaning;
+  requireSources(accounts, cleaning.method, firstFaults);
   for (const move of decideMoves(cleaning.edges, spec.split)) {
     const rows = await moveGroup(folder, move);
     accounts.splits[move.from] -= rows;
@@ -221,8 +232,19 @@ async function finishCleaning(cleaning: Cleaning, folder: string): Promise<Clean
     );
   if (cleaning.quarantined > QUARANTINE_ROWS_MAX)
     notes.push(`The quarantine holds the first ${QUARANTINE_ROWS_MAX} of ${cleaning.quarantined} dropped rows.`);
-  requireRows(accounts, spec.split, cleaning.firstFault);
+  const firstFault = firstFaults.find((fault) => fault !== undefined);
+  requireRows(accounts, spec.split, firstFault === undefined ? '' : `The first: ${firstFault}.`);
+  if (ROW_KINDS[cleaning.method] === 'judged') requireBothLabels(cleaning.labels);
   return { accounts, notes };
+}
+
+/** With one label only there is nothing to tell apart. */
+function requireBothLabels({ wanted, unwanted }: Cleaning['labels']): void {
+  if (wanted > 0 && unwanted > 0) return;
+  throw new AnnealError(
+    'data_rejected',
+    `All ${wanted + unwanted} answers have the label ${wanted > 0}, and \`train.method: kto\` learns the difference; add answers with the other label, or set \`train.method: sft\`.`,
+  );
 }
 
 /** Moves the rows of one group to a split that has none. */

@@ -2,7 +2,7 @@
 import { basename, join } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
 import type { Snapshot } from '../contracts/records.ts';
-import { type DropCode, type Row, SPLITS, type Split } from '../contracts/rows.ts';
+import { type DropCode, type JudgedRow, type PairRow, type Row, SPLITS, type Split } from '../contracts/rows.ts';
 import type { TokeniserReject } from './accounts.ts';
 import { type LineWriter, openLineWriter, readLines, rewriteLines } from './line-file.ts';
 import { previewOf, quarantinedRow } from './rows-read.ts';
@@ -13,6 +13,8 @@ export interface RejectedLine {
   index: number;
   code: string;
   message: string;
+  /** Of a row that is too long. */
+  tokens?: number;
 }
 
 export async function readRejected(path: string): Promise<RejectedLine[]> {
@@ -59,7 +61,7 @@ async function takeRejected(
   await rewriteLines(join(folder, `${split}.jsonl`), async (text, index) => {
     const found = byIndex.get(index);
     if (found === undefined) return true;
-    const { src, messages } = JSON.parse(text) as Row;
+    const { src, ...row } = JSON.parse(text) as Row | PairRow | JudgedRow;
     const code = found.code as DropCode;
     const name = basename(snapshot.sources[src.source]?.uri ?? '');
     const broken = {
@@ -67,9 +69,9 @@ async function takeRejected(
       code,
       path: '',
       message: found.message,
-      preview: previewOf(JSON.stringify(messages)),
+      preview: previewOf(JSON.stringify('messages' in row ? row.messages : row)),
     };
-    taken.push({ split, source: src.source, code });
+    taken.push({ split, source: src.source, code, ...(found.tokens === undefined ? {} : { tokens: found.tokens }) });
     if (quarantine.add(JSON.stringify(quarantinedRow(broken, name)))) await quarantine.flush();
     return false;
   });

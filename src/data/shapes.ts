@@ -1,4 +1,4 @@
-// Maps the row shapes that people bring to the canonical chat: which fields a shape has, and what is wrong with a row of it.
+// Maps the shapes of chats that people bring to the canonical chat: which fields a shape has, and what is wrong with a row of it.
 import type { Message } from '../contracts/rows.ts';
 import type { Source } from '../contracts/spec.ts';
 import {
@@ -16,7 +16,8 @@ import {
 import { readMessages, readTools, readWeight, toToolCall, toTurn, unknownRole } from './messages.ts';
 import { checkTurns, RowFault, type Turn } from './turns.ts';
 
-type Shape = Exclude<Source['shape'], 'auto'>;
+export type ChatShape = Exclude<Source['shape'], 'preference' | 'kto'>;
+type Shape = Exclude<ChatShape, 'auto'>;
 
 export interface Chat {
   messages: Message[];
@@ -28,16 +29,20 @@ export interface Chat {
  * The row as a chat, with `system` put before it when it has no system message.
  * @throws RowFault with the first thing that is wrong.
  */
-export function mapRow(value: unknown, shape: Source['shape'], system: string | null): Chat {
-  const row = requireObject(value, '', 'not_object');
+export function mapChat(row: Fields, shape: ChatShape, system: string | null): Chat {
   const found = shape === 'auto' ? detectShape(row) : shape;
-  const turns = MAPPERS[found](row);
-  if (system !== null && system !== '' && !isSystem(turns[0]))
-    turns.unshift({ message: { role: 'system', content: system }, at: 'data.system', field: '' });
+  const turns = withSystem(MAPPERS[found](row), system);
   checkTurns(turns);
-  const tools = readTools(row);
-  const messages = turns.map((turn) => turn.message);
-  return tools === undefined ? { messages } : { messages, tools };
+  return withTools({ messages: turns.map((turn) => turn.message) }, readTools(row));
+}
+
+export function withSystem(turns: Turn[], system: string | null): Turn[] {
+  if (system === null || system === '' || isSystem(turns[0])) return turns;
+  return [{ message: { role: 'system', content: system }, at: 'data.system', field: '' }, ...turns];
+}
+
+export function withTools<T extends object>(content: T, tools: string | undefined): T & { tools?: string } {
+  return tools === undefined ? content : { ...content, tools };
 }
 
 /** Field names that tell a shape, in the order in which they are looked for. */
@@ -58,12 +63,19 @@ const SIGNS: readonly (readonly [string, Shape])[] = [
 function detectShape(row: Fields): Shape {
   const sign = SIGNS.find(([field]) => Object.hasOwn(row, field));
   if (sign !== undefined) return sign[1];
-  const names = Object.keys(row).slice(0, 8).join(', ').slice(0, 120) || 'none';
-  throw new RowFault(
-    'unknown_shape',
-    '',
-    `the fields (${names}) are of no known shape; use messages, conversations, instruction and output, prompt and completion, or question and answer`,
+  throw unknownShape(
+    row,
+    'messages, conversations, instruction and output, prompt and completion, or question and answer',
   );
+}
+
+export function looksLikeChat(row: Fields): boolean {
+  return SIGNS.some(([field]) => Object.hasOwn(row, field));
+}
+
+export function unknownShape(row: Fields, known: string): RowFault {
+  const names = Object.keys(row).slice(0, 8).join(', ').slice(0, 120) || 'none';
+  return new RowFault('unknown_shape', '', `the fields (${names}) are of no known shape; use ${known}`);
 }
 
 const MAPPERS: Record<Shape, (row: Fields) => Turn[]> = {
@@ -75,9 +87,12 @@ const MAPPERS: Record<Shape, (row: Fields) => Turn[]> = {
 };
 
 function mapShareGpt(row: Fields): Turn[] {
-  const entries = requireList(row.conversations, 'conversations');
-  const turns = entries.map((entry, i) => toShareGptTurn(entry, `conversations[${i}]`));
-  return [...optionalSystem(row), ...turns];
+  return [...optionalSystem(row), ...readConversation(row.conversations, 'conversations')];
+}
+
+/** Turns as ShareGPT or OpenAI writes them. */
+export function readConversation(value: unknown, path: string): Turn[] {
+  return requireList(value, path).map((entry, i) => toShareGptTurn(entry, `${path}[${i}]`));
 }
 
 const SHAREGPT_ROLES: Record<string, Message['role']> = {
@@ -92,7 +107,7 @@ const SHAREGPT_ROLES: Record<string, Message['role']> = {
   tool: 'tool',
 };
 
-function toShareGptTurn(raw: unknown, at: string): Turn {
+export function toShareGptTurn(raw: unknown, at: string): Turn {
   const entry = requireObject(raw, at, 'wrong_type');
   if (Object.hasOwn(entry, 'role') && !Object.hasOwn(entry, 'from')) return toTurn(entry, at);
   const from = requireText(entry.from, `${at}.from`);
@@ -114,9 +129,14 @@ function toolCallOf(text: string, path: string): string {
 }
 
 function mapAlpaca(row: Fields): Turn[] {
+  const prompt = readAlpacaPrompt(row);
+  const [outputField, output] = requireOneOf(row, ['output', 'response']);
+  return [...prompt, { message: { role: 'assistant', content: output }, at: outputField, field: '' }];
+}
+
+export function readAlpacaPrompt(row: Fields): Turn[] {
   const instruction = requireText(row.instruction, 'instruction');
   const [inputField, input] = optionalText(row, ['input', 'context']);
-  const [outputField, output] = requireOneOf(row, ['output', 'response']);
   const joined = instruction.trim() === '' || input.trim() === '' ? instruction + input : `${instruction}\n${input}`;
   return [
     ...optionalSystem(row),
@@ -126,7 +146,6 @@ function mapAlpaca(row: Fields): Turn[] {
       at: instruction.trim() === '' && input !== '' ? inputField : 'instruction',
       field: '',
     },
-    { message: { role: 'assistant', content: output }, at: outputField, field: '' },
   ];
 }
 
@@ -148,7 +167,7 @@ function readHistory(value: unknown): Turn[] {
 function mapPromptCompletion(row: Fields): Turn[] {
   const [completionField] = firstPresent(row, ['completion', 'response']);
   const prompt = Array.isArray(row.prompt)
-    ? readMessages(row, 'prompt').map(withoutWeight)
+    ? readMessages(row, 'prompt').map(asContext)
     : [plainTurn(row, 'prompt', 'user')];
   const completion = Array.isArray(row[completionField])
     ? readMessages(row, completionField)
@@ -156,27 +175,28 @@ function mapPromptCompletion(row: Fields): Turn[] {
   return [...optionalSystem(row), ...prompt, ...completion];
 }
 
-function withoutWeight(turn: Turn): Turn {
+export function asContext(turn: Turn): Turn {
   return turn.message.role === 'assistant' ? { ...turn, message: { ...turn.message, weight: 0 } } : turn;
 }
 
-function plainTurn(row: Fields, field: string, role: 'user' | 'assistant'): Turn {
+export function plainTurn(row: Fields, field: string, role: 'user' | 'assistant'): Turn {
   return { message: { role, content: requireText(row[field], field) }, at: field, field: '' };
 }
 
 function mapQuestionAnswer(row: Fields): Turn[] {
-  const [questionField, question] = requireOneOf(row, ['question', 'query']);
+  const prompt = readQuestionPrompt(row);
   const [answerField, answer] = requireOneOf(row, ['answer', 'response']);
-  const [, context] = optionalText(row, ['context']);
-  const content = context.trim() === '' || question.trim() === '' ? question : `${context}\n\n${question}`;
-  return [
-    ...optionalSystem(row),
-    { message: { role: 'user', content }, at: questionField, field: '' },
-    { message: { role: 'assistant', content: answer }, at: answerField, field: '' },
-  ];
+  return [...prompt, { message: { role: 'assistant', content: answer }, at: answerField, field: '' }];
 }
 
-function optionalSystem(row: Fields): Turn[] {
+export function readQuestionPrompt(row: Fields): Turn[] {
+  const [questionField, question] = requireOneOf(row, ['question', 'query']);
+  const [, context] = optionalText(row, ['context']);
+  const content = context.trim() === '' || question.trim() === '' ? question : `${context}\n\n${question}`;
+  return [...optionalSystem(row), { message: { role: 'user', content }, at: questionField, field: '' }];
+}
+
+export function optionalSystem(row: Fields): Turn[] {
   if (!isPresent(row.system) || row.system === '') return [];
   return [{ message: { role: 'system', content: requireText(row.system, 'system') }, at: 'system', field: '' }];
 }

@@ -5,9 +5,8 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { z } from 'zod';
-import { AnnealError } from '../contracts/failure.ts';
 import type { Evaluation, FileSet, VariantScore } from '../contracts/records.ts';
-import { type Row, RowSchema } from '../contracts/rows.ts';
+import { JudgedRowSchema, type Method, PairRowSchema, ROW_KINDS, type Row, RowSchema } from '../contracts/rows.ts';
 import type { Spec } from '../contracts/spec.ts';
 import {
   type EvaluateJob,
@@ -19,10 +18,11 @@ import { digestOf } from '../storage/digest.ts';
 import { getFolder, putFolder } from '../storage/file-set.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { BaseModel } from '../trainer/base-model.ts';
-import { type ChildOptions, type PythonConfig, startChild } from '../trainer/child.ts';
+import { type ChildOptions, type PythonConfig, requireDone, startChild } from '../trainer/child.ts';
 import type { WarmParent } from '../trainer/warm-parent.ts';
 import { decideGate } from './gate.ts';
 import { decideMatchKind, isMatch, type MatchKind } from './match.ts';
+import { type PreferenceRow, summarisePreferences } from './preferences.ts';
 import { chooseRows, chooseShots, promptOf, referenceOf } from './shots.ts';
 import { wilsonInterval } from './statistics.ts';
 
@@ -36,6 +36,8 @@ export interface EvaluateOptions {
   base: BaseModel;
   dataset: FileSet;
   adapter: FileSet;
+  /** How the adapter was trained. */
+  method: Method;
   spec: Spec['evaluate'];
   threads: number;
   signal: AbortSignal;
@@ -50,13 +52,18 @@ const GRACE_MS = 2_000;
 const SILENCE_MS_MAX = 15 * 60_000;
 
 export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
-  const { folder, store, spec } = options;
+  const { folder, store } = options;
   await rm(folder, { recursive: true, force: true });
   await mkdir(join(folder, 'out'), { recursive: true });
   const wanted = options.dataset.files.filter((file) => ['test.jsonl', 'train.jsonl'].includes(file.path));
   await getFolder(store, { digest: options.dataset.digest, files: wanted }, join(folder, 'dataset'), options.signal);
   await getFolder(store, options.adapter, join(folder, 'adapter'), options.signal);
 
+  return options.method === 'sft' ? await evaluateChats(options) : await evaluatePreferences(options, options.method);
+}
+
+async function evaluateChats(options: EvaluateOptions): Promise<Evaluation> {
+  const { folder, store, spec } = options;
   const rows = chooseRows(await readRows(join(folder, 'dataset', 'test.jsonl')), spec.rows);
   const matchKind = decideMatchKind(spec.match, rows.map(referenceOf));
   const shots =
@@ -67,26 +74,49 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
           spec.control.shots,
           spec.control.stratifyBy,
         );
-  const predictions = await predict(options, rows, shots, matchKind !== 'none');
+  const generate = matchKind !== 'none';
+  const variant = (name: string, adapter: string | null, its: Row[]) => ({ name, adapter, shots: its, generate });
+  const predictions = await predict(options, rows, null, [
+    variant('base', null, []),
+    ...(shots.length > 0 ? [variant('control', null, shots)] : []),
+    variant('candidate', join(folder, 'adapter'), []),
+  ]);
   const stored = await putFolder(store, join(folder, 'out'), options.signal);
   return summarise({ spec, rows, shots: shots.length, matchKind, predictions, stored });
 }
 
-async function predict(options: EvaluateOptions, rows: Row[], shots: Row[], generate: boolean): Promise<Prediction[]> {
+/** An untuned model with a new head gives rewards by chance; there is nothing to measure of it. */
+async function evaluatePreferences(options: EvaluateOptions, method: Exclude<Method, 'sft'>): Promise<Evaluation> {
+  const { folder, store, spec } = options;
+  const schema = ROW_KINDS[method] === 'pair' ? PairRowSchema : JudgedRowSchema;
+  const held: PreferenceRow[] = await readLines(join(folder, 'dataset', 'test.jsonl'), schema);
+  const rows = chooseRows(held, spec.rows);
+  const generate = method !== 'reward';
+  const candidate = { name: 'candidate', adapter: join(folder, 'adapter'), shots: [], generate };
+  const variants = generate ? [{ name: 'base', adapter: null, shots: [], generate }, candidate] : [candidate];
+  const predictions = await predict(options, rows, EXAMPLES_MAX, variants);
+  const stored = await putFolder(store, join(folder, 'out'), options.signal);
+  return summarisePreferences({ method, spec, rows, predictions, stored });
+}
+
+/** @param answers of how many of the first rows; null = all. */
+async function predict(
+  options: EvaluateOptions,
+  rows: (Row | PreferenceRow)[],
+  answers: number | null,
+  variants: EvaluateJob['variants'],
+): Promise<Prediction[]> {
   const { folder } = options;
   const rowsFile = join(folder, 'rows.jsonl');
   await writeFile(rowsFile, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  const variant = (name: string, adapter: string | null, its: Row[]) => ({ name, adapter, shots: its, generate });
   const job: EvaluateJob = {
     v: PROTOCOL_VERSION,
     command: 'evaluate',
     baseModel: options.base.folder,
+    method: options.method,
     rows: rowsFile,
-    variants: [
-      variant('base', null, []),
-      ...(shots.length > 0 ? [variant('control', null, shots)] : []),
-      variant('candidate', join(folder, 'adapter'), []),
-    ],
+    variants,
+    answers,
     maxNewTokens: options.spec.maxNewTokens,
     threads: options.threads,
     predictions: join(folder, 'out', 'predictions.jsonl'),
@@ -105,13 +135,7 @@ async function predict(options: EvaluateOptions, rows: Row[], shots: Row[], gene
   const child = (await options.warmParent?.run(how)) ?? startChild(how);
   const end = await child.ended;
   options.signal.throwIfAborted();
-  if (end.outcome !== 'done') {
-    const kind =
-      end.outcome === 'crashed' || end.outcome === 'interrupted' || end.outcome === 'orphaned'
-        ? 'trainer_crashed'
-        : end.outcome;
-    throw new AnnealError(kind, `Evaluation ended early: ${end.message}`);
-  }
+  requireDone(end, 'Evaluation');
   return await readLines(job.predictions, PredictionSchema);
 }
 
@@ -165,6 +189,7 @@ export function summarise({ spec, rows, shots, matchKind, predictions, stored }:
     base,
     control,
     candidate,
+    rewards: null,
     gate,
     examples: rows.slice(0, EXAMPLES_MAX).map((row) => ({
       prompt: promptOf(row),
@@ -199,6 +224,7 @@ function scoreVariant(
     shots,
     match:
       matchKind === 'none' ? null : { correct, n: rows.length, ...wilsonInterval(correct, rows.length, confidence) },
+    likelier: null,
     loss,
     perplexity: Math.exp(Math.min(loss, 700)),
   };

@@ -1,7 +1,13 @@
 // The gate: may the candidate go on? Three answers, and only `pass` lets it.
 import type { Evaluation } from '../contracts/records.ts';
 import type { Spec } from '../contracts/spec.ts';
-import { bootstrapInterval, mcnemarPValue, pairedInterval } from './statistics.ts';
+import {
+  bootstrapInterval,
+  mcnemarPValue,
+  meanProportionInterval,
+  pairedInterval,
+  wilsonInterval,
+} from './statistics.ts';
 
 /** One row's scores under two models; `null` = no result. */
 export interface PairedScore {
@@ -19,8 +25,8 @@ export function decideGate(
   gate: Spec['evaluate']['gate'],
   scores: { against: string; rows: PairedScore[]; hasMatch: boolean },
 ): Gate {
-  const metric =
-    gate.metric === 'auto' ? (scores.hasMatch && scores.rows.length >= MATCH_ROWS_MIN ? 'match' : 'loss') : gate.metric;
+  const wanted = gate.metric === 'match' || gate.metric === 'loss' ? gate.metric : null;
+  const metric = wanted ?? (scores.hasMatch && scores.rows.length >= MATCH_ROWS_MIN ? 'match' : 'loss');
   const base = { metric, against: scores.against, confidence: gate.confidence, minGain: gate.minGain } as const;
   const missing = scores.rows.filter((row) => !isComplete(row, metric)).length;
   if (missing > 0 || scores.rows.length === 0) {
@@ -28,9 +34,85 @@ export function decideGate(
       scores.rows.length === 0
         ? 'No row was scored; a missing result is never a pass.'
         : `${missing} of ${scores.rows.length} rows have no result; a missing result is never a pass.`;
-    return { ...base, difference: 0, low: 0, high: 0, pValue: null, verdict: 'inconclusive', reason };
+    return undecided(base, reason);
   }
   return metric === 'match' ? decideByMatch(base, scores.rows) : decideByLoss(base, scores.rows);
+}
+
+/** How many answers have the reward that they should; the rest are wrong, ties or (`missing`) without a result. */
+export type Preferred = { missing: number } & (
+  | { kind: 'pairs'; right: number; wrong: number; n: number }
+  | { kind: 'answers'; wanted: Side; unwanted: Side }
+);
+interface Side {
+  right: number;
+  n: number;
+}
+
+/** An untuned model prefers neither answer, so that half of them are right by chance: the share of right ones must surely lie above it. */
+export function decidePreferenceGate(
+  gate: Spec['evaluate']['gate'],
+  method: 'dpo' | 'kto' | 'reward',
+  preferred: Preferred,
+): Gate {
+  const base: Decided = {
+    metric: 'preference',
+    against: method === 'reward' ? 'chance' : 'the untuned model',
+    confidence: gate.confidence,
+    minGain: gate.minGain,
+  };
+  const nothing = whyNothing(preferred);
+  if (nothing !== null) return undecided(base, nothing);
+  return preferred.kind === 'pairs' ? decideByPairs(base, method, preferred) : decideByAnswers(base, preferred);
+}
+
+function whyNothing(preferred: Preferred): string | null {
+  if (preferred.missing > 0) return `${preferred.missing} answers have no result; a missing result is never a pass.`;
+  if (preferred.kind === 'pairs')
+    return preferred.n === 0 ? 'No pair was scored; a missing result is never a pass.' : null;
+  const absent = preferred.wanted.n === 0 ? 'true' : preferred.unwanted.n === 0 ? 'false' : null;
+  return absent === null
+    ? null
+    : `No held-out answer has the label ${absent}; hold out more with \`data.split.test\` or \`evaluate.rows\`.`;
+}
+
+type Pairs = Extract<Preferred, { kind: 'pairs' }>;
+
+function decideByPairs(base: Decided, method: 'dpo' | 'kto' | 'reward', { right, wrong, n }: Pairs): Gate {
+  const interval = wilsonInterval(right, n, base.confidence);
+  const [difference, low, high] = [right / n - EVEN, interval.low - EVEN, interval.high - EVEN];
+  const pValue = mcnemarPValue(right, wrong);
+  const verdict = pValue < 1 - base.confidence ? decideVerdict(low, high, base.minGain) : 'inconclusive';
+  const what =
+    method === 'reward'
+      ? 'The reward model gives the chosen answer more'
+      : 'The tuned model leans to the chosen answer, more than the untuned one does,';
+  const reason = `${what} in ${right} of ${n} pairs: ${aboveEven(difference, low, high)}, sign test p = ${pValue.toPrecision(2)}${gainClause(verdict, `${points(base.minGain)} points`)}.`;
+  return { ...base, difference, low, high, pValue, verdict, reason };
+}
+
+/** Both kinds count alike, whatever their numbers: a model that makes every answer likelier has learned nothing. */
+function decideByAnswers(base: Decided, { wanted, unwanted }: Extract<Preferred, { kind: 'answers' }>): Gate {
+  const { mean, low: lowest, high: highest } = meanProportionInterval(wanted, unwanted, base.confidence);
+  const [difference, low, high] = [mean - EVEN, lowest - EVEN, highest - EVEN];
+  const verdict = decideVerdict(low, high, base.minGain);
+  const reason = `The tuned model finds ${wanted.right} of ${wanted.n} wanted answers likelier than the untuned one does, and ${unwanted.right} of ${unwanted.n} unwanted ones less likely: ${aboveEven(difference, low, high)}, both kinds counted alike${gainClause(verdict, `${points(base.minGain)} points`)}.`;
+  return { ...base, difference, low, high, pValue: null, verdict, reason };
+}
+
+/** The share of right ones where nothing is preferred. */
+const EVEN = 0.5;
+
+function aboveEven(difference: number, low: number, high: number): string {
+  return `${points(difference)} points above an even half (${points(low)} to ${points(high)})`;
+}
+
+function points(share: number): string {
+  return (share * 100).toFixed(1);
+}
+
+function undecided(base: Decided, reason: string): Gate {
+  return { ...base, difference: 0, low: 0, high: 0, pValue: null, verdict: 'inconclusive', reason };
 }
 
 type Decided = Pick<Gate, 'metric' | 'against' | 'confidence' | 'minGain'>;
@@ -43,7 +125,6 @@ function decideByMatch(base: Decided, rows: PairedScore[]): Gate {
   const pValue = mcnemarPValue(gained, lost);
   const significant = pValue < 1 - base.confidence;
   const verdict = !significant ? 'inconclusive' : decideVerdict(low, high, base.minGain);
-  const points = (share: number) => `${(share * 100).toFixed(1)}`;
   const reason = `The candidate has ${gained} rows right that ${base.against} has wrong and ${lost} the other way, of ${rows.length}: ${points(mean)} points (${points(low)} to ${points(high)}), McNemar p = ${pValue.toPrecision(2)}${gainClause(verdict, `${points(base.minGain)} points`)}.`;
   return { ...base, difference: mean, low, high, pValue, verdict, reason };
 }

@@ -31,10 +31,10 @@ export function promptOf(row: Row): string {
 }
 
 /** The held-out rows that are scored: a fixed sample by hash, in hash order, so that more training data changes none of them. */
-export function chooseRows(rows: Row[], count: number): Row[] {
+export function chooseRows<R extends { id: string }>(rows: R[], count: number): R[] {
   return rows.toSorted((a, b) => (hashOf(a) < hashOf(b) ? -1 : 1)).slice(0, count);
 }
 
-function hashOf(row: Row): string {
+function hashOf(row: { id: string }): string {
   return sha256Hex(`evaluate/${row.id}`);
 }

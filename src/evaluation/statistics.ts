@@ -19,6 +19,23 @@ export function wilsonInterval(correct: number, n: number, confidence: number): 
   return { low: Math.max(0, (centre - half) / scale), high: Math.min(1, (centre + half) / scale) };
 }
 
+/**
+ * Interval of the mean of two independent proportions, from the Wilson interval of each: the distances to the limits add up by their
+ * squares (Newcombe 1998, method 10).
+ */
+export function meanProportionInterval(
+  a: { right: number; n: number },
+  b: { right: number; n: number },
+  confidence: number,
+): Interval & { mean: number } {
+  const [p, q] = [a.right / a.n, b.right / b.n];
+  const [one, two] = [wilsonInterval(a.right, a.n, confidence), wilsonInterval(b.right, b.n, confidence)];
+  const mean = (p + q) / 2;
+  const below = Math.hypot(p - one.low, q - two.low) / 2;
+  const above = Math.hypot(one.high - p, two.high - q) / 2;
+  return { mean, low: mean - below, high: mean + above };
+}
+
 /** Interval of the mean of paired differences by Student's t. Fewer than two differences tell nothing: it is then infinite. */
 export function pairedInterval(differences: number[], confidence: number): Interval & { mean: number } {
   const n = differences.length;

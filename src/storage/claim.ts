@@ -14,6 +14,8 @@ export interface Claimant {
   /** The server's time at which this attempt was scheduled, ms: a later attempt has a later time, also after a reset. */
   attemptScheduledMs: number;
   host: string;
+  /** Where the attempt is a gang's. */
+  gang?: Pick<NonNullable<Claim['gang']>, 'epoch' | 'hosts'>;
 }
 
 /** A claim whose states may be resumed from, up to a step: the newest claim without a bound, then what it resumed from, and so on. */
@@ -31,7 +33,10 @@ export interface Takeover {
   checkpoints: AsyncIterable<Checkpoint>;
 }
 
-export type ClaimChoice = Pick<Claim, 'resumeFrom' | 'changes'>;
+export type ClaimChoice = Pick<Claim, 'resumeFrom' | 'changes' | 'strategy'> & {
+  /** Read by the other hosts of a gang. */
+  source: NonNullable<Claim['gang']>['source'];
+};
 
 /** Claims of one run; a run that was taken over more often than this has another problem. */
 const CLAIMS_MAX = 10_000;
@@ -48,12 +53,17 @@ export async function takeClaim(
 ): Promise<Claim> {
   for (let tries = 0; tries < CLAIMS_MAX; tries++) {
     const newest = await newestClaim(store, claimant.run);
-    if (newest !== null && newest.attemptScheduledMs > claimant.attemptScheduledMs) throw fencedBy(newest);
+    if (newest !== null && isLater(newest, claimant)) throw fencedBy(newest);
     const chain = await chainOf(store, newest);
-    const choice = await choose({ newest, chain, checkpoints: checkpointsOf(store, claimant.run, chain) });
+    const { source, ...choice } = await choose({
+      newest,
+      chain,
+      checkpoints: checkpointsOf(store, claimant.run, chain),
+    });
     const claim: Claim = {
       ...claimant,
       ...choice,
+      gang: claimant.gang === undefined ? null : { ...claimant.gang, source },
       number: (newest?.number ?? 0) + 1,
       runStartedMs: newest?.runStartedMs ?? Date.now(),
       writeId: randomUUID(),
@@ -67,6 +77,30 @@ export async function takeClaim(
 export async function requireNewest(store: ObjectStore, { run, claim }: { run: string; claim: number }): Promise<void> {
   const newest = await newestClaim(store, run);
   if (newest !== null && newest.number > claim) throw fencedBy(newest);
+}
+
+/** By the time at which a gang's attempt began, then by the attempt's own. */
+function isLater(a: Claim | Claimant, b: Claim | Claimant): boolean {
+  const begun = ({ gang, attemptScheduledMs }: Claim | Claimant) => gang?.epoch ?? attemptScheduledMs;
+  return begun(a) > begun(b) || (begun(a) === begun(b) && a.attemptScheduledMs > b.attemptScheduledMs);
+}
+
+/** The claim that a gang's first host has taken for all, or null while it has not. @throws AnnealError `fenced` when there is a later one. */
+export async function claimOfGang(store: ObjectStore, claimant: Claimant): Promise<Claim | null> {
+  const newest = await newestClaim(store, claimant.run);
+  if (newest === null) return null;
+  if (newest.gang !== null && newest.gang.epoch === claimant.gang?.epoch) return newest;
+  if ((newest.gang?.epoch ?? newest.attemptScheduledMs) > (claimant.gang?.epoch ?? 0)) throw fencedBy(newest);
+  return null;
+}
+
+/** null when it is gone. */
+export async function readCheckpoint(
+  store: ObjectStore,
+  run: string,
+  { claim, step }: NonNullable<Claim['resumeFrom']>,
+): Promise<Checkpoint | null> {
+  return await readJson(store, keys.checkpoint(run, claim, step), CheckpointSchema);
 }
 
 function fencedBy({ run, number, host }: Claim): AnnealError {

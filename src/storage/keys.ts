@@ -6,6 +6,8 @@ export const keys = {
   blob: (sha256: string) => `blobs/sha256/${sha256.slice(0, 2)}/${sha256}`,
   snapshot: (digest: string) => `snapshots/${digest}.json`,
   dataset: (digest: string) => `datasets/${digest}.json`,
+  /** The dataset that was made of the input with this digest, in whichever run. */
+  prepared: (inputDigest: string) => `prepared/${inputDigest}.json`,
   /** A finished stage of a run, for the input with this digest. */
   stage: (run: string, stage: string, inputDigest: string) =>
     `runs/${run}/stages/${stage}-${inputDigest.slice(0, 16)}.json`,
@@ -22,6 +24,8 @@ export const keys = {
   /** `open` is written when a recovery begins, `closed` when it is over. */
   receipt: (run: string, claim: number, n: number, state: 'open' | 'closed') =>
     `runs/${run}/receipts/${number(claim)}/${number(n)}-${state}.json`,
+  /** Hints of how fast a recipe trains, one for each device. */
+  speeds: (recipeDigest: string) => `hints/speed/${recipeDigest.slice(0, 16)}/`,
   models: () => 'models/',
   versions: (model: string) => `models/${model}/versions/`,
   version: (model: string, n: number) => `models/${model}/versions/${number(n)}.json`,

@@ -24,6 +24,8 @@ export function identifyContent(uri: string, { sha256, etag }: SourceContent): s
  */
 export function runIdFor(spec: Spec, contents: string[], codeDigest: string): string {
   const sources = spec.data.sources.map(({ format, shape }) => ({ format, shape }));
-  const identity = { spec: { ...spec, data: { ...spec.data, sources } }, data: contents, code: codeDigest };
+  // What may be spent and who goes first decides nothing of the result.
+  const { budget: _budget, queue: _queue, ...deciding } = spec;
+  const identity = { spec: { ...deciding, data: { ...spec.data, sources } }, data: contents, code: codeDigest };
   return `${spec.name}-${digestOf(identity).slice(0, DIGITS)}`;
 }

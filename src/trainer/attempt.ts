@@ -1,8 +1,10 @@
 // What an attempt holds from its beginning to its end, and what it holds under one claim: the parts of the story in training.ts.
 import { join } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
+import type { GangSeat } from '../contracts/gang.ts';
 import type { FileSet } from '../contracts/records.ts';
 import type { Recipe } from '../contracts/spec.ts';
+import type { TrainLimits } from '../contracts/stages.ts';
 import type { Progress } from '../contracts/status.ts';
 import { PROTOCOL_VERSION, type TrainerEvent, type TrainJob } from '../contracts/trainer-protocol.ts';
 import { type Committer, createCommitter } from '../storage/checkpoint.ts';
@@ -13,23 +15,26 @@ import { createReceiptWriter, type ReceiptWriter } from '../storage/receipts.ts'
 import type { BaseModel } from './base-model.ts';
 import type { Child, PythonConfig } from './child.ts';
 import {
+  type ClaimEndKind,
   type Claimed,
   type ClaimWish,
   claimRun,
   type EndOfClaim,
   endOfClaim,
   furthest,
+  type Placement,
   type Places,
 } from './claiming.ts';
 import { readEarlier } from './event-log.ts';
+import { agreedStates, placeOf } from './gang.ts';
 import { createJournal, type Journal } from './journal.ts';
 import { createLauncher, type Launcher } from './launcher.ts';
 import { deleteOtherClaims } from './local-checkpoints.ts';
 import { LIMIT_RULES, type LimitRules } from './phase-limits.ts';
-import { changedRecipe, type TrainingInputs } from './recipe-changes.ts';
+import { changedRecipe, resolveRecipe, type TrainingInputs } from './recipe-changes.ts';
 import type { DeathOnRecord } from './recovery-policy.ts';
 import { createSavePacing } from './save-pacing.ts';
-import { superseded } from './stop-request.ts';
+import { PauseReached, superseded } from './stop-request.ts';
 import type { WarmParent } from './warm-parent.ts';
 import { deleteOtherWarmStates, describeWarm, openWarmRoot } from './warm-state.ts';
 
@@ -49,6 +54,14 @@ export interface TrainingOptions {
   recipe: Recipe;
   /** Step that the attempt before this one was seen at, for the receipt of a takeover; null for a first attempt. */
   stepBefore: number | null;
+  /** GPU seconds that the attempt before this one was seen to have used, those before it included. */
+  gpuSecondsBefore?: number;
+  /** Where it stops before its end. */
+  limits?: Pick<TrainLimits, 'pauseAt' | 'gpuSecondsMax'>;
+  /** This host's place in a gang of several; absent = it trains alone. */
+  gang?: GangSeat;
+  /** What this host's GPUs allow; absent = everything. */
+  placement?: Placement;
   /** Aborting saves at the next step edge and ends the trainer; a `StopRequest` as its reason says how fast. */
   signal: AbortSignal;
   /** Called when something changed; cheap. */
@@ -64,9 +77,6 @@ export interface TrainingOptions {
   };
 }
 
-/** Steps between checkpoints where the spec does not say and the pacing finds no reason for an earlier one. */
-const SAVE_STEPS_MAX = 1_000;
-
 /** What lasts as long as the attempt. */
 export interface Attempt extends TrainingOptions {
   startedMs: number;
@@ -74,9 +84,10 @@ export interface Attempt extends TrainingOptions {
   inputs: TrainingInputs;
   shards: { train: string; validation: string | null };
   places: Places;
-  /** Aborts with `signal`, and when a newer claim was seen. */
+  /** Aborts with `signal`, when a newer claim was seen, and when the budget is used up. */
   stop: AbortSignal;
   fence: AbortController;
+  budget: AbortController;
   uploads: AbortController;
   receipts: ReceiptWriter;
   deaths: DeathOnRecord[];
@@ -100,8 +111,11 @@ export interface HeldClaim extends Claimed {
 
 export async function openAttempt(options: TrainingOptions): Promise<Attempt> {
   const { run } = options.claimant;
+  const { gang } = options;
   const runFolder = join(options.state, 'gpu', 'runs', run);
+  const warmRoot = await openWarmRoot(options.sharedMemory, options.state);
   const fence = new AbortController();
+  const budget = new AbortController();
   const uploads = new AbortController();
   return {
     ...options,
@@ -112,16 +126,28 @@ export async function openAttempt(options: TrainingOptions): Promise<Attempt> {
     places: {
       store: options.store,
       runFolder,
-      warmRoot: await openWarmRoot(options.sharedMemory, options.state),
+      warmRoot,
       refused: new Set(),
+      placement: placementOf(options),
+      agreed: gang && agreedStates(gang, warmRoot, run),
     },
-    stop: AbortSignal.any([options.signal, fence.signal]),
+    stop: AbortSignal.any([options.signal, fence.signal, budget.signal]),
     fence,
+    budget,
     uploads,
     receipts: createReceiptWriter(options.store, run, uploads.signal),
     deaths: [],
     claims: [],
     held: null,
+  };
+}
+
+/** A gang's ranks are granted together: its hosts have GPUs for all of them. */
+function placementOf({ placement, recipe, gang }: TrainingOptions): Placement {
+  const { strategy = 'ddp', processesMax = Number.POSITIVE_INFINITY } = placement ?? {};
+  return {
+    strategy: recipe.strategy === 'auto' ? strategy : recipe.strategy,
+    processesMax: gang === undefined ? processesMax : Number.POSITIVE_INFINITY,
   };
 }
 
@@ -191,6 +217,7 @@ async function equip(attempt: Attempt, claimed: Claimed, journal: Journal): Prom
       pacing.asked(nowMs);
       held.child?.askToSave();
     }
+    keepBudget(attempt, journal);
     attempt.onProgress({ ...journal.progress(), ...showCommits(committer, claimed), claim });
     return isProgress;
   };
@@ -208,6 +235,14 @@ async function equip(attempt: Attempt, claimed: Claimed, journal: Journal): Prom
   return held;
 }
 
+function keepBudget({ limits, budget }: Attempt, journal: Journal): void {
+  const { step, of, gpuSeconds = 0 } = journal.progress();
+  if (gpuSeconds < (limits?.gpuSecondsMax ?? Number.POSITIVE_INFINITY) || budget.signal.aborted) return;
+  // What is left costs next to nothing.
+  if (step !== undefined && step === of) return;
+  budget.abort(new PauseReached('budget_reached', `The training has used ${gpuSeconds} GPU seconds.`));
+}
+
 /** Until this claim has a checkpoint of its own, the one that it resumed from is the newest. */
 function showCommits(committer: Committer, { claim, state }: Claimed): Pick<Progress, 'checkpoint' | 'waitingFor'> {
   const step = committer.committedStep();
@@ -220,10 +255,14 @@ function showCommits(committer: Committer, { claim, state }: Claimed): Pick<Prog
   };
 }
 
-async function trainJob(attempt: Attempt, { claim, lineage, folder }: Claimed): Promise<TrainJob> {
+export async function trainJob(
+  attempt: Attempt,
+  { claim, lineage, folder }: Pick<Claimed, 'claim' | 'lineage' | 'folder'>,
+): Promise<TrainJob> {
   const { recipe, shards, base, drill, run } = attempt;
   const { warmRoot } = attempt.places;
-  const warm = warmRoot === null ? null : await describeWarm(warmRoot, { run, claim: claim.number, lineage });
+  const warm =
+    warmRoot === null ? null : await describeWarm(warmRoot, { run, claim: claim.number, lineage }, recipe.hosts);
   return {
     v: PROTOCOL_VERSION,
     command: 'train',
@@ -234,38 +273,49 @@ async function trainJob(attempt: Attempt, { claim, lineage, folder }: Claimed): 
     resume: null,
     warm: warm && { ...warm, everySteps: drill?.warmEverySteps ?? null },
     hole: drill?.hole ?? null,
-    recipe: {
-      ...changedRecipe(recipe, claim.changes),
-      orderBatch: recipe.microBatch,
-      saveSteps: recipe.saveSteps ?? SAVE_STEPS_MAX,
-    },
+    pauseAt: attempt.limits?.pauseAt ?? null,
+    gang: attempt.gang ? placeOf(attempt.gang, claim.number) : null,
+    recipe: resolveRecipe(recipe, claim.changes, claim.strategy),
   };
 }
 
 async function openJournal(attempt: Attempt, claimed: Claimed, end: EndOfClaim | null): Promise<Journal> {
   const { places, receipts, recipe, drill } = attempt;
   const { state, claim } = claimed;
+  const stored = state?.source === 'store' ? state.checkpoint.goodput : null;
   const earlier = await readEarlier(places.runFolder, claimed.lineage);
   return createJournal({
     runFolder: places.runFolder,
     receipts,
-    processes: recipe.processes,
+    processes: changedRecipe(recipe, claim.changes).processes * recipe.hosts,
     rules: drill?.limits ?? LIMIT_RULES,
     from: state?.step ?? 0,
     runStartedMs: claim.runStartedMs,
-    carried: furthest(state?.source === 'store' ? state.checkpoint.goodput : null, earlier?.goodput ?? null),
+    carried: furthest(stored, earlier?.goodput ?? null),
     earlier,
-    takeover: end?.kind ?? null,
+    cause: end === null ? 'start' : causeAfter(end.kind),
+    startedMs: attempt.startedMs,
+    gpuSecondsBefore: Math.max(
+      attempt.gpuSecondsBefore ?? 0,
+      stored?.gpuSeconds ?? 0,
+      earlier?.goodput.gpuSeconds ?? 0,
+    ),
   });
 }
 
-/** The attempt before this one ended with its host, without an answer, or it was told to stop. */
+function causeAfter(end: ClaimEndKind): string {
+  return end === 'paused' ? 'paused' : `recovery:${end}`;
+}
+
+/** The attempt before this one ended with its host, without an answer, or it was told to stop. A pause is no recovery. */
 function noteTakeover(attempt: Attempt, { claim, state }: Claimed, journal: Journal, end: EndOfClaim): void {
+  if (end.kind === 'paused') return;
+  const known = attempt.gang?.before ?? null;
   journal.tookOver(
     {
-      kind: end.kind,
-      message: end.why,
-      atStep: Math.max(end.step, attempt.stepBefore ?? 0, journal.highestStep()),
+      kind: known?.kind ?? end.kind,
+      message: known?.message ?? end.why,
+      atStep: Math.max(end.step, known?.step ?? 0, attempt.stepBefore ?? 0, journal.highestStep()),
       resumedFrom: state?.step ?? 0,
       action: 'taken_over',
       exact: claim.changes.length === 0,

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { AnnealError } from '../contracts/failure.ts';
 import { EXIT_CODES, type Job, type TrainerEvent } from '../contracts/trainer-protocol.ts';
 import { type ChildLog, openChildLog } from './child-log.ts';
 import { readEvents } from './event-channel.ts';
@@ -57,6 +58,13 @@ export interface ChildEnd {
   garbage: string | null;
   /** Payload of the `done` event. */
   result: unknown;
+}
+
+/** For a child that is not started again. @throws AnnealError of the kind of its end. */
+export function requireDone({ outcome, message }: ChildEnd, what: string): void {
+  if (outcome === 'done') return;
+  const isCrash = outcome === 'crashed' || outcome === 'interrupted' || outcome === 'orphaned';
+  throw new AnnealError(isCrash ? 'trainer_crashed' : outcome, `${what} ended early: ${message}`);
 }
 
 export interface Child {

@@ -1,6 +1,6 @@
 // Claims a run for an attempt: chooses the newest state that it may and can resume from, fixes it in the claim, and brings it here.
 import { AnnealError } from '../contracts/failure.ts';
-import { type Checkpoint, type Claim, ClaimEndSchema, type Goodput } from '../contracts/records.ts';
+import { type Checkpoint, type Claim, ClaimEndSchema, type Goodput, type RecipeChange } from '../contracts/records.ts';
 import type { Resume } from '../contracts/trainer-protocol.ts';
 import { fetchCheckpoint } from '../storage/checkpoint.ts';
 import { type ChainLink, type Claimant, checkpointsOf, takeClaim } from '../storage/claim.ts';
@@ -8,8 +8,15 @@ import { keys } from '../storage/keys.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { createJson, readJson } from '../storage/record.ts';
 import { untilAnswered } from '../storage/until-answered.ts';
-import { adoptCheckpoint, checkpointFolder, openClaimFolder } from './local-checkpoints.ts';
-import { changesAt, lineageOf, lineagesUpTo, type TrainingInputs } from './recipe-changes.ts';
+import { stateUnreadable } from './gang.ts';
+import {
+  adoptCheckpoint,
+  checkpointFolder,
+  type LocalCheckpointFolder,
+  listLocalCheckpoints,
+  openClaimFolder,
+} from './local-checkpoints.ts';
+import { changedRecipe, changesAt, lineageOf, lineagesUpTo, type TrainingInputs } from './recipe-changes.ts';
 import { type Admissible, discardState, findHere, findInStore, newestOf, type SavedState } from './saved-state.ts';
 
 /** Where states are looked for. */
@@ -19,6 +26,17 @@ export interface Places {
   runFolder: string;
   /** States that could not be read. */
   refused: Set<string>;
+  placement: Placement;
+  /** Of a gang of several hosts: what all of them have, in place of what is here. */
+  agreed?: SavedState[] | undefined;
+}
+
+/** What a host's GPUs allow. */
+export interface Placement {
+  /** How ranks share the training where the spec leaves it open. */
+  strategy: NonNullable<Claim['strategy']>;
+  /** Ranks that there are GPUs for; infinite on CPUs. */
+  processesMax: number;
 }
 
 export interface ClaimWish {
@@ -58,6 +76,8 @@ export async function claimRun(
       const own = { claim: claim.number, stepMax: Number.POSITIVE_INFINITY };
       return { claim, before, chain: [own, ...chain], lineage, folder, state, resume };
     }
+    // The other hosts of a gang go by the claim that they have seen: the gang begins anew.
+    if (places.agreed !== undefined) throw stateUnreadable(claim, inputs.recipe);
     // The claim says where it resumes, so resuming elsewhere takes another one.
   }
 }
@@ -65,9 +85,12 @@ export async function claimRun(
 type Choice = Pick<Claimed, 'claim' | 'before' | 'chain' | 'state'>;
 
 async function claimAt(places: Places, claimant: Claimant, inputs: TrainingInputs, wish: ClaimWish): Promise<Choice> {
+  const { placement } = places;
   let choice: Omit<Choice, 'claim'> = { before: null, chain: [], state: null };
   const claim = await takeClaim(places.store, claimant, async ({ newest, chain, checkpoints }) => {
-    const changesFor = (step: number) => changesAt(inputs.recipe, newest?.changes ?? [], step, wish.factor);
+    const strategy = newest === null ? placement.strategy : newest.strategy;
+    const changesFor = (step: number) =>
+      changesAt(inputs.recipe, newest?.changes ?? [], step, { ...placement, factor: wish.factor });
     const admissible: Admissible = {
       chain,
       lineages: lineagesUpTo(inputs, newest?.changes ?? []),
@@ -79,12 +102,32 @@ async function claimAt(places: Places, claimant: Claimant, inputs: TrainingInput
     const own =
       newest?.attemptScheduledMs === claimant.attemptScheduledMs && newest.workflowRunId === claimant.workflowRunId;
     choice = { before: own ? null : newest, chain: cutAt(chain, state), state };
+    const changes = changesFor(state?.step ?? 0);
+    if (state !== null && strategy === 'deepspeed')
+      requireSameRanks(claimant.run, inputs, newest?.changes ?? [], changes);
     return {
       resumeFrom: state === null ? null : { claim: state.claim, step: state.step },
-      changes: changesFor(state?.step ?? 0),
+      changes,
+      ...(strategy === undefined ? {} : { strategy }),
+      source: state === null ? null : state.source === 'warm' ? 'warm' : 'store',
     };
   });
   return { claim, ...choice };
+}
+
+/** DeepSpeed's pieces are of use only to as many ranks as made them. */
+function requireSameRanks(
+  run: string,
+  { recipe }: TrainingInputs,
+  before: RecipeChange[],
+  after: RecipeChange[],
+): void {
+  const [had, has] = [before, after].map((changes) => changedRecipe(recipe, changes).processes);
+  if (had === has) return;
+  throw new AnnealError(
+    'bad_request',
+    `Run ${run} was trained by ${had} processes with \`train.strategy: deepspeed\`, and this host has GPUs for ${has}: their state cannot be divided anew. Train on with ${had} GPUs, or start a new run with \`train.processes: ${has}\`.`,
+  );
 }
 
 /** What the new claim's chain is: from the claim that it resumes from on, up to that step. */
@@ -95,13 +138,13 @@ function cutAt(chain: ChainLink[], state: SavedState | null): ChainLink[] {
 }
 
 async function newestState(
-  { store: _store, refused, ...here }: Places,
+  { store: _store, refused, agreed, ...here }: Places,
   run: string,
   admissible: Admissible,
   checkpoints: AsyncIterable<Checkpoint>,
 ): Promise<SavedState | null> {
   const isRefused = (state: SavedState) => refused.has(nameOf(state));
-  const found = (await findHere({ ...here, run })).filter((state) => !isRefused(state));
+  const found = (agreed ?? (await findHere({ ...here, run }))).filter((state) => !isRefused(state));
   const stored = await findInStore(checkpoints, admissible, isRefused);
   return newestOf(stored === null ? found : [...found, stored], admissible);
 }
@@ -142,7 +185,18 @@ export async function nextState(
   }
 }
 
-async function bringHere(
+/** A gang names a checkpoint of the store because all of its hosts can reach that; one of them may have it here. */
+async function localTwin({ agreed, runFolder }: Places, state: SavedState): Promise<LocalCheckpointFolder | null> {
+  if (agreed === undefined) return null;
+  const here = await listLocalCheckpoints(runFolder);
+  return (
+    here.find(
+      ({ claim, step, lineage }) => claim === state.claim && step === state.step && lineage === state.lineage,
+    ) ?? null
+  );
+}
+
+export async function bringHere(
   places: Places,
   state: SavedState | null,
   folder: string,
@@ -151,10 +205,12 @@ async function bringHere(
   if (state === null) return null;
   switch (state.source) {
     case 'warm':
-      return { from: 'warm', folder: state.folder };
+      return { from: 'warm', folder: state.folder, ...(places.agreed === undefined ? {} : { step: state.step }) };
     case 'disk':
       return { from: 'checkpoint', path: await adoptCheckpoint(state, folder) };
     case 'store': {
+      const here = await localTwin(places, state);
+      if (here !== null) return { from: 'checkpoint', path: await adoptCheckpoint(here, folder) };
       const path = checkpointFolder(folder, state.step);
       try {
         await fetchCheckpoint(places.store, state.checkpoint, path, signal);
@@ -180,8 +236,10 @@ function nameOf({ source, claim, step }: SavedState): string {
   return `${source} ${claim} ${step}`;
 }
 
+export type ClaimEndKind = 'node_lost' | 'preempted' | 'paused';
+
 export interface EndOfClaim {
-  kind: 'node_lost' | 'preempted';
+  kind: ClaimEndKind;
   why: string;
   step: number;
   atMs: number | null;
@@ -190,12 +248,16 @@ export interface EndOfClaim {
 /** How the attempt that held a claim ended, as far as it could say. */
 export async function endOfClaim(store: ObjectStore, { run, number, host }: Claim): Promise<EndOfClaim> {
   const end = await readJson(store, keys.claimEnd(run, number), ClaimEndSchema);
-  if (end !== null) return { kind: 'preempted', ...end };
+  if (end !== null) return { kind: end.paused ? 'paused' : 'preempted', ...end };
   return { kind: 'node_lost', why: `Claim ${number} on host ${host} ended without an answer.`, step: 0, atMs: null };
 }
 
-export async function sayGoodbye(store: ObjectStore, { run, number }: Claim, why: string, step: number): Promise<void> {
-  await createJson(store, keys.claimEnd(run, number), { why, step, atMs: Date.now() });
+export async function sayGoodbye(
+  store: ObjectStore,
+  { run, number }: Claim,
+  end: { why: string; step: number; paused: boolean },
+): Promise<void> {
+  await createJson(store, keys.claimEnd(run, number), { ...end, atMs: Date.now() });
 }
 
 /** Of two accounts of the same run the one that knows more. */

@@ -11,7 +11,9 @@ type Entry =
   | TrainerEvent
   | ({ ev: 'recovery' } & Receipt)
   | ({ ev: 'noticed' } & Finding)
-  | { ev: 'claim'; claim: number; lineage: string; from: number };
+  | { ev: 'claim'; claim: number; lineage: string; from: number }
+  /** A sign of life where steps are seen elsewhere. */
+  | { ev: 'alive' };
 
 export interface EventLog {
   append(entry: Entry): void;

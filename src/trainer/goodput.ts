@@ -17,11 +17,14 @@ export interface GoodputStart {
   carried: Goodput | null;
   runStartedMs: number;
   nowMs: number;
-  /** Where the time since then belongs: `start`, or the recovery that this attempt is. */
+  /** Where the time since then belongs: `start`, `paused`, or the recovery that this attempt is. */
   cause: string;
+  /** The GPU time of this attempt. */
+  gpu: { ranks: number; sinceMs: number; secondsBefore: number };
 }
 
-export function createGoodput({ carried, runStartedMs, nowMs, cause: first }: GoodputStart): GoodputLedger {
+export function createGoodput({ carried, runStartedMs, nowMs, cause: first, gpu }: GoodputStart): GoodputLedger {
+  const gpuSecondsBefore = Math.max(gpu.secondsBefore, carried?.gpuSeconds ?? 0);
   let productive = carried?.productiveSeconds ?? 0;
   const lost: Record<string, number> = { ...carried?.lostSeconds };
   let highest = carried?.step ?? 0;
@@ -41,6 +44,10 @@ export function createGoodput({ carried, runStartedMs, nowMs, cause: first }: Go
     return { passed, itself };
   };
   const isRecovering = () => cause.startsWith('recovery:');
+  if (first === 'paused') {
+    advance(nowMs);
+    cause = 'start';
+  }
 
   return {
     begin(next, at) {
@@ -72,13 +79,21 @@ export function createGoodput({ carried, runStartedMs, nowMs, cause: first }: Go
     snapshot(at) {
       const pending = Math.max(0, at - markMs) / 1000;
       const lostSeconds = pending > 0 ? { ...lost, [cause]: (lost[cause] ?? 0) + pending } : { ...lost };
-      return { startedMs: runStartedMs, atMs: at, step: highest, productiveSeconds: productive, lostSeconds };
+      const gpuSeconds = gpuSecondsBefore + (gpu.ranks * Math.max(0, at - gpu.sinceMs)) / 1000;
+      return {
+        startedMs: runStartedMs,
+        atMs: at,
+        step: highest,
+        productiveSeconds: productive,
+        gpuSeconds,
+        lostSeconds,
+      };
     },
   };
 }
 
-/** 0 to 1. */
-export function shareOf({ startedMs, atMs, productiveSeconds }: Goodput): number {
-  const wall = (atMs - startedMs) / 1000;
+/** 0 to 1. Time in which the run was paused does not count. */
+export function shareOf({ startedMs, atMs, productiveSeconds, lostSeconds }: Goodput): number {
+  const wall = (atMs - startedMs) / 1000 - (lostSeconds.paused ?? 0);
   return wall > 0 ? Math.min(1, productiveSeconds / wall) : 1;
 }

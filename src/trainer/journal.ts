@@ -2,7 +2,7 @@
 import { relative } from 'node:path';
 import type { Finding, Goodput, Receipt, Training } from '../contracts/records.ts';
 import type { Progress } from '../contracts/status.ts';
-import type { TrainerEvent } from '../contracts/trainer-protocol.ts';
+import type { TrainerEvent, TrainerEventOf } from '../contracts/trainer-protocol.ts';
 import type { ReceiptWriter } from '../storage/receipts.ts';
 import { createEventLog, type EarlierHere } from './event-log.ts';
 import { createGoodput, shareOf } from './goodput.ts';
@@ -30,6 +30,8 @@ export interface Journal {
   highestStep(): number;
   /** It has done a step since it began. */
   hasStepped(): boolean;
+  /** The rung that the trainer has reached, or null. */
+  pause(): TrainerEventOf<'paused'> | null;
   goodput(): Goodput;
   /** When this attempt's predecessor was last counted, ms since the epoch. */
   lastSeenMs(): number;
@@ -50,15 +52,23 @@ export interface JournalStart {
   /** Up to the state that this attempt resumes from. */
   carried: Goodput | null;
   earlier: EarlierHere | null;
-  /** Kind of the recovery that this attempt is, or null for a first attempt. */
-  takeover: string | null;
+  /** What the time since then belongs to: `start`, `paused` or the recovery that this attempt is. */
+  cause: string;
+  /** When this attempt took the GPU, ms since the epoch. */
+  startedMs: number;
+  /** GPU seconds of the run's earlier attempts. */
+  gpuSecondsBefore: number;
+}
+
+function spent(goodput: Goodput): Pick<Progress, 'goodput' | 'gpuSeconds'> {
+  return { goodput: `${Math.round(100 * shareOf(goodput))} %`, gpuSeconds: Math.round(goodput.gpuSeconds) };
 }
 
 /** Findings that are kept; more say the same. */
 const FINDINGS_MAX = 100;
 
 export function createJournal(start: JournalStart): Journal {
-  const { carried, earlier, takeover, from } = start;
+  const { carried, earlier, cause, from } = start;
   const events = createEventLog(start.runFolder);
   const limits = createPhaseLimits(start.rules);
   const steps = createStepRecord(earlier?.steps ?? []);
@@ -68,7 +78,8 @@ export function createJournal(start: JournalStart): Journal {
     carried,
     runStartedMs: start.runStartedMs,
     nowMs: Date.now(),
-    cause: takeover === null ? 'start' : `recovery:${takeover}`,
+    cause,
+    gpu: { ranks: start.processes, sinceMs: start.startedMs, secondsBefore: start.gpuSecondsBefore },
   });
   const findings: Finding[] = [];
   let claim = 0;
@@ -77,6 +88,7 @@ export function createJournal(start: JournalStart): Journal {
   let hasStepped = false;
   let lastHeardMs = Date.now();
   let alarms = 0;
+  let pause: TrainerEventOf<'paused'> | null = null;
 
   const notice = (code: Finding['code'], message: string) => {
     const finding: Finding = { code, step: meter.step(), message };
@@ -126,6 +138,7 @@ export function createJournal(start: JournalStart): Journal {
       if (event.ev === 'plan') receipts.resumed(event.from);
       if (event.ev === 'finding') notice(event.code, event.message);
       if (event.ev === 'step') hasStepped = true;
+      if (event.ev === 'paused') pause = event;
       if (isNewStep) receipts.newStep(nowMs);
       const ours = isOurs(event);
       if (!ours) notice('garbage_on_channel', 'It names a checkpoint outside of its folder; not taken.');
@@ -147,6 +160,7 @@ export function createJournal(start: JournalStart): Journal {
     silenceMsMax: () => limits.limitMs(),
     highestStep: () => meter.highestStep(),
     hasStepped: () => hasStepped,
+    pause: () => pause,
     goodput: () => ledger.snapshot(Date.now()),
     lastSeenMs: () => carried?.atMs ?? Date.now(),
     receipts: () => receipts.all(),
@@ -154,7 +168,7 @@ export function createJournal(start: JournalStart): Journal {
     lossCurve: () => meter.lossCurve(),
     progress: () => ({
       ...meter.progress(),
-      goodput: `${Math.round(100 * shareOf(ledger.snapshot(Date.now())))} %`,
+      ...spent(ledger.snapshot(Date.now())),
       recoveries: receipts.all().length,
       ...(alarms === 0
         ? {}

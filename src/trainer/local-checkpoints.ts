@@ -67,10 +67,10 @@ export async function adoptCheckpoint(from: { step: number; path: string }, fold
 }
 
 /** Once a claim has a checkpoint in the store, nobody needs what older ones left here. */
-export async function deleteOtherClaims(runFolder: string, claim: number): Promise<void> {
+export async function deleteOtherClaims(runFolder: string, ...claims: number[]): Promise<void> {
   for (const entry of await readdir(runFolder).catch(() => [])) {
     const number = /^claim-(\d+)$/.exec(entry)?.[1];
-    if (number !== undefined && Number(number) !== claim) {
+    if (number !== undefined && !claims.includes(Number(number))) {
       await rm(join(runFolder, entry), { recursive: true, force: true });
     }
   }

@@ -1,6 +1,7 @@
 // Judges the deaths of an attempt's trainers: what to do next. Counted in progress, not in tries: a trainer that gets further each time
 // may die as often as it likes, and a failure that comes back without a new step is met with something else, then with a stop.
 import { AnnealError, type FailureKind } from '../contracts/failure.ts';
+import { KTO_MICRO_BATCH_MIN, type Recipe } from '../contracts/spec.ts';
 import type { Death } from './death.ts';
 
 export interface DeathOnRecord extends Death {
@@ -24,7 +25,10 @@ export const FRUITLESS_KILLS_MAX = 20;
 export const FRUITLESS_DEATHS_MAX = 6;
 
 /** @param deaths every death of the attempt, the last one last. */
-export function decideRecovery(deaths: DeathOnRecord[], recipe: { microBatch: number }): RecoveryStep {
+export function decideRecovery(
+  deaths: DeathOnRecord[],
+  recipe: { microBatch: number; method?: Recipe['method'] },
+): RecoveryStep {
   const last = deaths.at(-1);
   if (last === undefined) throw new AnnealError('trainer_bug', 'A recovery was judged without a death.');
   const fruitless = sinceLastProgress(deaths);
@@ -52,7 +56,8 @@ export function decideRecovery(deaths: DeathOnRecord[], recipe: { microBatch: nu
     case 'out_of_memory': {
       // Once it may have been a neighbour's fault, or fragmentation.
       if (same === 1) return { action: 'restarted' };
-      const factor = smallestFactor(recipe.microBatch);
+      const least = recipe.method === 'kto' ? KTO_MICRO_BATCH_MIN : 1;
+      const factor = smallestFactor(recipe.microBatch, least);
       return factor === null ? stop('out_of_memory') : { action: 'smaller_batch', factor };
     }
     case 'not_finite':
@@ -82,9 +87,9 @@ function sinceLastProgress(deaths: DeathOnRecord[]): DeathOnRecord[] {
   return deaths.slice(since);
 }
 
-/** What the micro-batch is divided and the accumulation multiplied by; null when the micro-batch is 1. */
-function smallestFactor(microBatch: number): number | null {
-  for (let factor = 2; factor <= microBatch; factor++) if (microBatch % factor === 0) return factor;
+/** What the micro-batch is divided and the accumulation multiplied by; null when the micro-batch is as small as it may be. */
+function smallestFactor(microBatch: number, least: number): number | null {
+  for (let factor = 2; factor * least <= microBatch; factor++) if (microBatch % factor === 0) return factor;
   return null;
 }
 

@@ -15,6 +15,22 @@ export class StopRequest extends AnnealError {
   }
 }
 
+/**
+ * Somebody or a limit wants the training to wait: there is time to commit everything, and the time until it goes on is nobody's loss.
+ * `asked` = from outside (the activity was cancelled).
+ */
+export class PauseReached extends AnnealError {
+  readonly why: 'asked' | 'budget_reached' | 'rung';
+  /** Of a rung. */
+  readonly evalLoss: number | null;
+
+  constructor(why: PauseReached['why'], message: string, evalLoss: number | null = null) {
+    super('preempted', message);
+    this.why = why;
+    this.evalLoss = evalLoss;
+  }
+}
+
 /** Another attempt may be training already: this one ends at once. */
 export function superseded(message: string): StopRequest {
   return new StopRequest('fenced', message, { graceMs: 0, isOver: true });

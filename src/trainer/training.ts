@@ -11,27 +11,28 @@ import { type Attempt, type HeldClaim, holdClaim, openAttempt, type TrainingOpti
 import type { ChildEnd } from './child.ts';
 import { type Claimed, type ClaimWish, NEWEST, nextState, refuseState, sayGoodbye } from './claiming.ts';
 import { classifyDeath, type DeathClass } from './death.ts';
+import { isCascade, MemberDied, wishOf } from './gang.ts';
 import type { Journal } from './journal.ts';
 import { forgetTrainer, recordTrainer } from './leftovers.ts';
 import { deleteAllButNewest } from './local-checkpoints.ts';
 import { countOomKills } from './oom-kills.ts';
 import { changedRecipe } from './recipe-changes.ts';
 import { type DeathOnRecord, decideRecovery, type RecoveryStep } from './recovery-policy.ts';
-import { StopRequest } from './stop-request.ts';
+import { PauseReached, StopRequest } from './stop-request.ts';
 import { deleteWarmStates } from './warm-state.ts';
 
 /** From SIGTERM to SIGKILL: a step, a save and some room, ms. */
 const GRACE_MS = 30_000;
 /** Deaths that a fork may have caused. */
 const UNCLEAR: DeathClass[] = ['crashed', 'stalled', 'exception'];
-/** What is still waiting to be written when an attempt is told to stop gets so long, ms. */
-const LAST_COMMIT_MS = 20_000;
+/** What is still waiting to be written when an attempt is told to stop gets so long, ms; more where nobody is in a hurry. */
+const LAST_COMMIT_MS = { hurried: 20_000, paused: 10 * 60_000 };
 
 /** @throws AnnealError whose kind says whether another attempt makes sense. Before that, what was saved is committed. */
 export async function train(options: TrainingOptions): Promise<Training> {
   const attempt = await openAttempt(options);
   try {
-    for (let wish = NEWEST; ; ) {
+    for (let wish = attempt.gang ? wishOf(attempt.gang) : NEWEST; ; ) {
       const outcome = await trainUnder(await holdClaim(attempt, wish), attempt);
       if ('result' in outcome) return await finish(attempt, outcome.held, outcome.result);
       wish = outcome.wish;
@@ -58,6 +59,7 @@ async function trainUnder(held: HeldClaim, attempt: Attempt): Promise<Outcome> {
         await unlessAborted(held.committer.drain(), attempt.stop);
         return { held, result: TrainResultSchema.parse(end.result) };
       }
+      if (attempt.gang !== undefined) return await leaveGang(attempt, held, end, death);
       attempt.deaths.push(death);
       const step = decideRecovery(attempt.deaths, changedRecipe(attempt.recipe, held.claim.changes));
       noteRecovery(held, death, step);
@@ -85,6 +87,13 @@ async function trainUnder(held: HeldClaim, attempt: Attempt): Promise<Outcome> {
   } finally {
     await held.launcher.close();
   }
+}
+
+/** What is done about a death in a gang of several hosts is decided for all of them. */
+async function leaveGang(attempt: Attempt, held: HeldClaim, end: ChildEnd, death: DeathOnRecord): Promise<never> {
+  if (death.class === 'disk_full') await deleteAllButNewest(held.folder);
+  const { microBatch } = changedRecipe(attempt.recipe, held.claim.changes);
+  throw new MemberDied(death, { isCascade: isCascade(end), microBatch });
 }
 
 type From = Pick<Claimed, 'state' | 'resume'>;
@@ -116,6 +125,10 @@ async function tryOnce(
   noteOddities(journal, end);
   if (end.outcome === 'done' && TrainResultSchema.safeParse(end.result).success) return { end, death: null };
   stop.throwIfAborted();
+  const pause = journal.pause();
+  if (pause !== null && end.outcome === 'interrupted') {
+    throw new PauseReached('rung', `Step ${pause.step} is where the training waits.`, pause.evalLoss);
+  }
 
   const oomKillsSince = (countOomKills(drill?.systemRoot) ?? 0) - oomKills;
   const death = classifyDeath({ end, oomKills: oomKillsSince, phase: journal.phase() });
@@ -158,12 +171,15 @@ async function finish(
   const { store, run, places } = attempt;
   journal.finishing();
   const adapter = await putFolder(store, result.adapter, attempt.stop);
+  const outputs: Training['outputs'] = {};
+  for (const { name, path } of result.outputs) outputs[name] = await putFolder(store, path, attempt.stop);
   await attempt.receipts.drain();
   const earlier = (await readReceipts(store, run)).filter((receipt) => !attempt.claims.includes(receipt.claim));
   if (places.warmRoot !== null) await deleteWarmStates(places.warmRoot, run);
   return {
     claim: claim.number,
     adapter,
+    outputs,
     lineage,
     baseDigest: attempt.base.digest,
     result,
@@ -180,11 +196,13 @@ async function finish(
 async function giveUp({ held, stop, store, receipts }: Attempt, error: unknown): Promise<void> {
   if (held === null || (error instanceof StopRequest && error.isOver)) return;
   const { committer, journal, claim } = held;
+  const paused = error instanceof PauseReached || stop.reason instanceof PauseReached;
   const last = async () => {
     committer.hurry();
-    await unlessAborted(Promise.all([committer.drain(), receipts.drain()]), AbortSignal.timeout(LAST_COMMIT_MS));
+    const limit = AbortSignal.timeout(paused ? LAST_COMMIT_MS.paused : LAST_COMMIT_MS.hurried);
+    await unlessAborted(Promise.all([committer.drain(), receipts.drain()]), limit);
     const why = error instanceof Error ? error.message : String(error);
-    if (stop.aborted) await sayGoodbye(store, claim, why, journal.highestStep());
+    if (stop.aborted || paused) await sayGoodbye(store, claim, { why, step: journal.highestStep(), paused });
   };
   // The error that ended the attempt is the one to report; what is not written in time, the next attempt does without.
   await last().catch(() => undefined);

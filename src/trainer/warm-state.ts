@@ -40,9 +40,11 @@ export function warmFolder(root: string, run: string, claim: number): string {
 export async function describeWarm(
   root: string,
   of: { run: string; claim: number; lineage: string },
+  hosts = 1,
 ): Promise<z.infer<typeof WarmSchema>> {
   const { bavail, bsize } = await statfs(root);
-  const bytesMax = Math.floor(SHARE_OF_FREE * bavail * bsize);
+  // Of all ranks; each host holds its own.
+  const bytesMax = Math.floor(SHARE_OF_FREE * bavail * bsize) * hosts;
   return { ...of, folder: warmFolder(root, of.run, of.claim), bytesMax, everySteps: null };
 }
 
@@ -78,6 +80,21 @@ async function readWarmState(folder: string, run: string): Promise<WarmState | n
   return isOne ? { claim: header.claim, lineage: header.lineage, step, folder } : null;
 }
 
+/** The steps that each of these ranks holds whole, under any claim: what one host of a gang has. */
+export async function listWarmSteps(root: string, run: string, ranks: number[]): Promise<Omit<WarmState, 'folder'>[]> {
+  const found: Omit<WarmState, 'folder'>[] = [];
+  for (const entry of await readdir(join(root, run)).catch(() => [])) {
+    const folder = join(root, run, entry);
+    const [first = [], ...others] = await Promise.all(ranks.map((rank) => readSlots(folder, rank)));
+    const common = first.filter(({ step, claim, lineage }) =>
+      others.every((slots) => slots.some((its) => its.step === step && its.claim === claim && its.lineage === lineage)),
+    );
+    const ours = common.filter((slot) => slot.run === run && folder === warmFolder(root, run, slot.claim));
+    found.push(...ours.map(({ claim, lineage, step }) => ({ claim, lineage, step })));
+  }
+  return found;
+}
+
 async function readSlots(folder: string, rank: number): Promise<WarmStateHeader[]> {
   const slots = await Promise.all([0, 1].map((slot) => readHeader(join(folder, `rank-${rank}.slot-${slot}`))));
   return slots.filter((slot) => slot !== null);
@@ -103,10 +120,11 @@ async function readHeader(file: string): Promise<WarmStateHeader | null> {
 }
 
 /** Another claim's warm state is older than what this claim has in the store. */
-export async function deleteOtherWarmStates(root: string, run: string, claim: number): Promise<void> {
+export async function deleteOtherWarmStates(root: string, run: string, ...claims: number[]): Promise<void> {
+  const kept = claims.map((claim) => warmFolder(root, run, claim));
   for (const entry of await readdir(join(root, run)).catch(() => [])) {
     const folder = join(root, run, entry);
-    if (folder !== warmFolder(root, run, claim)) await rm(folder, { recursive: true, force: true });
+    if (!kept.includes(folder)) await rm(folder, { recursive: true, force: true });
   }
 }
 

@@ -1,8 +1,9 @@
 // The control worker: workflows and light activities.
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { checkSpec } from '../activities/check-spec.ts';
+import { checkSpec, checkSweep } from '../activities/check-spec.ts';
 import { createDeployActivities } from '../activities/deploy.ts';
+import { findEnded, judgeDeaths, tellPool } from '../activities/pool.ts';
 import { createRegisterActivities } from '../activities/register.ts';
 import { TASK_QUEUES } from '../contracts/names.ts';
 import { orExit } from './process.ts';
@@ -16,6 +17,10 @@ orExit(
   startWorker('control', async ({ parts }) => ({
     taskQueue: TASK_QUEUES.control,
     workflowsPath: workflows.find((path) => existsSync(path)) as string,
-    activities: { checkSpec, ...createRegisterActivities(parts), ...createDeployActivities(parts) },
+    activities: {
+      ...{ checkSpec, checkSweep, tellPool, findEnded, judgeDeaths },
+      ...createRegisterActivities(parts),
+      ...createDeployActivities(parts),
+    },
   })),
 );

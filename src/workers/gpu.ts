@@ -1,13 +1,19 @@
 // The GPU worker: supervises trainers and evaluations, one at a time for its GPU set. Keeps a warm parent from its start on, so that the
-// first training is forked too, and frees what a dead worker left behind: its trainer and old warm state.
+// first training is forked too, and frees what a dead worker left behind: its trainer and old warm state. It polls two queues: the one
+// that all share, and its own, on which the GPU pool and the gangs of several hosts reach it.
 import { join } from 'node:path';
 import { createEvaluateActivities } from '../activities/evaluate.ts';
+import { createMemberActivities } from '../activities/gang-member.ts';
 import { createTrainActivities } from '../activities/train.ts';
-import { TASK_QUEUES } from '../contracts/names.ts';
+import type { MemberInput } from '../contracts/gang.ts';
+import { hostQueue, TASK_QUEUES } from '../contracts/names.ts';
+import type { EvaluateInput, TrainInput } from '../contracts/stages.ts';
 import { lastSignOf } from '../trainer/event-log.ts';
 import { endLeftoverTrainer } from '../trainer/leftovers.ts';
 import { createWarmParent } from '../trainer/warm-parent.ts';
 import { openWarmRoot, sweepWarmStates } from '../trainer/warm-state.ts';
+import { countSlots } from './host-slots.ts';
+import { createPoolMember } from './pool-member.ts';
 import { orExit } from './process.ts';
 import { startWorker } from './start.ts';
 
@@ -15,7 +21,7 @@ import { startWorker } from './start.ts';
 const SHARED_MEMORY = process.platform === 'linux' ? '/dev/shm' : null;
 
 orExit(
-  startWorker('gpu', async ({ parts, log }) => {
+  startWorker('gpu', async ({ parts, log, client, environment }) => {
     const leftover = await endLeftoverTrainer(parts.state);
     if (leftover !== null) log.warn('ended a trainer that a dead worker had left behind', { ...leftover });
     const warmRoot = await openWarmRoot(SHARED_MEMORY, parts.state);
@@ -29,14 +35,39 @@ orExit(
       process.platform === 'linux' ? createWarmParent(parts.python, join(parts.state, 'gpu', 'warm-parent')) : null;
     warmParent?.warmUp();
     const gpuParts = { ...parts, warmParent, sharedMemory: SHARED_MEMORY };
-    return {
-      taskQueue: TASK_QUEUES.gpu,
-      activities: { ...createTrainActivities(gpuParts), ...createEvaluateActivities(gpuParts) },
-      maxConcurrentActivityTaskExecutions: 1,
-      maxConcurrentActivityTaskPolls: 1,
-      // The abort comes at once, so that the grace of the machine goes into the checkpoint.
-      shutdownGraceTime: 0,
-      shutdownForceTime: '90s',
-    };
+    const slots = countSlots(environment.ANNEAL_HOST_GPUS);
+    const about = { name: parts.host, ...slots, labels: environment.ANNEAL_HOST_LABELS };
+    const member = createPoolMember(client, about, log);
+    const { train } = createTrainActivities(gpuParts);
+    const { evaluate } = createEvaluateActivities(gpuParts);
+    const { offerState, trainMember } = createMemberActivities(gpuParts, {
+      address: environment.ANNEAL_HOST_ADDRESS,
+      port: environment.ANNEAL_GANG_PORT,
+      isBusy: member.isBusy,
+    });
+    // The abort comes at once, so that the grace of the machine goes into the checkpoint.
+    const shared = { maxConcurrentActivityTaskPolls: 1, shutdownGraceTime: 0, shutdownForceTime: '90s' } as const;
+    return [
+      {
+        ...shared,
+        taskQueue: TASK_QUEUES.gpu,
+        activities: {
+          train: (input: TrainInput) => member.whileAway(() => train(input)),
+          evaluate: (input: EvaluateInput) => member.whileAway(() => evaluate(input)),
+        },
+        maxConcurrentActivityTaskExecutions: 1,
+      },
+      {
+        ...shared,
+        taskQueue: hostQueue(parts.host),
+        activities: {
+          ...member.activities,
+          offerState,
+          trainMember: (input: MemberInput) => member.whileGranted(() => trainMember(input)),
+        },
+        // One trains, one stays in the pool, one answers; as many more may still be ending.
+        maxConcurrentActivityTaskExecutions: 6,
+      },
+    ];
   }),
 );

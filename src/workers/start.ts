@@ -1,6 +1,7 @@
 // What every Temporal worker does: read the environment, prove the store, connect, poll, say when it is ready, end on SIGTERM.
 import { hostname } from 'node:os';
 import { resolve } from 'node:path';
+import { Client } from '@temporalio/client';
 import { NativeConnection, Runtime, Worker, type WorkerOptions } from '@temporalio/worker';
 import type { Parts } from '../activities/parts.ts';
 import { type Environment, readEnvironment } from '../contracts/environment.ts';
@@ -13,17 +14,20 @@ export interface WorkerSetup {
   environment: Environment;
   parts: Parts;
   log: Log;
+  client: Client;
 }
+
+export type Polling = Pick<WorkerOptions, 'taskQueue'> & Partial<WorkerOptions>;
 
 /** For the first connections to Temporal and to the store, ms; whoever starts the worker starts it again after that. */
 const CONNECT_MS_MAX = 60_000;
 /** Between tries, ms. */
 const RETRY_MS = 500;
 
-/** Runs a worker until it is told to end. `configure` makes what is special about it. */
+/** Runs a process's workers until it is told to end. `configure` makes what is special about them: one for each queue that it polls. */
 export async function startWorker(
   name: 'control' | 'data' | 'gpu',
-  configure: (setup: WorkerSetup) => Promise<Pick<WorkerOptions, 'taskQueue'> & Partial<WorkerOptions>>,
+  configure: (setup: WorkerSetup) => Promise<Polling | Polling[]>,
 ): Promise<void> {
   const environment = readEnvironment(process.env);
   const log = createLog(name, environment.ANNEAL_LOG_LEVEL);
@@ -39,22 +43,28 @@ export async function startWorker(
     state: resolve(environment.ANNEAL_STATE),
     models: resolve(environment.ANNEAL_MODELS),
     examples: resolve(environment.ANNEAL_EXAMPLES),
-    host: hostname(),
+    host: environment.ANNEAL_HOST_NAME || hostname(),
     gatewayUrl: environment.ANNEAL_GATEWAY_URL,
   };
-  const options = await configure({ environment, parts, log });
-  const worker = await Worker.create({
-    connection,
-    namespace: environment.ANNEAL_TEMPORAL_NAMESPACE,
-    identity: `${name}@${hostname()}`,
-    // Details stay fresh, cancels arrive within a second, and an outage nearly as long as the heartbeat timeout is survived.
-    maxHeartbeatThrottleInterval: '1s',
-    defaultHeartbeatThrottleInterval: '1s',
-    ...options,
-  });
-  const running = worker.run();
+  const namespace = environment.ANNEAL_TEMPORAL_NAMESPACE;
+  const client = new Client({ connection, namespace });
+  const pollings = [await configure({ environment, parts, log, client })].flat();
+  const workers = await Promise.all(
+    pollings.map((options) =>
+      Worker.create({
+        connection,
+        namespace,
+        identity: `${name}@${parts.host}`,
+        // Details stay fresh, cancels arrive within a second, and an outage nearly as long as the heartbeat timeout is survived.
+        maxHeartbeatThrottleInterval: '1s',
+        defaultHeartbeatThrottleInterval: '1s',
+        ...options,
+      }),
+    ),
+  );
+  const running = Promise.all(workers.map((worker) => worker.run()));
   sayReady();
-  log.info('polling', { taskQueue: options.taskQueue });
+  for (const { taskQueue } of pollings) log.info('polling', { taskQueue });
   await running;
   await connection.close();
   await store.close();

@@ -3,19 +3,25 @@ import { ApplicationFailure, proxyActivities, workflowInfo } from '@temporalio/w
 import type * as activities from '../activities/types.ts';
 import type { SpecInput } from '../contracts/spec.ts';
 import type { EvaluateResult } from '../contracts/stages.ts';
-import type { RunStatus } from '../contracts/status.ts';
+import type { RunStatus, Trial } from '../contracts/status.ts';
+import { openPausing } from './pausing.ts';
 import { openRunPage } from './run-page.ts';
 import { STAGE_OPTIONS } from './stage-options.ts';
+import { trainOnHosts } from './training-gang.ts';
 
 const { checkSpec } = proxyActivities<activities.Check>(STAGE_OPTIONS.check);
 const { ingest, preprocess } = proxyActivities<activities.Data>(STAGE_OPTIONS.data);
 const { train, evaluate } = proxyActivities<activities.Gpu>(STAGE_OPTIONS.gpu);
 const { register, deploy } = proxyActivities<activities.Control>(STAGE_OPTIONS.control);
 
-/** `{}`, or nothing at all, is the demo. Started again under the same id it goes on where it ended: finished stages are remembered. */
-export async function FineTune(input?: SpecInput): Promise<RunStatus> {
+/**
+ * `{}`, or nothing at all, is the demo. Started again under the same id it goes on where it ended: finished stages are remembered.
+ * Its training can be paused (`pausing.ts`); a sweep starts it as a trial.
+ */
+export async function FineTune(input?: SpecInput, trial?: Trial): Promise<RunStatus> {
   const run = workflowInfo().workflowId;
   const page = openRunPage(run);
+  const pausing = openPausing(page, trial);
   return await page.keep(async () => {
     const spec = await checkSpec.executeWithOptions({ activityId: 'check-spec', summary: 'the spec' }, [{ input }]);
     page.begin(spec);
@@ -29,7 +35,10 @@ export async function FineTune(input?: SpecInput): Promise<RunStatus> {
     if (spec.until === 'preprocess') return;
 
     const { record: training } = await page.stage('train', (options) =>
-      train.executeWithOptions(options, [{ run, spec, dataset }]),
+      pausing.train(spec, (limits) => {
+        const input = { run, spec, dataset, ...limits };
+        return spec.train.hosts > 1 ? trainOnHosts(input, options.summary) : train.executeWithOptions(options, [input]);
+      }),
     );
     if (spec.until === 'train') return;
 

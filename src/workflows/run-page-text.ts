@@ -1,9 +1,8 @@
 // The Markdown page of a run in the Web UI's "User Metadata" tab. Pure.
 import type { RunStatus, StageStatus } from '../contracts/status.ts';
+import { table } from './markdown-table.ts';
 
-/** The Web UI draws tables without padding; an em space at each cell's end keeps them apart. */
-const PAD = '\u2003';
-/** Keeps a sign with its stage and a number with its unit: the first columns are narrow. */
+/** Keeps a number with its unit. */
 const NO_BREAK = '\u00a0';
 
 const SIGNS: Record<StageStatus['state'], string> = {
@@ -24,17 +23,38 @@ export function renderRunPage(status: RunStatus): string {
   return [
     `### ${status.name || status.run}`,
     ...failureLines(status),
+    ...pauseLines(status),
     stageTable(status.stages),
     ...progressLines(status),
     ...section('Data', dataLines(status)),
     ...section('Evaluation', evaluationLines(status)),
     ...section('Model', modelLines(status)),
+    ...section('Decisions', decisionLines(status)),
   ].join('\n\n');
 }
 
 function failureLines({ failure }: RunStatus): string[] {
   if (failure === null) return [];
   return [failure.kind === 'cancelled' ? `> ${failure.message}` : `> **${failure.kind}**: ${failure.message}`];
+}
+
+/** A text that people wrote, with nothing in it that Markdown would take for its own. */
+function plain(text: string): string {
+  return text.replace(/[\\*_[\]<>#|~]/g, '\\$&');
+}
+
+function pauseLines({ paused }: RunStatus): string[] {
+  if (!paused) return [];
+  const { kind, isSaving, since, by, why, step } = paused;
+  const at = isSaving ? 'saving now' : step === null ? 'before its first step' : `after step ${step}`;
+  const who = kind === 'requested' ? ` by ${plain(by)}` : '';
+  return [`> **Paused**${who} since ${since}, ${at}. ${kind === 'requested' ? plain(why) : why}`];
+}
+
+function decisionLines({ decisions = [] }: RunStatus): string[] {
+  return decisions.map(
+    ({ at, by, what, why }) => `- ${at} ${plain(by)}: ${what}${why === '' ? '' : `, ${plain(why)}`}`,
+  );
 }
 
 function stageTable(stages: StageStatus[]): string {
@@ -46,7 +66,8 @@ function stageTable(stages: StageStatus[]): string {
   return table(['stage', 'time', 'outcome'], rows);
 }
 
-function progressLines({ stages }: RunStatus): string[] {
+function progressLines({ stages, paused }: RunStatus): string[] {
+  if (paused && !paused.isSaving) return [];
   if (!stages.some(({ state }) => state === 'running')) return [];
   return [`How far the running stage is: [Pending Activities](${PENDING_ACTIVITIES}).`];
 }
@@ -65,20 +86,24 @@ function dataLines({ data }: RunStatus): string[] {
 
 function evaluationLines({ evaluation }: RunStatus): string[] {
   if (evaluation === null) return [];
-  const { base, control, candidate, gate, examples } = evaluation;
-  const row = (name: string, { match, loss, perplexity }: typeof base) => [
-    name,
-    match === null ? '' : `${match.correct} of ${match.n}`,
-    loss.toFixed(3),
-    perplexity.toFixed(2),
-  ];
+  const { base, control, candidate, rewards, gate, examples } = evaluation;
+  const row = (name: string, score: typeof base) => {
+    // A record of an earlier release has no preferences.
+    const right = score.match ?? score.likelier ?? (score === candidate ? rewards?.right : null) ?? null;
+    return [
+      name,
+      right === null ? '' : `${right.correct} of ${right.n}`,
+      score.loss.toFixed(3),
+      score.perplexity.toFixed(2),
+    ];
+  };
   const rows = [
-    row('untuned', base),
+    row(base.name === 'chance' ? 'chance' : 'untuned', base),
     ...(control === null ? [] : [row(`untuned, ${control.shots} examples in the prompt`, control)]),
     row('**tuned**', candidate),
   ];
   return [
-    `${table(['', 'right', 'loss', 'perplexity'], rows)}\n`,
+    `${table(['', base.likelier ? 'chosen likelier' : 'right', 'loss', 'perplexity'], rows)}\n`,
     `Gate **${gate.verdict}**. ${gate.reason}\n`,
     ...examples
       .slice(0, EXAMPLES_MAX)
@@ -93,18 +118,6 @@ function modelLines({ model, version, endpoint }: RunStatus): string[] {
 
 function section(title: string, lines: string[]): string[] {
   return lines.length === 0 ? [] : [`### ${title}`, lines.join('\n')];
-}
-
-/** Only the last column may break its lines; it has no padding, which would become part of an address at its end. */
-function table(titles: string[], rows: string[][]): string {
-  const line = (cells: string[]) => {
-    const padded = cells.map((cell, i) => {
-      const text = cell.replaceAll('|', '\\|');
-      return i === cells.length - 1 ? text : `${text.replaceAll(' ', NO_BREAK)}${PAD}`;
-    });
-    return `| ${padded.join(' | ')} |`;
-  };
-  return [line(titles), line(titles.map(() => ':--')).replaceAll(PAD, ''), ...rows.map(line)].join('\n');
 }
 
 function formatSeconds(seconds: number): string {

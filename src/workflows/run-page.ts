@@ -1,6 +1,6 @@
 // What people see of a run while it goes: the status query, the Markdown page in the Web UI, search attributes, activity summaries.
 
-import { defineSearchAttributeKey } from '@temporalio/common';
+import { defineSearchAttributeKey, type Priority } from '@temporalio/common';
 import {
   ActivityFailure,
   ApplicationFailure,
@@ -11,7 +11,7 @@ import {
   upsertSearchAttributes,
 } from '@temporalio/workflow';
 import { isFailureKind } from '../contracts/failure.ts';
-import { SEARCH_ATTRIBUTES, STAGES, STATUS_QUERY, type Stage } from '../contracts/names.ts';
+import { PAUSED, SEARCH_ATTRIBUTES, STAGES, STATUS_QUERY, type Stage } from '../contracts/names.ts';
 import type { Spec } from '../contracts/spec.ts';
 import type {
   DeployResult,
@@ -31,15 +31,24 @@ const attributes = {
 
 export const statusQuery = defineQuery<RunStatus>(STATUS_QUERY);
 
+/** Decisions that are kept; the workflow's history has them all. */
+const DECISIONS_MAX = 50;
+
 interface StageCall {
   activityId: string;
   summary: string;
+  priority?: Priority;
 }
 
 export interface RunPage {
   /** Runs the story; its failure becomes the run's, with one clear sentence. */
   keep(story: () => Promise<void>): Promise<RunStatus>;
   begin(spec: Spec): void;
+  /** Notes what the run is told and what becomes of it. */
+  update(change: Pick<RunStatus, 'paused' | 'gpuSeconds'>): void;
+  decide(by: string, what: string, why: string): void;
+  /** Lets the list of workflows say whether it waits for somebody. */
+  markPaused(isPaused: boolean): void;
   /** Runs one stage and notes what came out of it. */
   stage<R extends { outcome: string }>(stage: Stage, call: (options: StageCall) => Promise<R>): Promise<R>;
 }
@@ -55,8 +64,12 @@ export function openRunPage(run: string): RunPage {
     training: null,
     version: null,
     endpoint: null,
+    paused: null,
+    decisions: [],
+    gpuSeconds: 0,
     failure: null,
   };
+  let priority: Priority | undefined;
   let summaries: Partial<Record<Stage, string>> = {};
   setHandler(statusQuery, () => status, {
     description: 'Stages, data accounts, training, evaluation, version and endpoint of this run.',
@@ -71,6 +84,7 @@ export function openRunPage(run: string): RunPage {
         return status;
       } catch (error) {
         status.failure = describeFailure(error, run);
+        status.paused = null;
         throw isCancellation(error)
           ? error
           : ApplicationFailure.nonRetryable(status.failure.message, status.failure.kind);
@@ -84,7 +98,23 @@ export function openRunPage(run: string): RunPage {
       status.model = spec.register.model ?? spec.name;
       for (const later of STAGES.slice(STAGES.indexOf(spec.until) + 1)) stageOf(status, later).state = 'skipped';
       summaries = summariesOf(spec);
+      priority = priorityOf(spec);
       upsertSearchAttributes([{ key: attributes.model, value: status.model }]);
+    },
+
+    update(change) {
+      Object.assign(status, change);
+      show();
+    },
+
+    decide(by, what, why) {
+      const decision = { at: new Date().toISOString(), by, what, why };
+      status.decisions = [...(status.decisions ?? []), decision].slice(-DECISIONS_MAX);
+      show();
+    },
+
+    markPaused(isPaused) {
+      upsertSearchAttributes([{ key: attributes.stage, value: isPaused ? PAUSED : 'train' }]);
     },
 
     async stage(stage, call) {
@@ -94,7 +124,8 @@ export function openRunPage(run: string): RunPage {
       upsertSearchAttributes([{ key: attributes.stage, value: stage }]);
       show();
       try {
-        const result = await call({ activityId: stage, summary: summaries[stage] ?? stage });
+        const options = { activityId: stage, summary: summaries[stage] ?? stage };
+        const result = await call(priority === undefined ? options : { ...options, priority });
         Object.assign(entry, { state: 'done', outcome: result.outcome } satisfies Partial<StageStatus>);
         note(status, stage, result);
         return result;
@@ -108,6 +139,13 @@ export function openRunPage(run: string): RunPage {
       }
     },
   };
+}
+
+/** How the activities wait for workers; a run of before has no `queue`. */
+function priorityOf({ queue }: Spec): Priority | undefined {
+  const { team = null, priority = null } = queue ?? {};
+  if (team === null && priority === null) return undefined;
+  return { ...(priority === null ? {} : { priorityKey: priority }), ...(team === null ? {} : { fairnessKey: team }) };
 }
 
 function stageOf(status: RunStatus, stage: Stage): StageStatus {

@@ -26,4 +26,29 @@ export const STAGE_OPTIONS = {
   gpu: { ...shared, taskQueue: TASK_QUEUES.gpu, startToCloseTimeout: '30 days', heartbeatTimeout: '30s' },
   /** Writes records, waits for the gateway to load a model. */
   control: { ...shared, taskQueue: TASK_QUEUES.control, startToCloseTimeout: '1 hour', heartbeatTimeout: '30s' },
+  /** Asks the server and decides: no data. */
+  pool: { ...shared, taskQueue: TASK_QUEUES.control, startToCloseTimeout: '1m' },
+  /** As long as a worker lives; a worker that does not take it at once is gone. One try: the worker registers again. */
+  presence: {
+    retry: { maximumAttempts: 1 },
+    startToCloseTimeout: '365 days',
+    scheduleToStartTimeout: '15s',
+    heartbeatTimeout: '15s',
+  },
+  /** What a granted host has to offer to a gang. */
+  offer: {
+    ...shared,
+    retry: { maximumAttempts: 1 },
+    startToCloseTimeout: '2m',
+    scheduleToStartTimeout: '15s',
+    heartbeatTimeout: '30s',
+  },
+  /** One host's part in one attempt of a gang, which is never tried again alone. */
+  member: {
+    ...shared,
+    retry: { maximumAttempts: 1 },
+    startToCloseTimeout: '30 days',
+    scheduleToStartTimeout: '15s',
+    heartbeatTimeout: '30s',
+  },
 } satisfies Record<string, ActivityOptions>;

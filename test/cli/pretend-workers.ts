@@ -4,7 +4,7 @@ import { Context } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { bundleWorkflowCode, DefaultLogger, Runtime, Worker, type WorkflowBundle } from '@temporalio/worker';
-import { checkSpec } from '../../src/activities/check-spec.ts';
+import { checkSpec, checkSweep } from '../../src/activities/check-spec.ts';
 import { SEARCH_ATTRIBUTES, TASK_QUEUES } from '../../src/contracts/names.ts';
 import type { StageInput } from '../../src/contracts/stages.ts';
 import { ACCOUNTS, EVALUATION } from './pretend-results.ts';
@@ -16,11 +16,13 @@ const WORKFLOWS = fileURLToPath(new URL('../../src/workflows/index.ts', import.m
 
 const attributes = Object.values(SEARCH_ATTRIBUTES).flatMap((name) => ['--search-attribute', `${name}=Keyword`]);
 
-export async function startServer(): Promise<TestWorkflowEnvironment> {
+/** @param settings of the server's dynamic configuration, beyond one partition a queue, without which priorities hold only by chance. */
+export async function startServer(settings: string[] = []): Promise<TestWorkflowEnvironment> {
+  const all = [...settings, 'matching.numTaskqueueReadPartitions=1', 'matching.numTaskqueueWritePartitions=1'];
   return TestWorkflowEnvironment.createLocal({
     server: {
       executable: { type: 'existing-path', path: TEMPORAL },
-      extraArgs: attributes,
+      extraArgs: [...attributes, ...all.flatMap((setting) => ['--dynamic-config-value', setting])],
       log: { format: 'pretty', level: 'error' },
     },
   });
@@ -46,7 +48,7 @@ export async function startWorkers(
   workflowBundle: WorkflowBundle,
   gate: Gatekeeper,
 ): Promise<PretendWorkers> {
-  const activities = { checkSpec, ...pretendActivities(gate) };
+  const activities = { checkSpec, checkSweep, ...pretendActivities(gate) };
   const workers = await Promise.all(
     Object.values(TASK_QUEUES).map((taskQueue) =>
       Worker.create({
@@ -105,6 +107,7 @@ async function pretendTraining(run: string, name: string, gate: Gatekeeper) {
     record: 't',
     step: 10,
     loss: 0.25,
+    evalLoss: 0.5,
     trainableParameters: 10,
     totalParameters: 1000,
     recoveries: 0,

@@ -40,6 +40,13 @@ test('the id is the name and twelve hex digits', async () => {
   expect(await idOf(`file://${folder}/a.jsonl`)).toMatch(/^meters-[0-9a-f]{12}$/);
 });
 
+test('what may be spent and who goes first is no part of it', async () => {
+  writeFileSync(join(folder, 'a.jsonl'), 'one\n');
+  const uri = `file://${folder}/a.jsonl`;
+  const more = { budget: { gpuHours: 3 }, queue: { team: 'research', priority: 1 } };
+  expect(await idOf(uri, more)).toBe(await idOf(uri));
+});
+
 test('the same rows in another place give the same id, other rows another', async () => {
   writeFileSync(join(folder, 'a.jsonl'), 'one\n');
   writeFileSync(join(folder, 'b.jsonl'), 'one\n');

@@ -334,6 +334,40 @@ describe('the command line', () => {
     expect(lastObject(resumed.stdout)).toMatchObject({ status: 'completed', version: 1 });
   });
 
+  test('pause --wait ends when the run waits; what it is told is refused by its own sentence, and resume goes on', async () => {
+    gate.held.add('pausing');
+    await client.startRun(specOf('pausing'), { runId: 'pausing' });
+    await describeUntil('pausing', ({ progress }) => progress !== null);
+    const paused = await anneal(['pause', 'pausing', '--reason', 'lunch', '--wait', '--json']);
+    expect(paused.code).toBe(0);
+    expect(lastObject(paused.stdout)).toMatchObject({ status: 'paused', paused: { kind: 'requested', why: 'lunch' } });
+    expect((await anneal(['status', 'pausing'])).stdout).toContain('lunch. `anneal resume pausing` goes on.');
+    const refused = await anneal(['budget', 'pausing', '--deadline', '2020-01-01T00:00:00Z']);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain('`budget.deadline` 2020-01-01T00:00:00.000Z has passed.');
+    gate.held.clear();
+    const resumed = await anneal(['resume', 'pausing', '--gpu-hours', '2', '--wait', '--json']);
+    expect(lastObject(resumed.stdout)).toMatchObject({ status: 'completed', version: 1 });
+  });
+
+  test('sweep --wait --json ends with its trials and its winner, and watch shows the table', async () => {
+    const trials = [{ 'train.seed': 1 }, { 'train.seed': 2 }];
+    const sweep = { name: 'seeds', spec: specOf('seeds', { queue: { team: 'research' } }), trials, rungs: [1] };
+    writeFileSync(join(folder, 'seeds.json'), JSON.stringify(sweep));
+    const ended = await anneal(['sweep', join(folder, 'seeds.json'), '--wait', '--json']);
+    expect(ended.code).toBe(0);
+    const { sweep: id, winner, ...result } = lastObject(ended.stdout) as { sweep: string; winner: string };
+    expect(id).toMatch(/^seeds-sweep-[0-9a-f]{12}$/);
+    expect(result).toMatchObject({ status: 'completed', trials: [{ state: 'won' }, { state: 'lost' }] });
+    const watched = await anneal(['watch', id]);
+    expect(watched.code).toBe(0);
+    expect(watched.stdout).toContain(`best: ${winner}`);
+    expect(watched.stdout).toMatch(/-02 +lost +10 +0\.5000 +train\.seed=2 +place 2 of 2 at 100 %/);
+    const again = await anneal(['sweep', join(folder, 'seeds.json'), '--json']);
+    expect(lastObject(again.stdout)).toMatchObject({ sweep: id, outcome: 'finished' });
+    await client.cancelRun(`${id}-02`);
+  });
+
   test('a schedule is made, listed and removed', async () => {
     expect((await anneal(['schedule', 'create', 'weekly', '--cron', '0 3 * * 1', '--paused'])).code).toBe(0);
     await vi.waitFor(

@@ -9,6 +9,7 @@ import {
   JobSchema,
   LocalCheckpointSchema,
   PredictionSchema,
+  ProbeResultSchema,
   TokeniseResultSchema,
   TrainResultSchema,
   WarmParentCommandSchema,
@@ -65,7 +66,9 @@ describe('golden files of the trainer protocol', () => {
     const results = readJson('results.json') as Record<string, unknown>;
     expect(TokeniseResultSchema.parse(results.tokenise)).toEqual(results.tokenise);
     expect(TrainResultSchema.parse(results.train)).toEqual(results.train);
-    expect(PredictionSchema.parse(results.prediction)).toEqual(results.prediction);
+    for (const prediction of [results.prediction, results.pairPrediction, results.rewardPrediction])
+      expect(PredictionSchema.parse(prediction)).toEqual(prediction);
+    expect(ProbeResultSchema.parse(results.probe)).toEqual(results.probe);
     expect(LocalCheckpointSchema.parse(results.manifest)).toEqual(results.manifest);
     expect(WarmStateHeaderSchema.parse(results.warmState)).toEqual(results.warmState);
   });

@@ -17,13 +17,19 @@ function problemsOf(train: object, until = 'train') {
 describe('recipe', () => {
   it('is what the trainer reads, with every field decided', () => {
     const { train } = parseSpec({ name: 'recipe', data: { sources: [{ uri: 'rows.jsonl' }] } });
-    expect(ResolvedRecipeSchema.parse(train)).toEqual(train);
+    // Whether memory is measured first is not the trainer's business.
+    const { probe: _probe, ...decided } = { ...train, strategy: 'ddp' };
+    expect(ResolvedRecipeSchema.parse(decided)).toEqual(decided);
     expect(train).toMatchObject({ method: 'sft', tuning: 'lora', packing: false, streaming: false, processes: 1 });
   });
 
   it.each([
     [{ tuning: 'full', packing: true, dataloaderWorkers: 2, tokenDropout: 0.1, processes: 2 }],
     [{ streaming: true, dataloaderWorkers: 1 }],
+    [{ method: 'dpo', tuning: 'full' }],
+    [{ method: 'kto', earlyStopping: { patience: 2, metric: 'evalAccuracy' }, kto: { undesirableWeight: 2 } }],
+    [{ tuning: 'qlora', qlora: { bits: 8 }, outputs: ['best', 'merged-best'], lora: { rslora: true, dora: true } }],
+    [{ lora: { targets: 'all-linear' }, saveSteps: 'epoch', evalSteps: 'epoch', warmupSteps: 5 }],
   ])('takes %j', (train) => {
     expect(problemsOf(train)).toEqual([]);
   });
@@ -32,13 +38,25 @@ describe('recipe', () => {
     expect(problemsOf({ tuning: 'full' }, 'deploy')).toEqual([
       'until must be `register` or earlier with `train.tuning: full`: the gateway serves adapters, got "deploy"',
     ]);
-    expect(problemsOf({ method: 'dpo' })).toEqual([
-      'train.method must be `sft`: no source shape gives preference pairs yet, got "dpo"',
-    ]);
   });
 
   it.each([
-    [{ method: 'dpo', tuning: 'full' }, 'train.tuning must be `lora` with `method: dpo`, got "full"'],
+    [
+      { method: 'kto', microBatch: 1 },
+      'train.microBatch must be at least 2 with `method: kto`, which compares each answer with another row’s, got 1',
+    ],
+    [
+      { earlyStopping: { patience: 2, metric: 'evalAccuracy' } },
+      'train.earlyStopping must have the metric `evalLoss` with `method: sft`, which has no accuracy, got {"patience":2,"metric":"evalAccuracy"}',
+    ],
+    [
+      { tuning: 'full', outputs: ['best', 'merged-best'] },
+      'train.outputs must name nothing merged with `tuning: full`, whose model is whole, got ["best","merged-best"]',
+    ],
+    [
+      { streaming: true, saveSteps: 'epoch' },
+      'train.saveSteps must be a number with `streaming`, whose epochs do not end with a step, got "epoch"',
+    ],
     [{ method: 'dpo', packing: true }, 'train.packing must be false with `method: dpo`, got true'],
     [{ method: 'dpo', streaming: true }, 'train.streaming must be false with `method: dpo`, got true'],
     [
@@ -54,9 +72,17 @@ describe('recipe', () => {
     expect(problemsOf(train)).toContain(problem);
   });
 
+  it('refuses what asks for the best without a validation set', () => {
+    const data = { sources: [{ uri: 'rows.jsonl' }], split: { validation: 0 } };
+    const train = { outputs: ['best' as const], earlyStopping: { patience: 1 } };
+    expect(() => parseSpec({ name: 'recipe', data, train })).toThrow(
+      /2 problems: `train.outputs` must not name the best.*; `train.earlyStopping` must be null/,
+    );
+  });
+
   it('names every problem at once, and the field that was meant', () => {
-    const problems = problemsOf({ method: 'dpo', tuning: 'full', packing: true });
-    expect(problems).toHaveLength(3);
+    const problems = problemsOf({ method: 'kto', microBatch: 1, packing: true, tokenDropout: 0.1, streaming: true });
+    expect(problems).toHaveLength(4);
     expect(problemsOf({ procesess: 2 })).toEqual(['train.procesess is not a field; did you mean `processes`?']);
     expect(problemsOf({ tokenDropout: 2 })[0]).toContain('train.tokenDropout');
   });

@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Snapshot } from '../../src/contracts/records.ts';
-import type { QuarantinedRow, Row } from '../../src/contracts/rows.ts';
+import type { Method, QuarantinedRow, Row } from '../../src/contracts/rows.ts';
 import { parseSpec, type Spec, type SpecInput } from '../../src/contracts/spec.ts';
 import { type CleanResult, cleanRows } from '../../src/data/preprocess.ts';
 import { takeSnapshot } from '../../src/data/snapshot.ts';
@@ -74,6 +74,7 @@ export async function clean(
   folder: Folder,
   files: Record<string, string | Uint8Array>,
   data: Partial<SpecInput['data']> = {},
+  method: Method = 'sft',
 ): Promise<Cleaned> {
   const uris = await Promise.all(Object.entries(files).map(([name, content]) => folder.write(name, content)));
   const spec = dataSpec(data, uris);
@@ -88,7 +89,7 @@ export async function clean(
   const result = await cleanRows(
     snapshot,
     (parts) => readParts(store, parts),
-    spec,
+    { ...spec, method },
     output,
     () => {},
   );

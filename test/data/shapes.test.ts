@@ -1,8 +1,12 @@
 // The shapes that rows come in and the rules that a chat must keep: what a row becomes, or why it is dropped.
 import { describe, expect, test } from 'vitest';
 import { DROP_CODES } from '../../src/contracts/rows.ts';
-import { mapRow } from '../../src/data/shapes.ts';
+import { type Mapping, mapRow as mapRowFor } from '../../src/data/mapping.ts';
+import type { Chat } from '../../src/data/shapes.ts';
 import { RowFault } from '../../src/data/turns.ts';
+
+const mapRow = (row: unknown, shape: Mapping['shape'], system: string | null) =>
+  mapRowFor(row, { method: 'sft', shape, system }) as Chat;
 
 const user = (content: string) => ({ role: 'user', content });
 const assistant = (content: string, more: object = {}) => ({ role: 'assistant', content, ...more });
@@ -337,8 +341,15 @@ describe('why a row is dropped', () => {
     expect(fault.message).toContain(sentence);
   });
 
-  test('every code of rows is shown here, in the tests of the readers, or is the tokeniser’s', () => {
+  test('every code of rows is shown here, in the tests of preferences or of the readers, or is the tokeniser’s', () => {
     const elsewhere = [
+      'not_for_method',
+      'prompts_differ',
+      'empty_answer',
+      'not_one_answer',
+      'chosen_equals_rejected',
+      'label_missing',
+      'bad_label',
       'invalid_json',
       'too_large',
       'csv_missing_columns',

@@ -57,6 +57,7 @@ async function registered(model: string, base: string, adapter = writeAdapter(jo
       trainableParameters: 1,
       totalParameters: 1,
       weightsSha256: digest,
+      bestModel: null,
       stoppedEarly: false,
       libraries: {},
       seconds: 1,

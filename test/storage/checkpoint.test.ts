@@ -14,7 +14,7 @@ import { readJson } from '../../src/storage/record.ts';
 import { decideKept } from '../../src/storage/retention.ts';
 import { createMemoryStore } from '../support/memory-store.ts';
 
-const GOODPUT = { startedMs: 0, atMs: 0, step: 0, productiveSeconds: 0, lostSeconds: {} };
+const GOODPUT = { startedMs: 0, atMs: 0, step: 0, productiveSeconds: 0, gpuSeconds: 0, lostSeconds: {} };
 const ALL = Number.POSITIVE_INFINITY;
 
 describe('committer', () => {
@@ -36,6 +36,7 @@ describe('committer', () => {
   const claim = (attemptScheduledMs: number) =>
     takeClaim(store, { run: 'r', workflowRunId: 'w', attemptScheduledMs, host: 'h' }, async () => ({
       resumeFrom: null,
+      source: null,
       changes: [],
     }));
 

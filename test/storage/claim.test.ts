@@ -11,7 +11,7 @@ import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { createJson } from '../../src/storage/record.ts';
 
 const LINEAGE = 'a'.repeat(64);
-const GOODPUT = { startedMs: 0, atMs: 0, step: 0, productiveSeconds: 0, lostSeconds: {} };
+const GOODPUT = { startedMs: 0, atMs: 0, step: 0, productiveSeconds: 0, gpuSeconds: 0, lostSeconds: {} };
 
 describe('claims', () => {
   let store: ObjectStore;
@@ -25,8 +25,9 @@ describe('claims', () => {
     host: 'h',
   });
   const newest = async ({ checkpoints }: Takeover): Promise<ClaimChoice> => {
-    for await (const { claim, step } of checkpoints) return { resumeFrom: { claim, step }, changes: [] };
-    return { resumeFrom: null, changes: [] };
+    for await (const { claim, step } of checkpoints)
+      return { resumeFrom: { claim, step }, source: 'store', changes: [] };
+    return { resumeFrom: null, source: null, changes: [] };
   };
   const commit = (claim: number, step: number) =>
     createJson(store, keys.checkpoint('r', claim, step), {
@@ -64,7 +65,11 @@ describe('claims', () => {
   test('a claim that resumed from a checkpoint that never reached the store falls back to the one before', async () => {
     await takeClaim(store, claimant(1), newest);
     await commit(1, 10);
-    await takeClaim(store, claimant(2), async () => ({ resumeFrom: { claim: 1, step: 17 }, changes: [] }));
+    await takeClaim(store, claimant(2), async () => ({
+      resumeFrom: { claim: 1, step: 17 },
+      source: 'warm',
+      changes: [],
+    }));
     expect(await takeClaim(store, claimant(3), newest)).toMatchObject({ resumeFrom: { claim: 1, step: 10 } });
   });
 

@@ -20,7 +20,7 @@ const ATTEMPTS = 3;
 /** Checkpoints that each would make if nobody stopped it. */
 const SAVES = 2;
 const RUN = 'r';
-const GOODPUT = { startedMs: 0, atMs: 0, step: 0, productiveSeconds: 0, lostSeconds: {} };
+const GOODPUT = { startedMs: 0, atMs: 0, step: 0, productiveSeconds: 0, gpuSeconds: 0, lostSeconds: {} };
 
 const folder = mkdtempSync(join(tmpdir(), 'anneal-stale-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -162,8 +162,9 @@ async function playRound(seed: number) {
   };
 
   const newest = async ({ checkpoints }: Takeover) => {
-    for await (const { claim, step } of checkpoints) return { resumeFrom: { claim, step }, changes: [] };
-    return { resumeFrom: null, changes: [] };
+    for await (const { claim, step } of checkpoints)
+      return { resumeFrom: { claim, step }, source: 'store' as const, changes: [] };
+    return { resumeFrom: null, source: null, changes: [] };
   };
 
   const attempts = Array.from({ length: ATTEMPTS }, (_, i) => i + 1);

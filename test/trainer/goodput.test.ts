@@ -10,7 +10,8 @@ const step = (n: number, seconds: number): TrainerEvent => ({
 const saved = (n: number, seconds: number): TrainerEvent => ({
   ...{ ev: 'checkpoint_saved', step: n, path: '/p', bytes: 1, terminal: false, best: null, seconds },
 });
-const fresh = () => createGoodput({ carried: null, runStartedMs: 0, nowMs: 0, cause: 'start' });
+const gpu = { ranks: 2, sinceMs: 0, secondsBefore: 0 };
+const fresh = () => createGoodput({ carried: null, runStartedMs: 0, nowMs: 0, cause: 'start', gpu });
 const sum = ({ productiveSeconds, lostSeconds }: Goodput) =>
   Object.values(lostSeconds).reduce((a, b) => a + b, productiveSeconds);
 
@@ -52,8 +53,15 @@ describe('goodput', () => {
   });
 
   test('a taken-over run carries on what was counted, and the time between is the recovery', () => {
-    const carried: Goodput = { startedMs: 0, atMs: 10_000, step: 5, productiveSeconds: 8, lostSeconds: { load: 2 } };
-    const ledger = createGoodput({ carried, runStartedMs: 0, nowMs: 40_000, cause: 'recovery:node_lost' });
+    const carried: Goodput = {
+      startedMs: 0,
+      atMs: 10_000,
+      step: 5,
+      productiveSeconds: 8,
+      gpuSeconds: 0,
+      lostSeconds: { load: 2 },
+    };
+    const ledger = createGoodput({ carried, runStartedMs: 0, nowMs: 40_000, cause: 'recovery:node_lost', gpu });
     ledger.begin('load', 41_000);
     ledger.observe(step(5, 1), 44_000);
     ledger.observe(step(6, 1), 45_000);
@@ -63,9 +71,36 @@ describe('goodput', () => {
     expect(sum(cost)).toBeCloseTo(45);
   });
 
+  test('a pause is no loss, and no GPU time', () => {
+    const carried: Goodput = {
+      ...{ startedMs: 0, atMs: 10_000, step: 5, productiveSeconds: 10, gpuSeconds: 20, lostSeconds: {} },
+    };
+    const since = { ranks: 2, sinceMs: 1_010_000, secondsBefore: 0 };
+    const ledger = createGoodput({ carried, runStartedMs: 0, nowMs: 1_010_000, cause: 'paused', gpu: since });
+    ledger.begin('load', 1_011_000);
+    ledger.observe(step(6, 9), 1_020_000);
+    const cost = ledger.snapshot(1_020_000);
+    expect(cost.gpuSeconds).toBe(40);
+    expect(cost.lostSeconds).toEqual({ paused: 1_000, start: 1 });
+    expect(shareOf(cost)).toBeCloseTo(0.95);
+  });
+
+  test('what was seen of the GPU time beyond the last checkpoint counts', () => {
+    const gpuOf = (secondsBefore: number) =>
+      createGoodput({ carried: null, runStartedMs: 0, nowMs: 0, cause: 'start', gpu: { ...gpu, secondsBefore } });
+    expect(gpuOf(7).snapshot(5_000).gpuSeconds).toBe(17);
+  });
+
   test('a host whose clock is behind loses nothing twice', () => {
-    const carried: Goodput = { startedMs: 0, atMs: 10_000, step: 5, productiveSeconds: 10, lostSeconds: {} };
-    const ledger = createGoodput({ carried, runStartedMs: 0, nowMs: 9_000, cause: 'recovery:node_lost' });
+    const carried: Goodput = {
+      startedMs: 0,
+      atMs: 10_000,
+      step: 5,
+      productiveSeconds: 10,
+      gpuSeconds: 0,
+      lostSeconds: {},
+    };
+    const ledger = createGoodput({ carried, runStartedMs: 0, nowMs: 9_000, cause: 'recovery:node_lost', gpu });
     ledger.observe(step(6, 1), 11_000);
     expect(sum(ledger.snapshot(11_000))).toBeCloseTo(12);
   });

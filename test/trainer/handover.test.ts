@@ -8,6 +8,7 @@ import { Connection } from '@temporalio/client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { highestStep, readEvents } from '../../src/cli/drill/events.ts';
 import { type AnnealClient, connect } from '../../src/client/connect.ts';
+import type { SweepDescription } from '../../src/client/sweeps.ts';
 import { readEnvironment } from '../../src/contracts/environment.ts';
 import { DEFAULT_PORTS, FREE_PORTS } from '../../src/dev/ports.ts';
 import { type Stack, startStack } from '../../src/dev/stack.ts';
@@ -26,6 +27,7 @@ let client: AnnealClient;
 let temporal: Connection;
 let store: ObjectStore;
 let undisturbed: string;
+let steps: number;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'anneal-handover-'));
@@ -51,6 +53,7 @@ beforeAll(async () => {
   await writeFile(join(folder, 'rows.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
   await startRun('still');
   undisturbed = await weightsOf('still');
+  steps = (await client.describeRun('still')).status.training?.step ?? 0;
 }, RUN_MS_MAX);
 
 afterAll(async () => {
@@ -61,15 +64,16 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 }, 60_000);
 
-async function startRun(run: string): Promise<void> {
-  const spec = {
-    name: run,
-    model: { base: 'tiny' },
-    data: { sources: [{ uri: join(folder, 'rows.jsonl') }] },
-    train: { epochs: 30, microBatch: 4, learningRate: 0.01, lora: { dropout: 0.1 } },
-    until: 'train' as const,
-  };
-  await client.startRun(spec, { runId: run });
+const specOf = (name: string) => ({
+  name,
+  model: { base: 'tiny' },
+  data: { sources: [{ uri: join(folder, 'rows.jsonl') }] },
+  train: { epochs: 30, microBatch: 4, learningRate: 0.01, lora: { dropout: 0.1 } },
+  until: 'train' as const,
+});
+
+async function startRun(run: string, more: object = {}): Promise<void> {
+  await client.startRun({ ...specOf(run), ...more }, { runId: run });
 }
 
 async function weightsOf(run: string): Promise<string> {
@@ -118,6 +122,21 @@ async function expectHandedOver(run: string): Promise<void> {
   expect((await client.describeRun(run)).status?.training?.recoveries).toBe(1);
 }
 
+/** What people wanted is no recovery, and the time in which it waited no loss. */
+async function expectWaited(run: string): Promise<void> {
+  expect(await weightsOf(run)).toBe(undisturbed);
+  expect(await readReceipts(store, run)).toEqual([]);
+  const { training } = (await client.describeRun(run)).status;
+  expect(training?.recoveries).toBe(0);
+  expect(training?.goodput.lostSeconds.paused).toBeGreaterThan(0);
+}
+
+const untilPaused = (run: string) =>
+  until(`the pause of ${run}`, async () => {
+    const description = await client.describeRun(run);
+    return description.state === 'paused' && description;
+  });
+
 describe('a running training', () => {
   test('paused: saves, commits, ends; unpaused: goes on where it was', { timeout: RUN_MS_MAX }, async () => {
     await startRun('paused');
@@ -159,6 +178,56 @@ describe('a running training', () => {
     expect(ended.status?.failure?.kind).toBe('cancelled');
     expect((await committed('cancelled', 1))[0]).toBeGreaterThanOrEqual(20);
     await startRun('cancelled');
-    await expectHandedOver('cancelled');
+    await expectWaited('cancelled');
+  });
+
+  test('paused by an Update: saves and frees the GPU, resumed it goes on where it was', {
+    timeout: RUN_MS_MAX,
+  }, async () => {
+    await startRun('waits');
+    await untilStep('waits', 20);
+    await client.pauseRun('waits', { by: 'the test', why: 'to see it wait' });
+    const { status } = await untilPaused('waits');
+    expect(readTrainerRecord(state)).toBeNull();
+    expect((await committed('waits', 1))[0]).toBe(status.paused?.step);
+    expect(stepOf('waits')).toBe(status.paused?.step);
+    await client.resumeRun('waits', { by: 'the test' });
+    await expectWaited('waits');
+  });
+
+  test('at the end of its budget: saves and asks; with more it goes on where it was', {
+    timeout: RUN_MS_MAX,
+  }, async () => {
+    await startRun('poor');
+    await untilStep('poor', 20);
+    // Nobody knows how long this machine takes for a step, so the budget is what it has used, and a second more.
+    const used = (await client.describeRun('poor')).progress?.gpuSeconds ?? 0;
+    await client.setBudget('poor', { budget: { gpuHours: (used + 1) / 3600 } });
+    const { status } = await untilPaused('poor');
+    expect(status.paused?.kind).toBe('budget_reached');
+    expect(status.gpuSeconds).toBeGreaterThan(used);
+    const saved = await Promise.all([1, 2].map((claim) => committed('poor', claim)));
+    expect(Math.max(...saved.flat())).toBe(status.paused?.step);
+    await client.setBudget('poor', { budget: { gpuHours: 1 } });
+    await expectWaited('poor');
+  });
+
+  test('the best trial of a sweep ends at the bytes of a run that nobody stopped', {
+    timeout: RUN_MS_MAX,
+  }, async () => {
+    const input = { name: 'rates', spec: specOf('rates'), grid: { 'train.learningRate': [1e-6, 0.01] }, rungs: [0.02] };
+    await client.startSweep(input, { sweepId: 'rates' });
+    let last: SweepDescription | null = null;
+    for await (last of client.watchSweep('rates'));
+    expect(last?.failure).toBeNull();
+    expect(last?.status).toMatchObject({ winner: 'rates-02', result: { training: { weightsSha256: undisturbed } } });
+    const [loser] = last?.status?.trials ?? [];
+    expect(loser).toMatchObject({ state: 'lost', step: Math.ceil(0.02 * steps) });
+    expect(stepOf('rates-01')).toBe(loser?.step);
+    // All trials share one dataset.
+    expect(await store.list('runs/rates-01/stages/preprocess-')).toHaveLength(1);
+    expect(await store.list('prepared/')).toHaveLength(1);
+    await client.cancelRun('rates-01');
+    await client.waitForRun('rates-01');
   });
 });

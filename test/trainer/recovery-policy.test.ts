@@ -102,6 +102,8 @@ describe('recovery policy', () => {
   test('a micro-batch of 1 cannot be divided, and the error says what to change', () => {
     const step = judge(times(2, died('out_of_memory', 5)), 1);
     expect(step).toMatchObject({ action: 'stopped', error: { kind: 'out_of_memory' } });
+    const pair = decideRecovery(times(2, died('out_of_memory', 5)), { microBatch: 2, method: 'kto' });
+    expect(pair).toMatchObject({ action: 'stopped', error: { kind: 'out_of_memory' } });
     expect(step.action === 'stopped' && step.error.message).toContain('data.maxLength');
   });
 

@@ -76,9 +76,11 @@ describe('pace of checkpoints', () => {
 describe('changes of the recipe', () => {
   const recipe = { ...parseSpec({}).train, microBatch: 8, accumulation: 2 };
   const inputs = { baseDigest: 'b', dataset: { digest: 'd', files: [] }, recipe };
+  const SAME = { factor: 1, processesMax: Number.POSITIVE_INFINITY };
+  const HALF = { ...SAME, factor: 2 };
 
   test('keep the effective batch', () => {
-    const changes = changesAt(recipe, changesAt(recipe, [], 10, 2), 30, 2);
+    const changes = changesAt(recipe, changesAt(recipe, [], 10, HALF), 30, HALF);
     expect(changes).toEqual([
       { atStep: 10, microBatch: 4, accumulation: 4 },
       { atStep: 30, microBatch: 2, accumulation: 8 },
@@ -86,17 +88,37 @@ describe('changes of the recipe', () => {
     expect(changedRecipe(recipe, changes)).toMatchObject({ microBatch: 2, accumulation: 8 });
   });
 
+  test.each([
+    // [processes, accumulation] that the recipe says, GPUs, what becomes of it.
+    [4, 1, 2, { processes: 2, accumulation: 2 }],
+    [4, 1, 3, { processes: 2, accumulation: 2 }],
+    [3, 2, 2, { processes: 2, accumulation: 3 }],
+    [3, 1, 2, { processes: 1, accumulation: 3 }],
+    [4, 2, 1, { processes: 1, accumulation: 8 }],
+  ])('%i processes × %i micro-batches go on with %i GPUs', (processes, accumulation, processesMax, now) => {
+    const gang = { ...recipe, processes, accumulation };
+    const changes = changesAt(gang, [], 10, { factor: 1, processesMax });
+    expect(changes).toEqual([{ atStep: 10, microBatch: 8, ...now }]);
+    expect(changesAt(gang, changes, 20, { factor: 1, processesMax })).toEqual(changes);
+    // Half the micro-batch leaves more ways to divide the rest.
+    const smaller = changedRecipe(gang, changesAt(gang, changes, 20, { factor: 2, processesMax }));
+    expect(smaller.processes).toBeLessThanOrEqual(processesMax);
+    expect(smaller.microBatch * smaller.accumulation * smaller.processes).toBe(8 * accumulation * processes);
+    const again = changesAt(gang, changes, 30, { factor: 1, processesMax: 16 });
+    expect(changedRecipe(gang, again)).toMatchObject({ processes, accumulation });
+  });
+
   test('none lies after the step that is resumed at', () => {
     const changes = [
       { atStep: 10, microBatch: 4, accumulation: 4 },
       { atStep: 30, microBatch: 2, accumulation: 8 },
     ];
-    expect(changesAt(recipe, changes, 20, 1)).toEqual([changes[0], { ...changes[1], atStep: 20 }]);
-    expect(changesAt(recipe, changes, 5, 1)).toEqual([{ ...changes[1], atStep: 5 }]);
+    expect(changesAt(recipe, changes, 20, SAME)).toEqual([changes[0], { ...changes[1], atStep: 20 }]);
+    expect(changesAt(recipe, changes, 5, SAME)).toEqual([{ ...changes[1], atStep: 5 }]);
   });
 
   test('give another lineage, which accepts checkpoints from before them', () => {
-    const changes = changesAt(recipe, [], 10, 2);
+    const changes = changesAt(recipe, [], 10, HALF);
     expect(lineageOf(inputs, changes)).not.toBe(lineageOf(inputs, []));
     expect(lineagesUpTo(inputs, changes)).toEqual([lineageOf(inputs, []), lineageOf(inputs, changes)]);
   });

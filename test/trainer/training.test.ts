@@ -150,6 +150,13 @@ describe('attempts of one run', () => {
     expect(next.result.weightsSha256).toBe(undisturbed);
   });
 
+  test('what the recipe names besides the adapter is stored, too', async () => {
+    const options = await given(undefined, 1);
+    const training = await train({ ...options, recipe: { ...options.recipe, outputs: ['merged-best', 'final'] } });
+    expect(Object.keys(training.outputs)).toEqual(['merged-best', 'final']);
+    expect(training.outputs.final).toEqual(training.adapter);
+  });
+
   test('warm state is gone when the run is done', async () => {
     const options = await given([], 1);
     await train(options);

@@ -1,8 +1,9 @@
 // The page of a run in the Web UI: what must be on it, and what the Web UI would draw badly.
 import { describe, expect, test } from 'vitest';
 import { STAGES } from '../../src/contracts/names.ts';
-import type { RunStatus, StageStatus } from '../../src/contracts/status.ts';
+import type { Pause, RunStatus, StageStatus } from '../../src/contracts/status.ts';
 import { renderRunPage } from '../../src/workflows/run-page-text.ts';
+import { renderSweepPage } from '../../src/workflows/sweep-page-text.ts';
 import { ACCOUNTS, EVALUATION } from '../cli/pretend-results.ts';
 
 const done = (stage: StageStatus['stage'], more: Partial<StageStatus> = {}): StageStatus => ({
@@ -26,6 +27,11 @@ const status = (more: Partial<RunStatus> = {}): RunStatus => ({
   failure: null,
   ...more,
 });
+
+const paused: Pause = {
+  ...{ kind: 'requested', isSaving: false, since: '2026-11-24T10:00:00.000Z', by: 'ann', step: 40 },
+  why: 'the *GPU* is needed | [now](https://x)',
+};
 
 const tableRows = (page: string) => page.split('\n').filter((line) => line.startsWith('|'));
 
@@ -67,5 +73,36 @@ describe('the page of a run', () => {
     const example = { prompt: 'a `b`\n### c', reference: 'x', before: null, after: '  ', correct: false };
     const page = renderRunPage(status({ evaluation: { ...EVALUATION, examples: [example] } }));
     expect(page).toContain("- `a 'b' ### c`: before (nothing), after (nothing)");
+  });
+
+  test('a paused run says who, when and why, in their words and not in Markdown’s, and points at no activity', () => {
+    const stages = STAGES.map((stage) => done(stage, stage === 'train' ? { state: 'running' } : {}));
+    const decisions = [{ at: paused.since, by: 'ann', what: 'paused', why: paused.why }];
+    const page = renderRunPage(status({ stages, paused, decisions }));
+    expect(page).toContain('> **Paused** by ann since 2026-11-24T10:00:00.000Z, after step 40.');
+    expect(page).toContain('the \\*GPU\\* is needed \\| \\[now\\](https://x)');
+    expect(page).toContain('- 2026-11-24T10:00:00.000Z ann: paused, the');
+    expect(page).not.toContain('pending-activities');
+  });
+
+  test('a run that is saving says so', () => {
+    expect(renderRunPage(status({ paused: { ...paused, isSaving: true } }))).toContain(', saving now.');
+  });
+});
+
+describe('the page of a sweep', () => {
+  test('is a table of its trials', () => {
+    const trial = { state: 'lost' as const, share: 0.25, step: 20, evalLoss: 0.5, why: 'place 2 of 2' };
+    const page = renderSweepPage({
+      ...{ sweep: 's', name: 'rates', rungs: [0.25, 1], winner: 's-02', result: null },
+      trials: [
+        { ...trial, run: 's-01', changes: 'train.learningRate=0.1' },
+        { ...trial, run: 's-02', changes: 'train.learningRate=0.2', state: 'won', why: null },
+      ],
+    });
+    expect(page).toContain('2 trials, compared by validation loss at 25 %, 100 % of the steps.');
+    expect(page).toContain('[s-01](/namespaces/{namespace}/workflows/s-01)');
+    expect(page).toContain('0.5000');
+    expect(page).toContain('**Best: [s-02]');
   });
 });

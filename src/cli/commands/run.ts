@@ -7,6 +7,7 @@ import type { Environment } from '../../contracts/environment.ts';
 import type { Spec } from '../../contracts/spec.ts';
 import { runIdFor } from '../../storage/run-id.ts';
 import { codeIdentity } from '../../telemetry/code-identity.ts';
+import { canAsk, confirmPlan, isStartedAnew } from '../confirm.ts';
 import { EXIT, exitCodeOf } from '../failures.ts';
 import { followRun } from '../follow.ts';
 import { createOutput, type Output } from '../output.ts';
@@ -17,6 +18,7 @@ import { summaryLines } from '../views/summary.ts';
 
 export interface RunOptions extends SpecOptions {
   wait?: boolean;
+  yes?: boolean;
   json?: boolean;
 }
 
@@ -25,6 +27,10 @@ export async function run(file: string | undefined, options: RunOptions): Promis
   const spec = loadSpec(file, options, process.cwd());
   return withClient(async (client, environment) => {
     const runId = await identifyRun(spec, environment, output);
+    if (canAsk(options, output) && (await isStartedAnew(client, runId)) && !(await confirmPlan(spec, output))) {
+      output.say('Nothing was started.');
+      return EXIT.failed;
+    }
     const outcome = await client.attachOrStart(spec, { runId });
     output.say(`Run ${runId} ${OUTCOMES[outcome]}: ${client.linkTo(runId)}`);
     if (options.wait) return waitAndReport(client, runId, output);
@@ -40,7 +46,7 @@ const OUTCOMES: Record<StartOutcome, string> = {
   finished: 'was completed before; nothing is done again',
 };
 
-async function identifyRun(spec: Spec, environment: Environment, output: Output): Promise<string> {
+export async function identifyRun(spec: Spec, environment: Environment, output: Output): Promise<string> {
   const contents = await identifySources(spec.data.sources, {
     examples: environment.ANNEAL_EXAMPLES,
     s3ETag: createS3ETagReader(environment),

@@ -1,4 +1,4 @@
-// `anneal ps`, `status`, `watch`, `cancel`, `resume`: looking at runs and telling them what to do.
+// `anneal ps`, `status`, `watch`, `cancel`: looking at runs and sweeps, and ending them.
 import type { AnnealClient } from '../../client/connect.ts';
 import { CliError, EXIT } from '../failures.ts';
 import { followRun } from '../follow.ts';
@@ -7,7 +7,8 @@ import { withClient } from '../session.ts';
 import { runLines } from '../views/run.ts';
 import { summaryLines } from '../views/summary.ts';
 import { runsTable } from '../views/tables.ts';
-import { exitCodeOfRun, waitAndReport } from './run.ts';
+import { exitCodeOfRun } from './run.ts';
+import { followSweep, showSweep } from './sweep.ts';
 
 interface Options {
   json?: boolean;
@@ -29,7 +30,9 @@ export async function ps(options: Options & { limit: number }): Promise<number> 
 export async function status(run: string | undefined, options: Options): Promise<number> {
   const output = createOutput({ json: options.json ?? false });
   return withClient(async (client) => {
-    const description = await client.describeRun(run ?? (await newestRun(client)));
+    const id = run ?? (await newestRun(client));
+    if (await client.isSweep(id)) return showSweep(client, id, output);
+    const description = await client.describeRun(id);
     if (output.json) {
       output.result(description);
       return EXIT.done;
@@ -46,7 +49,9 @@ export async function status(run: string | undefined, options: Options): Promise
 export async function watch(run: string | undefined, options: Options): Promise<number> {
   const output = createOutput({ json: options.json ?? false });
   return withClient(async (client) => {
-    const end = await followRun(client, run ?? (await newestRun(client)), output, { ndjson: output.json });
+    const id = run ?? (await newestRun(client));
+    if (await client.isSweep(id)) return followSweep(client, id, output, { ndjson: output.json });
+    const end = await followRun(client, id, output, { ndjson: output.json });
     return end === null ? EXIT.interrupted : exitCodeOfRun(end);
   });
 }
@@ -55,6 +60,11 @@ export async function cancel(run: string, options: Options): Promise<number> {
   const output = createOutput({ json: options.json ?? false });
   return withClient(async (client) => {
     await client.cancelRun(run);
+    if (await client.isSweep(run)) {
+      output.say(`Sweep ${run} and all its trials were asked to stop; each saves a checkpoint first.`);
+      if (output.json) output.result({ sweep: run, status: 'cancelling' });
+      return EXIT.done;
+    }
     output.say(`Run ${run} was asked to stop; it saves a checkpoint first.`);
     if (!options.wait) {
       if (output.json) output.result({ run, status: 'cancelling' });
@@ -64,17 +74,6 @@ export async function cancel(run: string, options: Options): Promise<number> {
     if (end === null) return EXIT.interrupted;
     if (output.json) output.result({ run, status: end.state });
     return end.state === 'cancelled' ? EXIT.done : EXIT.failed;
-  });
-}
-
-export async function resume(run: string, options: Options): Promise<number> {
-  const output = createOutput({ json: options.json ?? false });
-  return withClient(async (client) => {
-    await client.resumeRun(run);
-    output.say(`Run ${run} goes on from its finished stages: ${client.linkTo(run)}`);
-    if (options.wait) return waitAndReport(client, run, output);
-    if (output.json) output.result({ run, outcome: 'resumed', webUi: client.linkTo(run) });
-    return EXIT.done;
   });
 }
 

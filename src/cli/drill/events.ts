@@ -10,6 +10,7 @@ export interface TimedEvent {
   from?: number;
   source?: string;
   seconds?: number;
+  tokens?: number;
 }
 
 /** Whole lines only: the last one may be being written. */

@@ -1,13 +1,13 @@
 // The configurations of the exactness matrix: by name, how each differs from a small common recipe and how its trainer is killed.
 import { type Recipe, RecipeSchema, type SpecInput } from '../../contracts/spec.ts';
-import type { TrainJob } from '../../contracts/trainer-protocol.ts';
+import type { DrillDataJob, TrainJob } from '../../contracts/trainer-protocol.ts';
 
 export interface Cell {
   name: string;
   recipe: Recipe;
   /** Of the training shard; the validation shard has a fifth of them. */
   rows: number;
-  data: 'sft' | 'preference';
+  data: DrillDataJob['kind'];
   /** Resumes from warm state alone, otherwise from checkpoints on disk alone. */
   isWarm: boolean;
   signal: 'SIGKILL' | 'SIGTERM';
@@ -44,6 +44,7 @@ const WITHOUT_CHECKPOINTS = { saveSteps: 1_000, evalSteps: 1_000 };
 
 const FULL: CellInput = { train: { tuning: 'full' } };
 const LORA: CellInput = { train: { lora: { ...COMMON.lora, dropout: 0.1 } } };
+const OPTIMIZER_8BIT: CellInput = { train: { tuning: 'full', optimizer: 'adamw8bit' } };
 /** 14 micro-batches an epoch by fours: the last step of an epoch has two, the last of which has one row. */
 const ACCUMULATION: CellInput = { rows: 27, train: { accumulation: 4, maxSteps: 26 } };
 /** Some 55 packed rows. */
@@ -82,6 +83,13 @@ const ddp = (input: CellInput): CellInput => ({
   train: { ...input.train, processes: 2 },
 });
 
+/** Each rank holds a part of the state. */
+function shared(how: 'fsdp' | 'zero2' | 'zero3', input: CellInput): CellInput {
+  const cell = ddp(input);
+  const strategy: TrainInput = how === 'fsdp' ? { strategy: how } : { strategy: 'deepspeed', deepspeed: how };
+  return { ...cell, train: { ...cell.train, ...strategy } };
+}
+
 const CELLS: Record<string, CellInput> = {
   'sft-full': FULL,
   'lora-dropout': LORA,
@@ -94,11 +102,19 @@ const CELLS: Record<string, CellInput> = {
   'early-stopping': EARLY_STOPPING,
   'random-collator': RANDOM_COLLATOR,
   'sigterm-accumulation': SIGTERM,
+  qlora: { train: { tuning: 'qlora' } },
   'dpo-lora': { data: 'preference', train: { method: 'dpo', maxSteps: 30 } },
+  'dpo-full': { data: 'preference', train: { method: 'dpo', tuning: 'full', maxSteps: 30 } },
+  'kto-lora': { data: 'judged', train: { method: 'kto', maxSteps: 30 } },
+  'reward-lora': { data: 'preference', train: { method: 'reward', maxSteps: 30 } },
+  'gradient-checkpointing': { train: { ...LORA.train, gradientCheckpointing: true } },
+  'optimizer-8bit': OPTIMIZER_8BIT,
   terminal: TERMINAL,
   'sft-full-warm': warm(FULL),
   'lora-warm': warm(LORA),
   'accumulation-warm': warm(ACCUMULATION),
+  'qlora-warm': warm({ train: { tuning: 'qlora' } }),
+  'optimizer-8bit-warm': warm(OPTIMIZER_8BIT),
   'ddp-full': ddp(FULL),
   'ddp-lora': ddp(LORA),
   'ddp-accumulation': ddp(ACCUMULATION),
@@ -107,6 +123,15 @@ const CELLS: Record<string, CellInput> = {
   'ddp-random-collator': ddp(RANDOM_COLLATOR),
   'ddp-sigterm': ddp(SIGTERM),
   'ddp-warm': ddp(warm(FULL)),
+  'fsdp-full': shared('fsdp', FULL),
+  'fsdp-lora': shared('fsdp', LORA),
+  'fsdp-accumulation': shared('fsdp', ACCUMULATION),
+  'fsdp-warm': shared('fsdp', warm(FULL)),
+  'zero2-full': shared('zero2', FULL),
+  'zero2-lora': shared('zero2', LORA),
+  'zero3-full': shared('zero3', FULL),
+  'zero3-lora': shared('zero3', LORA),
+  'zero3-warm': shared('zero3', warm(FULL)),
 };
 
 /** Each hole, and the cell that shows it. */
@@ -118,9 +143,14 @@ const HOLES: Record<Control['hole'], string> = {
 
 export const CELL_NAMES = Object.keys(CELLS);
 
-/** @param names all where empty. */
+/** DeepSpeed is an optional part of the set-up. */
+const ON_REQUEST = /^zero\d-/;
+
+/** @param names where empty, all but those that run on request only. */
 export function selectCells(names: string[]): Cell[] {
-  return CELL_NAMES.filter((name) => names.length === 0 || names.includes(name)).map(makeCell);
+  return CELL_NAMES.filter((name) => (names.length === 0 ? !ON_REQUEST.test(name) : names.includes(name))).map(
+    makeCell,
+  );
 }
 
 /** Those of the named cells; all where no cell is named. */

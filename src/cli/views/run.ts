@@ -1,5 +1,5 @@
 // One run as lines: the stages, what the one that runs is doing, and what came of it. State in, text out.
-import type { PendingActivity, RunDescription } from '../../client/description.ts';
+import { isOpen, type PendingActivity, type RunDescription } from '../../client/description.ts';
 import type { Progress, StageState, StageStatus } from '../../contracts/status.ts';
 import { bar, cutTo, formatSeconds, oneLine, type Paint, plural, sparkline, visibleWidth, wrap } from './format.ts';
 import { countsOf, progressFacts, progressLabel } from './progress.ts';
@@ -49,7 +49,7 @@ function headline({ description, nowMs }: RunView, paint: Paint): string {
   const { run, state, status } = description;
   const until = description.closedAt === null ? nowMs : Date.parse(description.closedAt);
   const took = formatSeconds(Math.max(0, (until - Date.parse(description.startedAt)) / 1000));
-  const colour = { running: paint.cyan, completed: paint.green }[state as string] ?? paint.red;
+  const colour = { running: paint.cyan, paused: paint.yellow, completed: paint.green }[state as string] ?? paint.red;
   const version = status.version === null ? '' : `, ${status.model} version ${status.version}`;
   return `${paint.bold(run)}  ${colour(state)}${version}, ${took}`;
 }
@@ -68,6 +68,7 @@ function stageText(stage: StageStatus, description: RunDescription, width: numbe
   if (stage.state === 'skipped') return 'not asked for';
   if (stage.state !== 'running') return stage.outcome ?? '';
   const pending = description.pending.find((p) => p.activity === stage.stage);
+  if (description.state === 'paused') return pausedText(description);
   return pending?.progress ? progressText(pending.progress, width - TEXT_COLUMN) : pendingText(pending);
 }
 
@@ -78,6 +79,10 @@ function progressText(progress: Progress, width: number): string {
   const text = `${progressLabel(progress)}${eta}${waiting}`;
   const room = Math.min(BAR_MAX, width - text.length - 1);
   return counts !== null && room >= BAR_MIN ? `${bar(counts.done, counts.of, room)} ${text}` : text;
+}
+
+function pausedText({ status: { paused } }: RunDescription): string {
+  return paused?.step == null ? 'paused before its first step' : `paused after step ${paused.step}`;
 }
 
 function pendingText(pending: PendingActivity | undefined): string {
@@ -130,7 +135,7 @@ function failureText({ kind, message }: NonNullable<RunDescription['status']['fa
 /** The run as one line of a log: what is being done right now. null where there is nothing to say beyond the stage. */
 export function runLogLine(description: RunDescription): string | null {
   const { state, status, progress, note } = description;
-  if (state !== 'running') {
+  if (!isOpen(state)) {
     const why = status.failure === null ? '' : `: ${failureText(status.failure)}`;
     const version = status.version === null ? '' : `: ${status.model} version ${status.version}`;
     return `${description.run} ${state}${version}${why}`;

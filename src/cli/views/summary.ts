@@ -64,25 +64,38 @@ export function evaluationLines(evaluation: Scores, width: number, paint: Paint)
   ];
 }
 
-function scoreTable({ base, control, candidate, gate, matchKind }: Scores, paint: Paint): string[] {
+function scoreTable(scores: Scores, paint: Paint): string[] {
+  const { base, control, candidate, gate } = scores;
   const interval = `${Math.round(gate.confidence * 100)} % interval`;
-  const match = { exact: 'same text', json: 'same JSON', none: 'match' }[matchKind];
-  const row = (name: string, score: VariantScore) => [
-    name,
-    score.match ? `${score.match.correct} of ${score.match.n}` : '-',
-    score.match ? formatPercent(score.match.correct / score.match.n) : '-',
-    score.match ? `${formatPercent(score.match.low)} to ${formatPercent(score.match.high)}` : '-',
-    score.loss.toFixed(3),
-  ];
+  const row = (name: string, score: VariantScore) => {
+    const right = rightOf(scores, score);
+    return [
+      name,
+      right ? `${right.correct} of ${right.n}` : '-',
+      right ? formatPercent(right.correct / right.n) : '-',
+      right ? `${formatPercent(right.low)} to ${formatPercent(right.high)}` : '-',
+      score.loss.toFixed(3),
+    ];
+  };
   return table(
     [
-      ['', match, '', interval, 'loss'].map((title) => paint.dim(title)),
-      row('untuned', base),
+      ['', rightTitle(scores), '', interval, 'loss'].map((title) => paint.dim(title)),
+      row(base.name === 'chance' ? 'chance' : 'untuned', base),
       ...(control ? [row(`untuned, ${plural(control.shots, 'example')} in the prompt (control)`, control)] : []),
       row('tuned', candidate).map((cell) => paint.bold(cell)),
     ],
     [1, 2, 3, 4],
   );
+}
+
+/** Right answers, or what comes nearest to them where the model was trained on preferences. Records of earlier releases have none. */
+function rightOf({ candidate, rewards }: Scores, score: VariantScore): VariantScore['match'] | undefined {
+  return score.match ?? score.likelier ?? (score === candidate ? rewards?.right : null);
+}
+
+function rightTitle({ base, rewards, matchKind }: Scores): string {
+  if (rewards) return base.likelier ? 'chosen likelier' : 'right';
+  return { exact: 'same text', json: 'same JSON', none: 'match' }[matchKind];
 }
 
 function gateLines(gate: Scores['gate'], width: number, paint: Paint): string[] {

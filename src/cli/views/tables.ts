@@ -26,6 +26,7 @@ function progressText({ progress }: RunSummary): string {
 
 function stateText(state: RunSummary['state'], paint: Paint): string {
   if (state === 'running') return paint.cyan(state);
+  if (state === 'paused') return paint.yellow(state);
   return state === 'completed' ? paint.green(state) : paint.red(state);
 }
 
@@ -38,12 +39,13 @@ export function versionsTable(
 ): string[] {
   if (versions.length === 0) return ['No versions yet; a run registers one when its gate passes.'];
   const rows = versions.map((version) => {
-    const { base, candidate, gate } = version.evaluation;
+    const { base, candidate, rewards, gate } = version.evaluation;
+    const right = candidate.match ?? rewards?.right;
     return [
       `v${version.version}`,
       (aliases.get(version.version) ?? []).map((alias) => paint.green(alias)).join(' '),
-      candidate.match ? `${candidate.match.correct} of ${candidate.match.n}` : '',
-      candidate.match ? formatPercent(candidate.match.correct / candidate.match.n) : '',
+      right ? `${right.correct} of ${right.n}` : '',
+      right ? formatPercent(right.correct / right.n) : '',
       `${base.loss.toFixed(3)} → ${candidate.loss.toFixed(3)}`,
       gate.verdict,
       version.base.name,

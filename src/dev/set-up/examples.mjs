@@ -1,4 +1,4 @@
-// The example data: made from installed packages by the scripts in examples/, made anew when a script or its package changes.
+// The example data: made by the scripts in examples/, made anew when a script or its package changes.
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXAMPLES, PROJECT, PYTHON } from './places.mjs';
@@ -8,7 +8,9 @@ import { runTool } from './tool.mjs';
 
 export const homeAssistant = exampleStep('home-assistant', 'make_home_assistant.py', 'home-assistant-intents');
 export const icdChapters = exampleStep('icd-chapters', 'make_icd_chapters.py', 'simple-icd-10-cm');
+export const preferences = exampleStep('preferences', 'make_preferences.py', null);
 
+/** @param source the package that its sentences come from, or null */
 function exampleStep(name, script, source) {
   const folder = join(EXAMPLES, name);
   const path = join(PROJECT, 'examples', script);
@@ -16,7 +18,7 @@ function exampleStep(name, script, source) {
     name: `example ${name}`,
     stamp: `example-${name}`,
     what: `writing .anneal/examples/${name}`,
-    digest: () => digestOf([`file:${path}`, pinOf(source)]),
+    digest: () => digestOf([`file:${path}`, ...(source === null ? [] : [pinOf(source)])]),
     isPresent: () => existsSync(folder) && readdirSync(folder).length > 0,
     async run() {
       const draft = join(EXAMPLES, `.${name}`);

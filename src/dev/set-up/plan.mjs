@@ -1,7 +1,8 @@
 // What has to be there, in which order it is made, and the quick look that finds nothing missing on most starts.
 import fs, { mkdirSync } from 'node:fs';
 import { constants } from 'node:os';
-import { homeAssistant, icdChapters } from './examples.mjs';
+import { deepspeed, isDeepSpeedWanted } from './deepspeed.mjs';
+import { homeAssistant, icdChapters, preferences } from './examples.mjs';
 import { endLeftoverTools } from './leftover-tools.mjs';
 import { withLock } from './lock.mjs';
 import { removeLeftoverScratch, smollm2, tiny } from './models.mjs';
@@ -13,7 +14,12 @@ import { SetUpError } from './set-up-error.mjs';
 import { readStamp, writeStamp } from './stamps.mjs';
 
 /** Steps of one row run side by side; a row needs the rows above it. */
-const ROWS = [[pythonPackages, npmPackages], [smollm2], [tiny, homeAssistant, icdChapters]];
+const ROWS = [
+  [pythonPackages, npmPackages],
+  ...(isDeepSpeedWanted() ? [[deepspeed]] : []),
+  [smollm2],
+  [tiny, homeAssistant, icdChapters, preferences],
+];
 
 /** Packages, models and pip's cache together, with room to run; a GPU build of torch alone unpacks to 5 GB. */
 const DISK_GB_NEEDED = 6;

@@ -114,13 +114,26 @@ class Training:
         }
         emit({**event, "seconds": 0.001})
 
+    def _write_adapter(self, name: str) -> Path:
+        folder = self.output / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "adapter_model.safetensors").write_text(self.state["chain"])
+        (folder / "adapter_config.json").write_text(json.dumps({}))
+        return folder
+
     def _finish(self, steps: int) -> None:
         emit({"ev": "phase", "phase": "save"})
         self.fault.at("finish", self)
-        adapter = self.output / "adapter"
-        adapter.mkdir(parents=True, exist_ok=True)
-        (adapter / "adapter_model.safetensors").write_text(self.state["chain"])
-        (adapter / "adapter_config.json").write_text(json.dumps({}))
+        adapter = self._write_adapter("adapter")
+        digest = self.state["chain"]
+        outputs = [
+            {
+                "name": name,
+                "path": str(self._write_adapter(name)),
+                "weightsSha256": digest,
+            }
+            for name in self.recipe["outputs"]
+        ]
         result = {
             "step": self.step,
             "steps": steps,
@@ -139,5 +152,6 @@ class Training:
             "weightsSha256": self.state["chain"],
             "stoppedEarly": False,
             "libraries": {},
+            "outputs": outputs,
         }
         emit({"ev": "done", "result": self.fault.gives(result)})

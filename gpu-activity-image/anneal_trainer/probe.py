@@ -1,0 +1,148 @@
+"""The `probe` command: what memory a training needs, measured by trainings of two steps, before the whole one begins.
+
+Each measurement is a process of its own, so that its peak is its own; it trains on copies of the data's longest row, by the same
+code as the training itself. Memory grows with the rows that go through the model at once: two points say how much a row takes.
+"""
+
+import dataclasses
+import math
+import multiprocessing
+import shutil
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anneal_trainer import faults, lifeline
+from anneal_trainer.methods import METHODS
+from anneal_trainer.models import pick_training_device
+from anneal_trainer.protocol import Emit, ProbeJob, Recipe, TrainerError, TrainJob
+from anneal_trainer.shards import write_longest_row
+from anneal_trainer.train import read_inputs, train
+
+_FORK = multiprocessing.get_context("fork")
+
+# The optimizer makes its moments at the first step, so that only the second has everything.
+_STEPS = 2
+
+# Which of the system's processes is ended first when memory runs out: a probe before its supervisor.
+_FIRST_TO_GO = "1000"
+
+
+class ProbeFailed(TrainerError):
+    """A measurement ended as a training would have, and not for want of memory."""
+
+    def __init__(self, message: str, kind: str, exit_code: int):
+        super().__init__(message)
+        self.kind, self.exit_code = kind, exit_code
+
+
+def probe(job: ProbeJob, emit: Emit) -> None:
+    """Emits `done` with the points, by ascending rows; one whose bytes are null did not fit, and nothing larger was tried."""
+    folder = Path(job.train.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = job.train.recipe
+    wanted, points = rows_to_try(recipe.micro_batch, METHODS[recipe.method].micro_batch_min), []
+    try:
+        for rows in wanted:
+            emit({"ev": "phase", "phase": "train", "detail": f"{rows} rows"})
+            points.append(_measure_apart(job.train, folder, rows))
+            emit({"ev": "progress", "done": len(points), "of": len(wanted)})
+            if points[-1]["bytes"] is None:
+                break
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    emit({"ev": "done", "result": {"points": points}})
+
+
+def rows_to_try(micro_batch: int, least: int = 1) -> list[int]:
+    """Half of the micro-batch and the whole: with fewer rows, what loading has left free hides a part of what they take."""
+    return sorted({max(least, math.ceil(micro_batch / 2)), micro_batch})
+
+
+def _measure_apart(job: TrainJob, folder: Path, rows: int) -> dict[str, Any]:
+    reader, writer = _FORK.Pipe(duplex=False)
+    process = _FORK.Process(target=_measure, args=(job, folder, rows, writer))
+    process.start()
+    writer.close()
+    try:
+        answer = reader.recv()
+    except EOFError:
+        # Killed, as a rule by the kernel for want of memory.
+        answer = _too_large(rows)
+    process.join()
+    if isinstance(answer, tuple):
+        raise ProbeFailed(*answer)
+    return answer
+
+
+def _too_large(rows: int) -> dict[str, Any]:
+    return {"rows": rows, "bytes": None, "saveBytes": None, "tokens": 0, "seconds": 0}
+
+
+def _measure(job: TrainJob, folder: Path, rows: int, writer: Connection) -> None:
+    lifeline.tie_to_parent()
+    if sys.platform == "linux":
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
+    try:
+        writer.send(_train_briefly(job, folder / f"rows-{rows}", rows))
+    except Exception as error:
+        kind, exit_code = faults.classify(error)
+        writer.send(_too_large(rows) if kind == "out_of_memory" else (faults.describe(error), kind, exit_code))
+
+
+def _train_briefly(job: TrainJob, folder: Path, rows: int) -> dict[str, Any]:
+    folder.mkdir(parents=True)
+    recipe = _brief_recipe(job.recipe, rows)
+    shard = folder / "train.safetensors"
+    tokens = write_longest_row(shard, read_inputs(job).shard, rows * recipe.accumulation * _STEPS)
+    peaks: list[int] = []
+    seconds: list[float] = []
+
+    def watch(event: dict[str, Any]) -> None:
+        if event["ev"] == "step":
+            seconds.append(event["seconds"])
+            peaks.append(peak_bytes(recipe))
+
+    brief = dataclasses.replace(job, train=str(shard), validation=None, output=str(folder), resume=None, warm=None, recipe=recipe)
+    train(brief, watch)
+    return {
+        "rows": rows,
+        "bytes": peaks[-1],
+        # The rest of the peak is the writing of a checkpoint, whatever the number of rows.
+        "saveBytes": peak_bytes(recipe),
+        "tokens": tokens * rows * recipe.accumulation,
+        "seconds": seconds[-1],
+    }
+
+
+def _brief_recipe(recipe: Recipe, rows: int) -> Recipe:
+    """With accumulation the gradients live while the next micro-batch goes through; two of them show that."""
+    return dataclasses.replace(
+        recipe,
+        micro_batch=rows,
+        order_batch=None,
+        accumulation=min(2, recipe.accumulation),
+        epochs=1,
+        max_steps=_STEPS,
+        eval_steps=None,
+        early_stopping=None,
+        processes=1,
+        hosts=1,
+        strategy="ddp",
+        deepspeed="zero2",
+        offload="none",
+        dataloader_workers=0,
+        streaming=False,
+    )
+
+
+def peak_bytes(recipe: Recipe) -> int:
+    """The most that this process has held so far, of the GPU's memory where it trains there."""
+    if pick_training_device(recipe).type == "cuda":
+        return torch.cuda.max_memory_reserved()
+    status = Path("/proc/self/status").read_text("utf-8")
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024

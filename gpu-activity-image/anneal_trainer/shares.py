@@ -1,0 +1,77 @@
+"""Checkpoints of a state that is in parts: one file a rank, `rank-<r>.safetensors`, beside the document.
+
+Parts are cut by rows (rank r has the r-th chunk of each tensor's first dimension, as `torch.chunk` cuts it), so that any number of
+ranks can put them together and cut them anew; or they are flat pieces that only the same number of ranks can use.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from anneal_trainer.protocol import BadRequest, CheckpointCorrupt
+from anneal_trainer.state import STATE, TrainingState
+
+Cut = Literal["whole", "rows", "flat"]
+
+
+def write_share(folder: Path, rank: int, state: TrainingState) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, _file(folder, rank), metadata={"format": "pt"})
+
+
+def write_document(folder: Path, state: TrainingState, randoms: list[Any], cut: Cut) -> None:
+    """`randoms` are the random streams of all ranks, which are as many as the parts."""
+    document = {**state.blob, "random": randoms, "cut": cut}
+    (folder / STATE).write_text(json.dumps(document, sort_keys=True, separators=(",", ":")), "utf-8")
+
+
+def is_shared(folder: str) -> bool:
+    return _file(Path(folder), 0).is_file()
+
+
+def read_share(folder: str, rank: int, world: int, cut: Cut) -> TrainingState:
+    """One rank's state, for `world` ranks that hold it cut like this."""
+    path = Path(folder)
+    try:
+        blob = json.loads((path / STATE).read_text("utf-8"))
+        randoms, found = blob["random"], blob.pop("cut")
+        if (found, cut, len(randoms)) in (("rows", "rows", world), ("flat", "flat", world)):
+            tensors = _read(path, [rank])
+        elif found == "rows" and cut != "flat":
+            tensors = _read(path, range(len(randoms)))
+        else:
+            raise unfit(folder, f"in flat pieces of {len(randoms)} processes" if found == "flat" else "cut by rows", world)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointCorrupt(f"Checkpoint {folder} cannot be read ({error}); resume from an older one.") from error
+    saved = TrainingState(tensors, {**blob, "random": randoms[rank] if rank < len(randoms) else None})
+    is_cut_anew = cut == "rows" and len(randoms) != world
+    return take_rows(saved, rank, world) if is_cut_anew else saved
+
+
+def unfit(folder: str, what: str, world: int) -> BadRequest:
+    return BadRequest(
+        f"Checkpoint {folder} is {what}, which {world} processes under this `train.strategy` cannot read; "
+        "go on with the strategy and the processes that made it, or start a new run."
+    )
+
+
+def take_rows(state: TrainingState, rank: int, world: int) -> TrainingState:
+    return TrainingState({name: rows_of(tensor, rank, world) for name, tensor in state.tensors.items()}, state.blob)
+
+
+def rows_of(tensor: torch.Tensor, rank: int, world: int) -> torch.Tensor:
+    chunks = torch.chunk(tensor, world)
+    return chunks[rank].clone() if rank < len(chunks) else tensor[:0].clone()
+
+
+def _read(path: Path, ranks: range | list[int]) -> dict[str, torch.Tensor]:
+    """Parts of these ranks, put together."""
+    files = [safe_open(_file(path, rank), "pt") for rank in ranks]
+    return {name: torch.cat([file.get_tensor(name) for file in files]) for name in sorted(files[0].keys())}
+
+
+def _file(folder: Path, rank: int) -> Path:
+    return folder / f"rank-{rank}.safetensors"

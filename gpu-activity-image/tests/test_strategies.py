@@ -1,0 +1,180 @@
+"""Each strategy trains what DDP trains, in parts for certain; killed and resumed it ends at the bytes of a run that was left alone."""
+
+import importlib.util
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from anneal_trainer import shares
+from anneal_trainer.models import load_base
+from anneal_trainer.protocol import BadRequest, parse_job
+from anneal_trainer.strategies import read_checkpoint
+from anneal_trainer.strategies_fsdp import shard, unshard
+from kills import Kill, Outcome, draw_kills, run_cell
+from safetensors import safe_open
+from support import RECIPE
+from test_exactness import STOPPING, cell, require_exact  # noqa: F401
+from test_ranks import lead
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+
+RANKS = {"processes": 2, "epochs": 2, "saveSteps": 3}
+FSDP = {"strategy": "fsdp"}
+ZERO2 = {"strategy": "deepspeed", "deepspeed": "zero2"}
+ZERO3 = {"strategy": "deepspeed", "deepspeed": "zero3"}
+# As people write it, with something that the recipe says, too.
+OWN = {"gradient_clipping": 1, "zero_optimization": {"stage": 2, "overlap_comm": False, "reduce_bucket_size": 50_000}}
+ACCUMULATION = {"microBatch": 3, "accumulation": 2}
+
+needs_deepspeed = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed; ANNEAL_DEEPSPEED=1 lets the set-up do it."
+)
+
+
+def of_all(cells: dict[str, dict[str, Any]]) -> list[Any]:
+    return [pytest.param(recipe, id=name, marks=needs_deepspeed if "deepspeed" in recipe else ()) for name, recipe in cells.items()]
+
+
+STRATEGIES = of_all(
+    {
+        "fsdp, full": FSDP | {"tuning": "full"},
+        "fsdp, lora, accumulation": FSDP | ACCUMULATION,
+        "zero2, full, accumulation": ZERO2 | ACCUMULATION | {"tuning": "full"},
+        "zero2, lora": ZERO2,
+        "zero3, full": ZERO3 | {"tuning": "full"},
+        "zero3, lora, accumulation": ZERO3 | ACCUMULATION,
+    }
+)
+
+
+def losses(outcome: Outcome) -> list[float]:
+    return [outcome.steps[step]["loss"] for step in sorted(outcome.steps)]
+
+
+@pytest.mark.parametrize("recipe", STRATEGIES)
+def test_random_kill_changes_nothing_and_ddp_trains_the_same(cell, recipe: dict[str, Any]):  # noqa: F811
+    recipe = RANKS | recipe
+    whole = run_cell(cell("whole", **recipe), [])
+    kills = draw_kills(random.Random(), recipe["saveSteps"], whole.result["step"], 2)
+    require_exact(run_cell(cell("killed", **recipe), kills), whole, kills)
+    # Clipping would differ if the norm were that of a part.
+    ddp = run_cell(cell("ddp", **recipe | {"strategy": "ddp"}), [])
+    assert losses(whole) == pytest.approx(losses(ddp), rel=1e-4)
+    norms = [[outcome.steps[step]["gradNorm"] for step in sorted(outcome.steps)] for outcome in (whole, ddp)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    of_all(
+        {
+            "fsdp, dpo": FSDP | {"method": "dpo"},
+            "zero3, dpo": ZERO3 | {"method": "dpo"},
+            "fsdp, kto": FSDP | {"method": "kto"},
+            "fsdp, dora, packing": FSDP | {"packing": True, "microBatch": 2, "lora": RECIPE["lora"] | {"dora": True}},
+            "zero2, own configuration": ZERO2 | {"deepspeed": OWN},
+            "zero3, offload": ZERO3 | {"offload": "cpu"},
+            "fsdp, bf16": FSDP | {"precision": "bf16", "tuning": "full"},
+            "zero2, bf16": ZERO2 | {"precision": "bf16", "tuning": "full"},
+            "ddp, bf16": {"precision": "bf16"},
+            "fsdp, recomputed": FSDP | {"gradientCheckpointing": True},
+        }
+    ),
+)
+def test_kill_changes_nothing(cell, recipe: dict[str, Any]):  # noqa: F811
+    kills = [Kill(5, "after optimizer", rank=1)]
+    recipe = RANKS | {"maxSteps": 7} | recipe
+    require_exact(run_cell(cell("killed", **recipe), kills), run_cell(cell("whole", **recipe), []), kills)
+
+
+@pytest.mark.parametrize("recipe", of_all({"fsdp": FSDP, "zero3": ZERO3}))
+def test_best_weights_and_a_death_after_the_last_save(cell, recipe: dict[str, Any]):  # noqa: F811
+    recipe = STOPPING | {"processes": 2, "outputs": ["best", "final"]} | recipe
+    whole = run_cell(cell("whole", **recipe), [])
+    assert whole.result["stoppedEarly"]
+    kills = [Kill(whole.result["step"], "saved")]
+    killed = run_cell(cell("killed", **recipe), kills)
+    # With their paths they differ.
+    weights = [{output["name"]: output["weightsSha256"] for output in run.result.pop("outputs")} for run in (whole, killed)]
+    require_exact(killed, whole, kills)
+    assert weights[0] == weights[1]
+    assert weights[0]["best"] == whole.result["weightsSha256"] != weights[0]["final"]
+
+
+@pytest.mark.parametrize(("recipe", "cut"), [pytest.param(FSDP, "rows"), pytest.param(ZERO3, "flat", marks=needs_deepspeed)])
+def test_each_rank_saves_its_part(cell, recipe: dict[str, Any], cut: str):  # noqa: F811
+    document = cell("parts", **RANKS, **recipe, tuning="full", maxSteps=3)
+    result = run_cell(document, []).result
+    folder = Path(document["output"]) / "checkpoint-3"
+    assert json.loads((folder / "state.json").read_text())["cut"] == cut
+    assert {"rank-0.safetensors", "rank-1.safetensors"} < set(json.loads((folder / "manifest.json").read_text())["files"])
+    for rank in (0, 1):
+        with safe_open(folder / f"rank-{rank}.safetensors", "pt") as file:
+            held = sum(file.get_tensor(name).numel() for name in file.keys() if name.startswith("weights/"))  # noqa: SIM118
+        assert held == pytest.approx(result["trainableParameters"] / 2, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param({"processes": 2}, {"processes": 1, "accumulation": 2}, id="ddp, 2 to 1"),
+        pytest.param({"processes": 1, "accumulation": 2}, {"processes": 2}, id="ddp, 1 to 2"),
+        pytest.param({"processes": 2} | FSDP, {"processes": 1, "accumulation": 2}, id="fsdp, 2 to 1"),
+        pytest.param({"processes": 2, "accumulation": 3} | FSDP, {"processes": 3, "accumulation": 2} | FSDP, id="fsdp, 2 to 3"),
+        pytest.param({"processes": 1, "accumulation": 2}, {"processes": 2} | FSDP, id="whole to fsdp"),
+    ],
+)
+def test_another_number_of_processes_goes_on_where_it_was(cell, before: dict[str, Any], after: dict[str, Any]):  # noqa: F811
+    """With the same effective batch, and without dropout, whose streams are each rank's own."""
+    common = {"method": "dpo", "accumulation": 1, "saveSteps": 3, "maxSteps": 8, "epochs": 9}
+    document = cell("whole", **common | before)
+    whole = run_cell(document, [])
+    resume = {"from": "checkpoint", "path": str(Path(document["output"]) / "checkpoint-6")}
+    changed = run_cell({**cell("changed", **common | after), "resume": resume}, [])
+    assert sorted(changed.steps) == [7, 8]
+    for step in (7, 8):
+        assert changed.steps[step]["loss"] == pytest.approx(whole.steps[step]["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("saved", "recipe"),
+    [
+        pytest.param(ZERO2 | {"processes": 2}, ZERO2 | {"processes": 3}, id="other ranks"),
+        pytest.param(ZERO2 | {"processes": 2}, {"processes": 2}, id="to ddp"),
+        pytest.param({"processes": 2}, ZERO2 | {"processes": 2}, id="from ddp"),
+    ],
+)
+@needs_deepspeed
+def test_pieces_of_deepspeed_are_for_as_many_ranks(cell, saved: dict[str, Any], recipe: dict[str, Any]):  # noqa: F811
+    document = cell("pieces", **RANKS | saved, maxSteps=3)
+    run_cell(document, [])
+    other = parse_job(json.dumps(cell("other", **RANKS | recipe)))
+    with pytest.raises(BadRequest, match="start a new run"):
+        read_checkpoint(str(Path(document["output"]) / "checkpoint-3"), 0, other.recipe)
+
+
+def test_fsdp_shards_every_layer_and_gives_the_model_back_whole(words_model: str, tmp_path: Path):
+    def work(rank: int) -> None:
+        model = load_base(words_model, torch.device("cpu"))
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        shard(model, torch.device("cpu"), None)
+        sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
+        assert [type(module).__name__ for module in sharded] == ["FSDPLlamaForCausalLM", *["FSDPLlamaDecoderLayer"] * 2]
+        assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+        unshard(model, keep=rank == 0)
+        assert type(model).__name__ == "LlamaForCausalLM"
+        if rank == 0:
+            assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+            assert model.lm_head.weight is model.model.embed_tokens.weight
+
+    events, code = lead(work, tmp_path)
+    assert (list(events), code) == ([], 0)
+
+
+def test_rows_are_cut_as_fsdp_cuts_them():
+    tensor = torch.arange(5).reshape(5, 1)
+    assert [shares.rows_of(tensor, rank, 3).tolist() for rank in range(3)] == [[[0], [1]], [[2], [3]], [[4]]]
+    assert [len(shares.rows_of(tensor[:1], rank, 3)) for rank in range(3)] == [1, 0, 0]

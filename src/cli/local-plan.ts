@@ -1,0 +1,133 @@
+// Makes a plan on this machine: no stack is needed, and one that runs is only asked how fast trainings like this one were.
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { type Environment, readEnvironment } from '../contracts/environment.ts';
+import { AnnealError, type Problem } from '../contracts/failure.ts';
+import type { Spec } from '../contracts/spec.ts';
+import type { ProbeResult } from '../contracts/trainer-protocol.ts';
+import { locateProject } from '../dev/stack-layout.ts';
+import { probeJob } from '../plan/admission.ts';
+import { type PlannedData, readPlannedData } from '../plan/data.ts';
+import { describeHost, type Host } from '../plan/host.ts';
+import { questionOf, wantsProbe } from '../plan/memory-check.ts';
+import { type ModelShape, readModelShape } from '../plan/model-shape.ts';
+import { makePlan, type Plan } from '../plan/plan.ts';
+import { type Prices, readPrices } from '../plan/prices.ts';
+import { runProbe } from '../plan/probe.ts';
+import { readSpeeds, type Speed } from '../plan/speed.ts';
+import { PROJECT_FOLDER } from '../telemetry/code-identity.ts';
+import { findBaseModel } from '../trainer/base-model.ts';
+import { locateLocal } from './drill/local.ts';
+import { CliError } from './failures.ts';
+import { resolveEnvironment, stateFolder } from './settings.ts';
+
+export interface LocalPlanOptions {
+  /** Measure the memory by short trainings. */
+  probe: boolean;
+  /** What is being done. */
+  say: (line: string) => void;
+}
+
+/** Problems are part of it: it is made as far as they let it. */
+export async function planLocally(spec: Spec, { probe, say }: LocalPlanOptions): Promise<Plan> {
+  const folder = mkdtempSync(join(tmpdir(), 'anneal-plan-'));
+  const problems: Problem[] = [];
+  const attempt = <T>(path: string, work: () => Promise<T>) => orProblem(path, work, problems);
+  try {
+    const local = locateLocal();
+    const { environment, hasStack } = await findEnvironment();
+    const base = await attempt('model.base', () => findBaseModel(spec.model.base, local.models));
+    const shape = base === null ? null : await attempt('model.base', () => readModelShape(base));
+    say('Counting rows and tokens.');
+    const data = base === null ? null : await attempt('data', () => planData(spec, environment, folder));
+    const host = await describeHost(local.python.environment.CUDA_VISIBLE_DEVICES);
+    const fits = shape && data && couldFit(spec, shape, data, host);
+    if (probe && fits) say('Measuring memory by two short trainings.');
+    const measured =
+      probe && base && data && fits ? await attempt('train', () => measure(spec, base, data, folder)) : null;
+    const prices = await attempt('prices', findPrices);
+    const speeds = hasStack ? await findSpeeds(spec, environment) : [];
+    return makePlan({ spec, shape, data, host, probe: measured, prices, speeds, problems, nowMs: Date.now() });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function orProblem<T>(path: string, work: () => Promise<T>, problems: Problem[]): Promise<T | null> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof AnnealError)) throw error;
+    problems.push(...(error.problems.length > 0 ? error.problems : [{ path, message: error.message }]));
+    return null;
+  }
+}
+
+async function findEnvironment(): Promise<{ environment: Environment; hasStack: boolean }> {
+  try {
+    return { environment: await resolveEnvironment(), hasStack: true };
+  } catch (error) {
+    if (!(error instanceof CliError)) throw error;
+    const { examples } = locateProject(PROJECT_FOLDER);
+    return { environment: readEnvironment({ ANNEAL_EXAMPLES: examples, ...process.env }), hasStack: false };
+  }
+}
+
+async function planData(spec: Spec, environment: Environment, folder: string): Promise<PlannedData> {
+  const { makeDataset } = await import('../activities/preprocess.ts');
+  const { createS3Reader } = await import('../storage/s3-store.ts');
+  const { python, models } = locateLocal();
+  const examples = resolve(environment.ANNEAL_EXAMPLES);
+  const parts = { python, models, examples, state: folder, host: 'local', gatewayUrl: '' };
+  const context = {
+    signal: new AbortController().signal,
+    report: () => undefined,
+    progress: () => ({ stage: 'preprocess', phase: 'plan' }) as const,
+  };
+  const readS3 = createS3Reader({
+    endpoint: environment.ANNEAL_S3_ENDPOINT,
+    region: environment.AWS_REGION,
+    accessKeyId: environment.AWS_ACCESS_KEY_ID,
+    secretAccessKey: environment.AWS_SECRET_ACCESS_KEY,
+  });
+  return await readPlannedData({
+    ...{ spec, folder, sources: { examplesFolder: examples, readS3 } },
+    makeDataset: ({ digest }, store) =>
+      makeDataset({ ...parts, store }, { run: 'plan', spec, snapshot: digest }, context),
+  });
+}
+
+function couldFit(spec: Spec, shape: ModelShape, data: PlannedData, host: Host): boolean {
+  const tokens = data.splits.train;
+  return tokens !== undefined && wantsProbe(questionOf(shape, spec.train, tokens, host), host, 0);
+}
+
+async function measure(spec: Spec, base: string, data: PlannedData, folder: string): Promise<ProbeResult> {
+  const { python } = locateLocal();
+  const model = { name: spec.model.base, folder: base };
+  const job = probeJob(model, data.train, join(folder, 'probe', 'steps'), spec.train);
+  return await runProbe({ python, warmParent: null, job, folder: join(folder, 'probe'), onProgress: () => undefined });
+}
+
+/** `ANNEAL_PRICES`, else `prices.yaml` of the state folder, else the example. */
+async function findPrices(): Promise<Prices> {
+  const own = join(stateFolder(), 'prices.yaml');
+  const given = process.env.ANNEAL_PRICES;
+  return await readPrices(
+    given ? resolve(given) : existsSync(own) ? own : join(PROJECT_FOLDER, 'examples', 'prices.yaml'),
+  );
+}
+
+/** Hints: without an answer the time is unknown. */
+async function findSpeeds(spec: Spec, environment: Environment): Promise<Speed[]> {
+  const { createStoreFromEnvironment } = await import('../storage/open-store.ts');
+  const store = createStoreFromEnvironment(environment);
+  try {
+    return await readSpeeds(store, spec.model.base, spec.train);
+  } catch {
+    return [];
+  } finally {
+    await store.close();
+  }
+}

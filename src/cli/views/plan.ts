@@ -1,0 +1,127 @@
+// How a plan looks on a terminal: all of it, or the few lines that `anneal run` shows before it asks. State in, lines out.
+import { gib, type MemoryCheck } from '../../plan/memory-check.ts';
+import type { Cost, Plan } from '../../plan/plan.ts';
+import { formatCount, formatPercent, formatSeconds, type Paint, plural, table, wrap } from './format.ts';
+
+/** Columns of the labels and the space behind. */
+const LABEL_WIDTH = 12;
+
+export function planLines(plan: Plan, width: number, paint: Paint): string[] {
+  return [
+    ...shortPlanLines(plan, width, paint),
+    ...(plan.memory ? partLines(plan.memory, width) : []),
+    ...remedyLines(plan.memory, width),
+    ...labelled('Strategy', plan.strategy?.why ?? null, width, paint),
+    ...costLines(plan, paint),
+    ...problemLines(plan, width, paint),
+  ];
+}
+
+/** Without what needs a second look. */
+export function shortPlanLines(plan: Plan, width: number, paint: Paint): string[] {
+  return [
+    ...labelled('Plan', `${plan.name}: ${plan.method} of ${plan.base} by ${plan.tuning}`, width, paint),
+    ...labelled('Data', dataText(plan), width, paint),
+    ...labelled('Steps', stepText(plan), width, paint),
+    ...labelled('Parameters', parameterText(plan), width, paint),
+    ...labelled('Time', timeText(plan), width, paint),
+    ...labelled('Memory', memoryText(plan), width, paint),
+  ];
+}
+
+export function problemLines({ problems }: Plan, width: number, paint: Paint): string[] {
+  if (problems.length === 0) return [];
+  return [
+    '',
+    paint.red(problems.length === 1 ? 'One problem:' : `${problems.length} problems:`),
+    ...problems.flatMap(({ path, message }) => indent(wrap(`${path || 'spec'} ${message}`, width - 4), 2)),
+  ];
+}
+
+function dataText({ data }: Plan): string | null {
+  if (data === null) return null;
+  const { rowsIn, kept, duplicates, splits, factor } = data;
+  const { train, validation, test } = splits;
+  const count = (n: number | undefined) => formatCount(n ?? 0);
+  const dropped = Object.values(data.dropped).reduce((sum, n) => sum + n, 0);
+  return [
+    `${count(rowsIn)} rows: ${count(kept)} kept, ${count(duplicates)} doubled, ${count(dropped)} dropped.`,
+    `${count(train?.rows)} train (${count(train?.tokens)} tokens, the longest row ${count(train?.longest)}),`,
+    `${count(validation?.rows)} validate, ${count(test?.rows)} test.`,
+    ...(factor === 1 ? [] : [sampleText(factor)]),
+  ].join(' ');
+}
+
+function sampleText(factor: number | null): string {
+  if (factor === null)
+    return 'Counted in the beginning of the sources only, whose servers do not say how much there is.';
+  return `Estimated from the first ${formatPercent(1 / factor)} of the bytes.`;
+}
+
+function stepText({ steps }: Plan): string | null {
+  if (steps === null) return null;
+  return `${formatCount(steps.total)} steps, ${formatCount(steps.perEpoch)} an epoch; ${plural(steps.effectiveBatch, 'row')} a step; ${formatCount(steps.tokens)} tokens in all`;
+}
+
+function parameterText({ parameters }: Plan): string | null {
+  if (parameters === null) return null;
+  const { trainable, total } = parameters;
+  return `${formatCount(trainable)} of ${formatCount(total)} are trained (${formatPercent(trainable / total)})`;
+}
+
+function memoryText({ memory }: Plan): string | null {
+  if (memory === null) return null;
+  const { bytes, limitBytes, device, how, verdict } = memory;
+  const place = device === 'gpu' ? 'a GPU of' : 'a process, which may have';
+  const known = how === 'probe' ? 'measured by short steps' : 'by arithmetic; `--probe` measures it';
+  const fit = { fits: 'fits', tight: 'tight', too_large: 'too large' }[verdict];
+  return `${fit}: ${gib(bytes)} for ${place} ${gib(limitBytes)} (${known})`;
+}
+
+function timeText({ time, steps }: Plan): string | null {
+  if (steps === null) return null;
+  if (time === null) return 'unknown: nothing like it has been trained on this stack yet; `--probe` measures two steps';
+  const speed = `${formatCount(Math.round(time.tokensPerSecond))} tokens/s on ${time.device}, from ${time.from}`;
+  return `about ${formatSeconds(time.seconds)} of training (${speed})`;
+}
+
+function partLines({ parts, how }: MemoryCheck, width: number): string[] {
+  const told = Object.entries(parts).map(([name, bytes]) => `${name} ${gib(bytes)}`);
+  const text = `${how === 'probe' ? 'by arithmetic: ' : ''}${told.join(', ')}`;
+  return indent(wrap(text, width - LABEL_WIDTH), LABEL_WIDTH);
+}
+
+function remedyLines(memory: MemoryCheck | null, width: number): string[] {
+  if (memory === null || memory.remedies.length === 0) return [];
+  const told = memory.remedies.map(({ change, bytes }) => `${change} → ${gib(bytes)}`);
+  return indent(wrap(`less with ${told.join('; ')}`, width - LABEL_WIDTH), LABEL_WIDTH);
+}
+
+function costLines({ costs, pricesOf }: Plan, paint: Paint): string[] {
+  if (costs.length === 0) return [];
+  const title = ['', 'a GPU hour', 'fits', 'time', 'cost'].map((text) => paint.dim(text));
+  return [
+    ...['', `${paint.bold('Cost')}        by the price table of ${pricesOf}`],
+    ...indent(table([title, ...costs.map(costRow)], [1, 3, 4]), 2),
+  ];
+}
+
+function costRow({ gpu, count, usdPerHour, fits, seconds, usd }: Cost): string[] {
+  return [
+    count === 1 ? gpu : `${count} × ${gpu}`,
+    `$${usdPerHour.toFixed(2)}`,
+    fits === null ? '-' : { fits: 'yes', tight: 'tight', too_large: 'no' }[fits],
+    seconds === null ? 'unknown' : formatSeconds(seconds),
+    usd === null ? 'unknown' : `$${usd.toFixed(2)}`,
+  ];
+}
+
+function labelled(label: string, text: string | null, width: number, paint: Paint): string[] {
+  if (text === null) return [];
+  const [first = '', ...rest] = wrap(text, width - LABEL_WIDTH);
+  return [`${paint.bold(label)}${' '.repeat(LABEL_WIDTH - label.length)}${first}`, ...indent(rest, LABEL_WIDTH)];
+}
+
+function indent(lines: string[], by: number): string[] {
+  return lines.map((line) => ' '.repeat(by) + line);
+}

@@ -1,0 +1,76 @@
+// How many parameters a model has and how many of them a recipe trains. Pure; the trainer's own count is the same.
+import type { Recipe } from '../contracts/spec.ts';
+import type { ModelShape } from './model-shape.ts';
+
+export interface ParameterCount {
+  trainable: number;
+  /** Of the base model and what is added to it. */
+  total: number;
+  /** Numbers of linear layers other than the output's, which quantisation makes smaller. */
+  linear: number;
+}
+
+/** Attention and MLP projections as the families of transformers name them; the same list as in `adapters.py`. */
+const PROJECTIONS = new Set([
+  ...['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj', 'qkv_proj', 'gate_up_proj'],
+  ...['out_proj', 'dense', 'fc1', 'fc2', 'fc_in', 'fc_out'],
+  ...['query_key_value', 'dense_h_to_4h', 'dense_4h_to_h'],
+  ...['c_attn', 'c_proj', 'c_fc', 'Wqkv'],
+]);
+/** Two-dimensional, and no linear layers: embeddings, and the output layer, which adapters leave alone. */
+const NOT_ADAPTED = /(embed|wte|wpe|lm_head|embed_out|score)/;
+
+type Tuned = Pick<Recipe, 'method' | 'tuning' | 'lora'>;
+
+export function countParameters(shape: ModelShape, recipe: Tuned): ParameterCount {
+  const base = shape.weights.reduce((sum, weight) => sum + product(weight.shape), 0);
+  const linear = linearLayers(shape).reduce((sum, layer) => sum + layer.rows * layer.columns, 0);
+  // One output instead of the vocabulary's.
+  const head = recipe.method === 'reward' ? shape.hidden : 0;
+  if (recipe.tuning === 'full') return { trainable: base + head, total: base + head, linear };
+  const adapter = adaptedLayers(shape, recipe).reduce((sum, layer) => sum + adapterSize(layer, recipe), 0);
+  return { trainable: adapter + head, total: base + adapter + head, linear };
+}
+
+interface Layer {
+  name: string;
+  /** Last part of its name. */
+  module: string;
+  /** Which of the model's layers it lies in; null outside of them. */
+  index: number | null;
+  rows: number;
+  columns: number;
+}
+
+export function adaptedLayers(shape: ModelShape, { lora }: Tuned): Layer[] {
+  const { targets, firstLayer } = lora;
+  return linearLayers(shape).filter(({ module, index }) => {
+    if (firstLayer > 0 && (index === null || index < firstLayer)) return false;
+    if (targets === 'all-linear') return true;
+    return targets === 'auto' ? PROJECTIONS.has(module) : targets.includes(module);
+  });
+}
+
+/** Names that `lora.targets` may hold. */
+export function moduleNames(shape: ModelShape): string[] {
+  return [...new Set(linearLayers(shape).map(({ module }) => module))].sort();
+}
+
+function linearLayers(shape: ModelShape): Layer[] {
+  return shape.weights.flatMap(({ name, shape: [rows, columns, ...rest] }) => {
+    const path = name.endsWith('.weight') ? name.slice(0, -'.weight'.length) : null;
+    if (path === null || rows === undefined || columns === undefined || rest.length > 0) return [];
+    if (NOT_ADAPTED.test(path)) return [];
+    const index = /\.(\d+)\./.exec(name)?.[1];
+    const module = path.slice(path.lastIndexOf('.') + 1);
+    return [{ name, module, index: index === undefined ? null : Number(index), rows, columns }];
+  });
+}
+
+function adapterSize({ rows, columns }: Layer, { lora }: Tuned): number {
+  return lora.rank * (rows + columns) + (lora.dora ? rows : 0);
+}
+
+function product(shape: number[]): number {
+  return shape.reduce((all, size) => all * size, 1);
+}

@@ -1,0 +1,217 @@
+// What a run will do, need, take and cost, before any of it: facts in, plan out. Pure; nothing here is invented: unknown is null.
+import { type Budget, deadlineAtMs } from '../contracts/budget.ts';
+import type { Problem } from '../contracts/failure.ts';
+import type { Recipe, Spec } from '../contracts/spec.ts';
+import type { ProbeResult } from '../contracts/trainer-protocol.ts';
+import type { StrategyChoice } from '../trainer/strategy.ts';
+import type { PlannedData } from './data.ts';
+import { gpusFor, type Host } from './host.ts';
+import { type MemoryQuestion, predictMemory, totalOf } from './memory.ts';
+import {
+  checkMemory,
+  describeLack,
+  describeRemedies,
+  judge,
+  type MemoryCheck,
+  type MemoryVerdict,
+  questionOf,
+  strategyFor,
+} from './memory-check.ts';
+import type { ModelShape } from './model-shape.ts';
+import { adaptedLayers, countParameters, moduleNames, type ParameterCount } from './parameters.ts';
+import { isOf, type Price, type Prices } from './prices.ts';
+import { speedOf } from './probe.ts';
+import type { Speed } from './speed.ts';
+import { planSteps, type StepPlan } from './steps.ts';
+
+export interface PlanFacts {
+  spec: Spec;
+  /** null where a problem says why. */
+  shape: ModelShape | null;
+  data: PlannedData | null;
+  host: Host;
+  /** null = not measured. */
+  probe: ProbeResult | null;
+  prices: Prices | null;
+  speeds: Speed[];
+  /** What was found before. */
+  problems: Problem[];
+  nowMs: number;
+}
+
+export interface Plan {
+  name: string;
+  base: string;
+  method: Recipe['method'];
+  tuning: Recipe['tuning'];
+  data: DataPlan | null;
+  steps: StepPlan | null;
+  parameters: ParameterCount | null;
+  strategy: StrategyChoice | null;
+  memory: MemoryCheck | null;
+  time: TimePlan | null;
+  costs: Cost[];
+  /** When the prices were looked up. */
+  pricesOf: string | null;
+  /** Empty = the run can be started. */
+  problems: Problem[];
+}
+
+export interface DataPlan {
+  rowsIn: number;
+  kept: number;
+  duplicates: number;
+  dropped: Record<string, number>;
+  splits: PlannedData['splits'];
+  /** All data ÷ what was read; the numbers are multiplied by it. 1 = all was read; null = nobody knows, and the numbers are the sample's. */
+  factor: number | null;
+}
+
+export interface TimePlan {
+  tokensPerSecond: number;
+  seconds: number;
+  /** GPU hours, or hours of a host's processes. */
+  gpuHours: number;
+  /** Where the speed is from: a run, or the probe. */
+  from: string;
+  device: string;
+}
+
+export interface Cost {
+  gpu: string;
+  count: number;
+  usdPerHour: number;
+  /** Whether the training fits into its memory, by arithmetic. */
+  fits: MemoryVerdict | null;
+  /** null = nothing like this has been measured on one. */
+  seconds: number | null;
+  usd: number | null;
+}
+
+export function makePlan(facts: PlanFacts): Plan {
+  const { spec, shape, data, host, prices } = facts;
+  const recipe = spec.train;
+  const tokens = data?.splits.train;
+  const steps = data && planSteps(recipe, data);
+  const question = shape && tokens ? questionOf(shape, recipe, tokens, host) : null;
+  const memory = question && checkMemory(question, host, facts.probe);
+  const time = steps && planTime(facts, steps);
+  const costs = prices === null ? [] : prices.gpus.map((price) => costOn(price, facts, steps, question));
+  const problems = [
+    ...facts.problems,
+    ...(shape ? moduleProblems(shape, recipe) : []),
+    ...gpuProblems(host, recipe),
+    ...(memory ? memoryProblems(memory, recipe) : []),
+    ...(time ? budgetProblems(spec.budget, time, facts.nowMs) : []),
+  ];
+  return {
+    ...{ name: spec.name, base: spec.model.base, method: recipe.method, tuning: recipe.tuning },
+    ...{ data: data && planData(data), steps, parameters: shape && countParameters(shape, recipe) },
+    ...{ strategy: shape && strategyFor(shape, recipe, host), memory, time },
+    ...{ costs, pricesOf: prices?.date ?? null, problems },
+  };
+}
+
+function planData({ accounts, splits, factor }: PlannedData): DataPlan {
+  const scaled = (n: number) => Math.round(n * (factor ?? 1));
+  const dropped = Object.entries(accounts.dropped).map(([code, n]) => [code, scaled(n)] as const);
+  const scaledSplits = Object.entries(splits).map(([name, split]) => {
+    const { rows, tokens, trainableTokens } = split;
+    const counts = { rows: scaled(rows), tokens: scaled(tokens), trainableTokens: scaled(trainableTokens) };
+    return [name, { ...split, ...counts }] as const;
+  });
+  return {
+    ...{ rowsIn: scaled(accounts.rowsIn), kept: scaled(accounts.kept), duplicates: scaled(accounts.duplicates) },
+    ...{ dropped: Object.fromEntries(dropped), splits: Object.fromEntries(scaledSplits), factor },
+  };
+}
+
+/** On this host. */
+function planTime({ spec, host, speeds, probe }: PlanFacts, steps: StepPlan): TimePlan | null {
+  const { processes, hosts } = spec.train;
+  const device = gpusFor(host, spec.train)[0]?.name ?? 'cpu';
+  const seen = speeds.find((speed) => speed.device === device);
+  const measured = probe && speedOf(probe);
+  const tokensPerSecond = seen?.tokensPerSecond ?? (measured === null ? null : measured * processes * hosts);
+  if (tokensPerSecond === null) return null;
+  const seconds = steps.tokens / tokensPerSecond;
+  const from = seen === undefined ? 'two short steps' : `run ${seen.run}`;
+  return { tokensPerSecond, seconds, gpuHours: (seconds * processes * hosts) / 3600, from, device };
+}
+
+function costOn(
+  price: Price,
+  { spec, speeds }: PlanFacts,
+  steps: StepPlan | null,
+  question: MemoryQuestion | null,
+): Cost {
+  const count = spec.train.processes * spec.train.hosts;
+  const speed = speeds.find(({ device }) => isOf(price, device));
+  const seconds = speed && steps ? steps.tokens / speed.tokensPerSecond : null;
+  const bytes = question && totalOf(predictMemory({ ...question, device: 'gpu' }));
+  return {
+    ...{ gpu: price.name, count, usdPerHour: price.usdPerHour, seconds },
+    fits: bytes === null || price.memoryGiB === null ? null : judge(bytes, price.memoryGiB * 1024 ** 3),
+    usd: seconds === null ? null : (seconds / 3600) * count * price.usdPerHour,
+  };
+}
+
+function moduleProblems(shape: ModelShape, recipe: Recipe): Problem[] {
+  const { lora, tuning } = recipe;
+  if (tuning === 'full') return [];
+  const path = 'train.lora.targets';
+  const known = moduleNames(shape);
+  const unknown = Array.isArray(lora.targets) ? lora.targets.filter((name) => !known.includes(name)) : [];
+  const isTooHigh = shape.layers > 0 && lora.firstLayer >= shape.layers;
+  const finds = unknown.length > 0 || isTooHigh || adaptedLayers(shape, recipe).length > 0;
+  const has = known.join(', ');
+  return [
+    ...unknown.map((name) => ({ path, message: `names ${name}, which the model does not have; it has ${has}` })),
+    ...problemIf(
+      isTooHigh,
+      'train.lora.firstLayer',
+      `must be below the model's ${shape.layers} layers, got ${lora.firstLayer}`,
+    ),
+    ...problemIf(!finds, path, `finds no layer to adapt; name some of ${has}`),
+  ];
+}
+
+function gpuProblems({ gpus }: Host, { device, processes }: Recipe): Problem[] {
+  const has = gpus.length === 1 ? '1 GPU' : `${gpus.length} GPUs`;
+  const message = `must be at most ${gpus.length}, because this host has ${has}, got ${processes}; or set \`train.device: cpu\``;
+  return problemIf(device !== 'cpu' && gpus.length > 0 && processes > gpus.length, 'train.processes', message);
+}
+
+function memoryProblems(memory: MemoryCheck, recipe: Recipe): Problem[] {
+  const message = `is too large. ${describeLack(memory, recipe)} ${describeRemedies(memory)}`;
+  return problemIf(memory.verdict === 'too_large', 'train.microBatch', message);
+}
+
+function budgetProblems(budget: Budget, { gpuHours, seconds }: TimePlan, nowMs: number): Problem[] {
+  const { costUsd, pricePerGpuHour, deadline } = budget;
+  const cost = gpuHours * (pricePerGpuHour ?? 0);
+  const endsMs = (deadline && deadlineAtMs(deadline, nowMs)) || Number.POSITIVE_INFINITY;
+  const atLeast = (planned: string, got: unknown) =>
+    `must be at least ${planned}, got ${got}; raise it, or lower \`train.epochs\``;
+  return [
+    ...problemIf(
+      gpuHours > (budget.gpuHours ?? Number.POSITIVE_INFINITY),
+      'budget.gpuHours',
+      atLeast(`the planned ${gpuHours.toFixed(2)}`, budget.gpuHours),
+    ),
+    ...problemIf(
+      cost > (costUsd ?? Number.POSITIVE_INFINITY),
+      'budget.costUsd',
+      atLeast(`the planned cost ${cost.toFixed(2)}`, costUsd),
+    ),
+    ...problemIf(
+      nowMs + seconds * 1000 > endsMs,
+      'budget.deadline',
+      atLeast(`${Math.ceil(seconds / 60)} min from now`, deadline),
+    ),
+  ];
+}
+
+function problemIf(holds: boolean, path: string, message: string): Problem[] {
+  return holds ? [{ path, message }] : [];
+}

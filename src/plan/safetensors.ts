@@ -1,0 +1,53 @@
+// Headers of safetensors files, and single tensors of whole numbers: a length, JSON, then the bytes.
+import { open } from 'node:fs/promises';
+import { AnnealError } from '../contracts/failure.ts';
+
+interface Tensor {
+  dtype: string;
+  shape: number[];
+  /** From the end of the header, bytes. */
+  data_offsets: [number, number];
+}
+
+export interface Header {
+  tensors: Record<string, Tensor>;
+  /** Where the tensors begin, bytes. */
+  start: number;
+}
+
+/** safetensors' own limit for a header, bytes. */
+const HEADER_BYTES_MAX = 100_000_000;
+/** The header's length comes before it, bytes. */
+const LENGTH_BYTES = 8;
+
+/** @throws AnnealError `bad_request` when it is no safetensors file. */
+export async function readHeader(path: string): Promise<Header> {
+  try {
+    const bytes = Number((await readRange(path, 0, LENGTH_BYTES)).readBigUInt64LE());
+    if (bytes === 0 || bytes > HEADER_BYTES_MAX) throw new RangeError('no header');
+    const text = (await readRange(path, LENGTH_BYTES, bytes)).toString('utf8');
+    const { __metadata__: _metadata, ...tensors } = JSON.parse(text) as Header['tensors'];
+    return { tensors, start: LENGTH_BYTES + bytes };
+  } catch (error) {
+    if (!(error instanceof SyntaxError || error instanceof RangeError)) throw error;
+    throw new AnnealError('bad_request', `${path} has no safetensors header; make or download it again.`);
+  }
+}
+
+/** A one-dimensional tensor of 64-bit integers. */
+export async function readIntegers(path: string, name: string): Promise<number[]> {
+  const { tensors, start } = await readHeader(path);
+  const tensor = tensors[name];
+  if (tensor?.dtype !== 'I64')
+    throw new AnnealError('bad_request', `${path} has no tensor ${name} of 64-bit integers.`);
+  const [from, to] = tensor.data_offsets;
+  const bytes = await readRange(path, start + from, to - from);
+  return Array.from({ length: bytes.length / 8 }, (_, i) => Number(bytes.readBigInt64LE(8 * i)));
+}
+
+async function readRange(path: string, position: number, length: number): Promise<Buffer> {
+  const file = await open(path);
+  const bytes = Buffer.alloc(length);
+  const { bytesRead } = await file.read(bytes, 0, length, position).finally(() => file.close());
+  return bytes.subarray(0, bytesRead);
+}

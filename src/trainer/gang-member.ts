@@ -1,0 +1,135 @@
+// The part in a gang of every host but the first, which claims, commits and reports for all.
+//
+// Waiting: the host looks for the claim of its gang's attempt; another attempt's claim says that this one is over. Training: the ranks
+// go on from what the claim says; progress and stalls are the first host's to see. Ended: with the others, or because of them.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { AnnealError } from '../contracts/failure.ts';
+import type { Claim } from '../contracts/records.ts';
+import type { TrainerEvent } from '../contracts/trainer-protocol.ts';
+import { claimOfGang, readCheckpoint } from '../storage/claim.ts';
+import { untilAnswered } from '../storage/until-answered.ts';
+import { type Attempt, openAttempt, type TrainingOptions, trainJob } from './attempt.ts';
+import type { ChildEnd, SuperviseOptions } from './child.ts';
+import { bringHere } from './claiming.ts';
+import { classifyDeath } from './death.ts';
+import { createEventLog } from './event-log.ts';
+import { isCascade, MemberDied, stateUnreadable } from './gang.ts';
+import { createLauncher, type Launched } from './launcher.ts';
+import { forgetTrainer, recordTrainer } from './leftovers.ts';
+import { deleteOtherClaims, openClaimFolder } from './local-checkpoints.ts';
+import { countOomKills } from './oom-kills.ts';
+import { changedRecipe, lineageOf } from './recipe-changes.ts';
+import type { SavedState } from './saved-state.ts';
+import { StopRequest } from './stop-request.ts';
+import { deleteOtherWarmStates, deleteWarmStates, warmFolder } from './warm-state.ts';
+
+/** Between looks for the claim, ms: a list of one small prefix. */
+const LOOK_MS = 300;
+/** The first host may still wait for its GPU, which an older trainer is leaving, ms. */
+const CLAIM_MS_MAX = 5 * 60_000;
+/** Between signs of life on this host's disk, ms. */
+const ALIVE_MS = 60_000;
+/** From SIGTERM to SIGKILL: a step, a save and some room, ms. */
+const GRACE_MS = 30_000;
+
+/** The part of a host that is not the first. Returns when its ranks are done. @throws MemberDied, or what ended the attempt. */
+export async function trainAlong(options: TrainingOptions): Promise<void> {
+  const attempt = await openAttempt(options);
+  const { places, run, inputs, stop } = attempt;
+  const claim = await awaitClaim(attempt);
+  const lineage = lineageOf(inputs, claim.changes);
+  const folder = await openClaimFolder(places.runFolder, claim.number, lineage);
+  const resume = await bringHere(places, await stateOf(attempt, claim, lineage), folder, stop);
+  if (resume === 'unreadable') throw stateUnreadable(claim, attempt.recipe);
+  await forgetClaimsBefore(attempt, claim);
+  const tell = (phase: string) => options.onProgress({ stage: 'train', phase, claim: claim.number });
+  tell('load');
+  const events = createEventLog(places.runFolder);
+  events.append({ ev: 'claim', claim: claim.number, lineage, from: claim.resumeFrom?.step ?? 0 });
+  // Warm state of runs that give no sign of life is deleted when a worker starts.
+  const beat = setInterval(() => events.append({ ev: 'alive' }), ALIVE_MS);
+  const onEvent = (event: TrainerEvent) => {
+    if (event.ev === 'phase') tell(event.phase);
+  };
+  const launcher = createLauncher({
+    python: attempt.python,
+    warmParent: attempt.warmParent,
+    job: await trainJob(attempt, { claim, lineage, folder }),
+    folder,
+    signal: stop,
+    silenceMsMax: () => Number.POSITIVE_INFINITY,
+    onEvent,
+    onColdStart: () => undefined,
+  });
+  try {
+    const oomKills = countOomKills() ?? 0;
+    const end = await runToEnd(attempt, (supervise) =>
+      launcher.start(resume, { ...supervise, onEvent }, () => undefined),
+    );
+    if (end.outcome !== 'done') {
+      stop.throwIfAborted();
+      const death = classifyDeath({ end, oomKills: (countOomKills() ?? 0) - oomKills, phase: 'train' });
+      // Steps are seen by the first host only.
+      const unseen = { highest: 0, from: claim.resumeFrom?.step ?? 0, stepped: false };
+      const { microBatch } = changedRecipe(attempt.recipe, claim.changes);
+      throw new MemberDied({ ...death, ...unseen }, { isCascade: isCascade(end), microBatch });
+    }
+  } finally {
+    clearInterval(beat);
+    events.close();
+    await launcher.close();
+  }
+  if (places.warmRoot !== null) await deleteWarmStates(places.warmRoot, run);
+}
+
+async function runToEnd(
+  { stop, state, run }: Attempt,
+  start: (supervise: Omit<SuperviseOptions, 'onEvent'>) => Promise<Launched>,
+): Promise<ChildEnd> {
+  stop.throwIfAborted();
+  const { child } = await start({
+    signal: stop,
+    graceMs: (reason) => (reason instanceof StopRequest ? reason.graceMs : GRACE_MS),
+  });
+  recordTrainer(state, child.pid, run);
+  const end = await child.ended;
+  forgetTrainer(state);
+  return end;
+}
+
+async function awaitClaim({ store, claimant, stop }: Attempt): Promise<Claim> {
+  const deadline = Date.now() + CLAIM_MS_MAX;
+  for (;;) {
+    const claim = await untilAnswered(() => claimOfGang(store, claimant), stop);
+    if (claim !== null) return claim;
+    if (Date.now() > deadline) {
+      throw new AnnealError(
+        'preempted',
+        `The first host did not claim run ${claimant.run} within ${CLAIM_MS_MAX / 60_000} min; the gang begins anew.`,
+      );
+    }
+    await sleep(LOOK_MS, undefined, { signal: stop });
+  }
+}
+
+async function stateOf(
+  { store, run, places, recipe, stop }: Attempt,
+  claim: Claim,
+  lineage: string,
+): Promise<SavedState | null> {
+  const from = claim.resumeFrom;
+  if (from === null || claim.gang === null) return null;
+  if (claim.gang.source === 'warm' && places.warmRoot !== null) {
+    return { source: 'warm', ...from, lineage, folder: warmFolder(places.warmRoot, run, from.claim) };
+  }
+  const checkpoint = await untilAnswered(() => readCheckpoint(store, run, from), stop);
+  if (checkpoint === null) throw stateUnreadable(claim, recipe);
+  return { source: 'store', ...from, lineage: checkpoint.lineage, checkpoint };
+}
+
+/** What this claim resumes from stays until the next claim, should this one come to nothing. */
+async function forgetClaimsBefore({ places, run }: Attempt, { number, resumeFrom }: Claim): Promise<void> {
+  const kept = [number, ...(resumeFrom === null ? [] : [resumeFrom.claim])];
+  await deleteOtherClaims(places.runFolder, ...kept);
+  if (places.warmRoot !== null) await deleteOtherWarmStates(places.warmRoot, run, ...kept);
+}

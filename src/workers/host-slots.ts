@@ -1,0 +1,21 @@
+// How many ranks this host can hold: its GPUs, or its processors where it has none.
+import { readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import type { PoolHost } from '../contracts/pool.ts';
+
+/** The kernel driver keeps a folder for each GPU here. */
+const GPUS_FOLDER = '/proc/driver/nvidia/gpus';
+
+export function countSlots(gpusGiven: number | undefined): Pick<PoolHost, 'device' | 'slots'> {
+  const gpus = gpusGiven ?? countGpus(process.env.CUDA_VISIBLE_DEVICES);
+  return gpus > 0 ? { device: 'gpu', slots: gpus } : { device: 'cpu', slots: availableParallelism() };
+}
+
+function countGpus(visible: string | undefined): number {
+  if (visible !== undefined) return visible.split(',').filter((device) => device !== '' && device !== '-1').length;
+  try {
+    return readdirSync(GPUS_FOLDER).length;
+  } catch {
+    return 0; // no driver, no GPUs
+  }
+}

@@ -1,0 +1,210 @@
+// GpuPool: the one long-lived workflow that knows the GPU hosts and grants a gang all of its hosts or none.
+//
+// Joining: a GPU worker registers its host, and the pool starts an activity on the host's own queue that lasts as long as the worker
+// does, so that its heartbeat tells of the host's death without an event in between. Waiting: a request waits until `decideGrants`
+// says otherwise. Granted: the hosts are the gang's until it gives them back or its workflow has ended, however that came.
+import {
+  ApplicationFailure,
+  allHandlersFinished,
+  CancellationScope,
+  condition,
+  continueAsNew,
+  defineQuery,
+  defineSignal,
+  defineUpdate,
+  getExternalWorkflowHandle,
+  log,
+  proxyActivities,
+  setCurrentDetails,
+  setHandler,
+  workflowInfo,
+} from '@temporalio/workflow';
+import type * as activities from '../activities/types.ts';
+import { hostQueue, POOL } from '../contracts/names.ts';
+import type {
+  Grant,
+  HostRelease,
+  HostRequest,
+  PoolAnswer,
+  PoolHost,
+  PoolState,
+  QuotaChange,
+} from '../contracts/pool.ts';
+import { decideGrants } from './policies/grants.ts';
+import { renderPoolPage } from './pool-page-text.ts';
+import { STAGE_OPTIONS } from './stage-options.ts';
+
+/** The state must fit into one event, 2 MiB, when the workflow continues as new. */
+const HOSTS_MAX = 1_000;
+const WAITING_MAX = 1_000;
+/** How long the pool may be too small for a request: a host that is replaced is back by then, ms. */
+const IMPOSSIBLE_MS_MAX = 10 * 60_000;
+/** Between looks for gangs that ended without giving their hosts back: while somebody waits, and otherwise, ms. */
+const LOOK_MS = { waiting: 60_000, quiet: 10 * 60_000 };
+
+const { stayInPool } = proxyActivities<activities.Host>(STAGE_OPTIONS.presence);
+const { findEnded } = proxyActivities<activities.Pool>(STAGE_OPTIONS.pool);
+
+const registerHost = defineSignal<[PoolHost]>(POOL.registerHost);
+const requestHosts = defineSignal<[HostRequest]>(POOL.requestHosts);
+const releaseHosts = defineSignal<[HostRelease]>(POOL.releaseHosts);
+const setQuota = defineUpdate<PoolState, [QuotaChange]>(POOL.setQuota);
+const poolState = defineQuery<PoolState>(POOL.state);
+
+export interface GpuPoolInput {
+  state?: PoolState;
+  limits?: { impossibleMs?: number; lookMs?: number };
+}
+
+export async function GpuPool({ state: earlier, limits = {} }: GpuPoolInput = {}): Promise<void> {
+  const state: PoolState = earlier ?? { hosts: [], waiting: [], grants: [], quotas: {} };
+  let hasNews = true;
+  const changed = () => {
+    hasNews = true;
+  };
+  const hosts = watchHosts(state, changed);
+  receive(state, hosts, changed);
+  for (;;) {
+    hasNews = false;
+    await decide(state, limits.impossibleMs ?? IMPOSSIBLE_MS_MAX, changed);
+    setCurrentDetails(renderPoolPage(state));
+    if (workflowInfo().continueAsNewSuggested) {
+      await condition(allHandlersFinished);
+      await continueAsNew<typeof GpuPool>({ state, limits });
+    }
+    const patienceMs = lookMs(state, limits);
+    if (patienceMs === null) await condition(() => hasNews);
+    else if (!(await condition(() => hasNews, patienceMs))) await reclaim(state);
+  }
+}
+
+interface Hosts {
+  /** From now on the host is in the pool for as long as its worker lives. */
+  join(host: PoolHost): void;
+  leave(name: string): void;
+}
+
+function watchHosts(state: PoolState, changed: () => void): Hosts {
+  const watches = new Map<string, CancellationScope>();
+  const forget = (name: string) => {
+    watches.delete(name);
+    state.hosts = state.hosts.filter((host) => host.name !== name);
+    changed();
+  };
+  const watch = (host: PoolHost) => {
+    watches.get(host.name)?.cancel();
+    const scope = new CancellationScope();
+    watches.set(host.name, scope);
+    const options = { taskQueue: hostQueue(host.name), summary: host.name };
+    void scope
+      .run(() => stayInPool.executeWithOptions(options, [host]))
+      // How it ended does not matter: its worker left or died, or this watch was replaced.
+      .catch(() => undefined)
+      .then(() => {
+        if (watches.get(host.name) === scope) forget(host.name);
+      });
+  };
+  for (const host of state.hosts) watch(host);
+  return {
+    join(host) {
+      state.hosts = [...state.hosts.filter(({ name }) => name !== host.name), host];
+      watch(host);
+      changed();
+    },
+    leave(name) {
+      watches.get(name)?.cancel();
+      forget(name);
+    },
+  };
+}
+
+function receive(state: PoolState, hosts: Hosts, changed: () => void): void {
+  setHandler(registerHost, (host) => {
+    const isFull = state.hosts.length >= HOSTS_MAX && !state.hosts.some(({ name }) => name === host.name);
+    if (isFull) log.warn(`The pool has ${HOSTS_MAX} hosts; ${host.name} stays outside.`);
+    else hosts.join(host);
+  });
+  setHandler(requestHosts, (request) => {
+    const isKnown = [...state.waiting, ...state.grants].some((its) => its.request.id === request.id);
+    if (isKnown) return;
+    const sinceMs = Date.now();
+    state.waiting.push({ request, sinceMs, impossibleSinceMs: null, why: '' });
+    changed();
+  });
+  setHandler(releaseHosts, ({ id, lost }) => {
+    forgetRequest(state, id);
+    for (const name of lost) hosts.leave(name);
+    changed();
+  });
+  setHandler(poolState, () => state, { description: 'Hosts, grants, waiting requests and quotas.' });
+  setHandler(
+    setQuota,
+    ({ team, gpus }) => {
+      if (gpus === null) delete state.quotas[team];
+      else state.quotas[team] = gpus;
+      changed();
+      return state;
+    },
+    {
+      description: 'GPUs that a team may hold at once: {"team": "research", "gpus": 8}; null = no limit.',
+      validator: ({ team, gpus }) => {
+        const isCount = gpus === null || (Number.isInteger(gpus) && gpus >= 0);
+        if (typeof team === 'string' && team !== '' && isCount) return;
+        throw ApplicationFailure.nonRetryable(
+          `A quota needs a team and a whole number of GPUs or null, got ${JSON.stringify({ team, gpus })}.`,
+          'bad_request',
+        );
+      },
+    },
+  );
+}
+
+function forgetRequest(state: PoolState, id: string): void {
+  state.waiting = state.waiting.filter(({ request }) => request.id !== id);
+  state.grants = state.grants.filter(({ request }) => request.id !== id);
+}
+
+async function decide(state: PoolState, impossibleMs: number, changed: () => void): Promise<void> {
+  const { granted, refused, waiting } = decideGrants(state, Date.now(), impossibleMs);
+  const kept = waiting.slice(0, WAITING_MAX);
+  const tooMany = waiting.slice(WAITING_MAX).map(({ request }) => ({
+    request,
+    why: `The pool has ${WAITING_MAX} waiting requests already; resume run ${request.run} later.`,
+  }));
+  state.waiting = kept;
+  state.grants = [...state.grants, ...granted];
+  for (const { request, why } of [...refused, ...tooMany]) await answer(request, { id: request.id, refused: why });
+  for (const { request, hosts } of granted) {
+    if (await answer(request, { id: request.id, granted: hosts })) continue;
+    forgetRequest(state, request.id);
+    changed();
+  }
+}
+
+/** false when the gang's workflow has ended. */
+async function answer({ workflowId, workflowRunId }: HostRequest, said: PoolAnswer): Promise<boolean> {
+  try {
+    await getExternalWorkflowHandle(workflowId, workflowRunId).signal(POOL.answer, said);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** How long to wait for news; null = for ever. */
+function lookMs(state: PoolState, limits: NonNullable<GpuPoolInput['limits']>): number | null {
+  const impossible = state.waiting.flatMap(({ impossibleSinceMs }) => impossibleSinceMs ?? []);
+  const deadlines = impossible.map((since) => since + (limits.impossibleMs ?? IMPOSSIBLE_MS_MAX) - Date.now());
+  if (state.waiting.length > 0) return Math.max(1, Math.min(limits.lookMs ?? LOOK_MS.waiting, ...deadlines));
+  return state.grants.length > 0 ? LOOK_MS.quiet : null;
+}
+
+/** Frees what gangs hold, or wait for, whose workflows have ended. */
+async function reclaim(state: PoolState): Promise<void> {
+  const holders: Pick<Grant, 'request'>[] = [...state.grants, ...state.waiting];
+  if (holders.length === 0) return;
+  const ended = await findEnded(
+    holders.map(({ request: { id, workflowId, workflowRunId } }) => ({ id, workflowId, workflowRunId })),
+  );
+  for (const id of ended) forgetRequest(state, id);
+}

@@ -1,0 +1,321 @@
+// The pauses of a training: asked for by people, at the end of its budget, or at a rung of its sweep. The activity ends, the GPU is free,
+// everything is saved, and the workflow waits, for days if need be.
+//
+// Training: the activity runs in a scope of its own. Whoever pauses the run cancels that scope; the trainer saves at its next step edge.
+// A new budget cancels it too, and it begins again at once under the new limits.
+// Paused: nothing runs. Resuming goes on; cancelling the workflow ends it. A pause that comes when the training is just done holds before
+// the next stage.
+//
+// A run that is never paused makes the same commands as one without any of this.
+import {
+  ApplicationFailure,
+  CancellationScope,
+  CancelledFailure,
+  condition,
+  defineSignal,
+  defineUpdate,
+  getExternalWorkflowHandle,
+  isCancellation,
+  setHandler,
+  sleep,
+  workflowInfo,
+} from '@temporalio/workflow';
+import {
+  type Budget,
+  budgetProblem,
+  deadlineAtMs,
+  gpuSecondsMax,
+  NO_BUDGET,
+  reachedLimit,
+} from '../contracts/budget.ts';
+import { SIGNALS, UPDATES } from '../contracts/names.ts';
+import type { Spec } from '../contracts/spec.ts';
+import type { TrainLimits, TrainPaused, TrainResultSummary, TrainStopped } from '../contracts/stages.ts';
+import type { BudgetRequest, Pause, PauseRequest, RungReached, Trial } from '../contracts/status.ts';
+import type { RunPage } from './run-page.ts';
+
+export const rungReachedSignal = defineSignal<[RungReached]>(SIGNALS.rungReached);
+export const promoteSignal = defineSignal(SIGNALS.promote);
+
+/** Of a name and of a reason, characters: they are shown on one line. */
+const TEXT_MAX = 500;
+/** A timer's length, ms; before a later deadline it is set anew. */
+const TIMER_MS_MAX = 365 * 86_400_000;
+
+type Outcome = TrainResultSummary | TrainPaused;
+type Attempt = (limits: TrainLimits) => Promise<Outcome>;
+
+interface Course {
+  run: string;
+  startedMs: number;
+  page: RunPage;
+  trial: Trial | undefined;
+  /** Those that are still ahead. */
+  rungs: number[];
+  budget: Budget;
+  pause: Pause | null;
+  /** Of the activity that runs, or null. */
+  scope: CancellationScope | null;
+  isTraining: boolean;
+  /** As far as the activities have told. */
+  gpuSeconds: number;
+  step: number | null;
+}
+
+export interface Pausing {
+  /** Trains to the end, however often it is paused. */
+  train(spec: Spec, attempt: Attempt): Promise<TrainResultSummary>;
+}
+
+export function openPausing(page: RunPage, trial?: Trial): Pausing {
+  const { workflowId, startTime } = workflowInfo();
+  const course: Course = {
+    run: workflowId,
+    startedMs: startTime.getTime(),
+    ...{ page, trial, rungs: trial?.rungs ?? [], budget: NO_BUDGET },
+    ...{ pause: null, scope: null, isTraining: false, gpuSeconds: 0, step: null },
+  };
+  handlePause(course);
+  handleResume(course);
+  handleBudget(course);
+  if (trial !== undefined) setHandler(promoteSignal, () => promote(course, trial));
+  return {
+    async train(spec, attempt) {
+      course.budget = spec.budget ?? NO_BUDGET;
+      course.isTraining = true;
+      return await trainToTheEnd(course, attempt).finally(() => {
+        course.isTraining = false;
+      });
+    },
+  };
+}
+
+async function trainToTheEnd(course: Course, attempt: Attempt): Promise<TrainResultSummary> {
+  for (let result: TrainResultSummary | null = null; ; ) {
+    pauseAtLimit(course);
+    if (course.pause === null) result = await judge(course, await once(course, attempt));
+    await untilResumed(course);
+    if (result !== null) return result;
+  }
+}
+
+/** One activity, from its start to its end; null when it was told to stop. */
+async function once(course: Course, attempt: Attempt): Promise<Outcome | null> {
+  const scope = new CancellationScope();
+  course.scope = scope;
+  const deadline = watchDeadline(course);
+  try {
+    return await scope.run(() => attempt(limitsOf(course)));
+  } catch (error) {
+    if (!isCancellation(error) || CancellationScope.current().consideredCancelled) throw error;
+    count(course, stoppedOf(error));
+    return null;
+  } finally {
+    course.scope = null;
+    deadline.cancel();
+  }
+}
+
+/** What an activity's end means; the result when the training is done. */
+async function judge(course: Course, outcome: Outcome | null): Promise<TrainResultSummary | null> {
+  if (outcome === null) return null;
+  if ('paused' in outcome) {
+    const { kind, evalLoss } = outcome.paused;
+    count(course, outcome.paused);
+    if (kind === 'budget_reached') pauseAtLimit(course);
+    else await holdAtRung(course, course.rungs[0] ?? 1, evalLoss);
+    return null;
+  }
+  count(course, { step: outcome.step, gpuSeconds: outcome.gpuSeconds ?? null });
+  if (course.rungs.length > 0) await holdAtRung(course, 1, outcome.evalLoss ?? null);
+  return outcome;
+}
+
+async function untilResumed(course: Course): Promise<void> {
+  if (course.pause === null) return;
+  setPause(course, { ...course.pause, isSaving: false, step: course.step });
+  course.page.markPaused(true);
+  await condition(() => course.pause === null);
+  course.page.markPaused(false);
+}
+
+async function holdAtRung(course: Course, share: number, evalLoss: number | null): Promise<void> {
+  const { run, step, trial } = course;
+  if (trial === undefined) return;
+  const { sweep } = trial;
+  course.rungs = course.rungs.filter((rung) => rung > share);
+  const why = `It waits at ${Math.round(share * 100)} % of its steps for the others of sweep ${sweep}.`;
+  if (course.pause === null) begin(course, 'rung', sweep, why);
+  const reached: RungReached = { run, share, step: step ?? 0, evalLoss };
+  // A sweep that has ended needs no word: the run waits for somebody to resume it.
+  await getExternalWorkflowHandle(sweep)
+    .signal(rungReachedSignal, reached)
+    .catch((error: unknown) => {
+      if (isCancellation(error)) throw error;
+    });
+}
+
+function promote(course: Course, { sweep }: Trial): void {
+  if (course.pause?.kind === 'rung') end(course, sweep, 'it is among the best');
+}
+
+function limitsOf({ budget, gpuSeconds, rungs: [rung] }: Course): TrainLimits {
+  const most = gpuSecondsMax(budget);
+  return {
+    ...(most === null ? {} : { gpuSecondsMax: most }),
+    ...(gpuSeconds === 0 ? {} : { gpuSecondsBefore: gpuSeconds }),
+    ...(rung === undefined || rung >= 1 ? {} : { pauseAt: rung }),
+  };
+}
+
+/** Pauses the training when its deadline comes; nothing without one. */
+function watchDeadline(course: Course): CancellationScope {
+  const watch = new CancellationScope();
+  const { budget, startedMs } = course;
+  const atMs = budget.deadline === null ? null : deadlineAtMs(budget.deadline, startedMs);
+  if (atMs === null) return watch;
+  const wait = async () => {
+    while (Date.now() < atMs) await sleep(Math.min(TIMER_MS_MAX, atMs - Date.now()));
+    pauseAtLimit(course);
+  };
+  watch.run(wait).catch((error: unknown) => {
+    if (!isCancellation(error)) throw error;
+  });
+  return watch;
+}
+
+/** Pauses a run whose budget is used up. */
+function pauseAtLimit(course: Course): void {
+  const { run, budget, pause } = course;
+  const reached = pause === null ? limitReached(course, budget) : null;
+  if (reached === null) return;
+  const more = `\`anneal budget ${run}\` with \`--gpu-hours\`, \`--cost-usd\` or \`--deadline\` gives more and goes on`;
+  begin(course, 'budget_reached', 'the budget', `${reached} ${more}; \`anneal cancel ${run}\` ends it.`);
+}
+
+function limitReached({ gpuSeconds, startedMs }: Course, budget: Budget): string | null {
+  return reachedLimit(budget, { gpuSeconds, startedMs, nowMs: Date.now() });
+}
+
+function begin(course: Course, kind: Pause['kind'], by: string, why: string): void {
+  const { scope, step, page } = course;
+  setPause(course, { kind, by, why, since: new Date().toISOString(), isSaving: scope !== null, step });
+  page.decide(by, 'paused', why);
+  scope?.cancel();
+}
+
+function end(course: Course, by: string, why: string): void {
+  setPause(course, null);
+  course.page.decide(by, 'resumed', why);
+}
+
+function setPause(course: Course, pause: Pause | null): void {
+  course.pause = pause;
+  course.page.update({ paused: pause });
+}
+
+function count(course: Course, { step, gpuSeconds }: TrainStopped): void {
+  course.step = step ?? course.step;
+  course.gpuSeconds = Math.max(course.gpuSeconds, gpuSeconds ?? 0);
+  course.page.update({ gpuSeconds: course.gpuSeconds });
+}
+
+function stoppedOf(error: unknown): TrainStopped {
+  for (let e: unknown = error; e instanceof Error; e = e.cause) {
+    if (e instanceof CancelledFailure && e.details?.[0]) return e.details[0] as TrainStopped;
+  }
+  return { step: null, gpuSeconds: null };
+}
+
+function handlePause(course: Course): void {
+  const { run } = course;
+  setHandler(
+    defineUpdate<void, [PauseRequest?]>(UPDATES.pause),
+    ({ by, why } = {}) => begin(course, 'requested', textOf(by, 'somebody'), textOf(why, 'no reason given')),
+    {
+      description:
+        'Saves, frees the GPU and waits for `resume`. Takes {"by": "who", "why": "a reason"}, both optional.',
+      validator: (request = {}) => {
+        requireTexts(request);
+        if (!course.isTraining)
+          refuse(`Run ${run} is not training, and only a training can be paused; wait or cancel it.`);
+        const { pause } = course;
+        if (pause !== null) refuse(`Run ${run} is paused already, since ${pause.since}: ${pause.why}`);
+      },
+    },
+  );
+}
+
+function handleResume(course: Course): void {
+  setHandler(
+    defineUpdate<void, [BudgetRequest?]>(UPDATES.resume),
+    ({ by, why, budget } = {}) => {
+      course.budget = { ...course.budget, ...budget };
+      // Somebody who lets a trial go on by hand wants it to reach its end.
+      course.rungs = [];
+      end(course, textOf(by, 'somebody'), textOf(why, ''));
+    },
+    {
+      description:
+        'Goes on where it was paused. Takes {"by": "who", "why": "a reason", "budget": {"gpuHours": 4}}, all optional.',
+      validator: (request = {}) => {
+        requireTexts(request);
+        if (course.pause === null) refuse(`Run ${course.run} is not paused, so there is nothing to resume.`);
+        requireRoom(course, request.budget);
+      },
+    },
+  );
+}
+
+function handleBudget(course: Course): void {
+  setHandler(
+    defineUpdate<void, [BudgetRequest]>(UPDATES.budget),
+    ({ by, why, budget }) => {
+      course.budget = { ...course.budget, ...budget };
+      course.page.decide(textOf(by, 'somebody'), `budget ${JSON.stringify(budget)}`, textOf(why, ''));
+      if (course.pause?.kind === 'budget_reached') end(course, textOf(by, 'somebody'), 'the budget allows more');
+      else if (course.pause === null) course.scope?.cancel();
+    },
+    {
+      description:
+        'Another budget: {"budget": {"gpuHours": 4, "costUsd": null, "deadline": "8h"}, "by": "who"}. What is left out stays.',
+      validator: (request) => {
+        requireTexts(request);
+        if (!course.isTraining) refuse(`Run ${course.run} is not training, so another budget would change nothing.`);
+        requireRoom(course, request.budget ?? {});
+      },
+    },
+  );
+}
+
+/** A budget that is used up already would pause the training again at once. */
+function requireRoom(course: Course, change: BudgetRequest['budget']): void {
+  const unknown = Object.keys(change ?? {}).find((field) => !(field in NO_BUDGET));
+  if (unknown !== undefined)
+    refuse(`\`budget\` has no field \`${unknown}\`; it has ${Object.keys(NO_BUDGET).join(', ')}.`);
+  const wanted = { ...course.budget, ...change };
+  const problem = budgetProblem(wanted);
+  if (problem !== null)
+    refuse(`\`budget.${problem.field}\` ${problem.message}, got ${JSON.stringify(wanted[problem.field])}.`);
+  const reached = limitReached(course, wanted);
+  if (reached !== null) refuse(`${reached} Give more, such as \`anneal budget ${course.run} --gpu-hours <hours>\`.`);
+}
+
+function requireTexts(request: PauseRequest): void {
+  if (typeof request !== 'object' || request === null)
+    refuse('Send one object, such as {"by": "me", "why": "a reason"}.');
+  for (const field of ['by', 'why'] as const) {
+    const text: unknown = request[field];
+    if (text === undefined || (typeof text === 'string' && text.length <= TEXT_MAX)) continue;
+    refuse(`\`${field}\` must be a text of at most ${TEXT_MAX} characters.`);
+  }
+}
+
+function textOf(given: string | undefined, otherwise: string): string {
+  const text = (given ?? '').replace(/\s+/g, ' ').trim();
+  return text === '' ? otherwise : text;
+}
+
+function refuse(sentence: string): never {
+  throw ApplicationFailure.nonRetryable(sentence, 'bad_request');
+}

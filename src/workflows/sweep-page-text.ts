@@ -1,0 +1,39 @@
+// The Markdown page of a sweep in the Web UI's "User Metadata" tab. Pure.
+import type { SweepStatus, TrialStatus } from '../contracts/status.ts';
+import { table } from './markdown-table.ts';
+
+const SIGNS: Record<TrialStatus['state'], string> = {
+  waiting: '·',
+  training: '▶',
+  paused: '‖',
+  lost: '–',
+  won: '✓',
+  done: '✓',
+  failed: '✗',
+};
+
+export function renderSweepPage({ name, rungs, trials, winner, result }: SweepStatus): string {
+  const at = rungs.map((rung) => `${Math.round(rung * 100)} %`).join(', ');
+  return [
+    `### ${name}`,
+    `${trials.length} trials, compared by validation loss at ${at} of the steps.`,
+    table(['trial', 'state', 'step', 'loss', 'changes', 'why'], trials.map(rowOf)),
+    ...(winner === null ? [] : [`**Best: ${link(winner)}**${result === null ? ', on its way to its end' : ''}`]),
+  ].join('\n\n');
+}
+
+function rowOf({ run, state, step, evalLoss, changes, why }: TrialStatus): string[] {
+  return [
+    link(run),
+    `${SIGNS[state]} ${state}`,
+    step === null ? '' : String(step),
+    evalLoss?.toFixed(4) ?? '',
+    `\`${changes}\``,
+    why ?? '',
+  ];
+}
+
+/** The Web UI fills in the namespace. */
+function link(run: string): string {
+  return `[${run}](/namespaces/{namespace}/workflows/${run})`;
+}

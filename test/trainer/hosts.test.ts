@@ -1,0 +1,179 @@
+// A training on two hosts, on real servers: two GPU workers with their own names and state folders that share nothing but Temporal and
+// the store. Whatever happens to a host, the end is the same bytes as on one.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { highestStep, readEvents } from '../../src/cli/drill/events.ts';
+import { type AnnealClient, connect } from '../../src/client/connect.ts';
+import { readEnvironment } from '../../src/contracts/environment.ts';
+import { ClaimSchema } from '../../src/contracts/records.ts';
+import { DEFAULT_PORTS, FREE_PORTS } from '../../src/dev/ports.ts';
+import { type Stack, startStack } from '../../src/dev/stack.ts';
+import { keys } from '../../src/storage/keys.ts';
+import type { ObjectStore } from '../../src/storage/object-store.ts';
+import { createStoreFromEnvironment } from '../../src/storage/open-store.ts';
+import { readReceipts } from '../../src/storage/receipts.ts';
+import { readJson } from '../../src/storage/record.ts';
+import { openWarmRoot } from '../../src/trainer/warm-state.ts';
+
+const PROJECT = join(import.meta.dirname, '../..');
+const RUN_MS_MAX = 120_000;
+
+let folder: string;
+let stack: Stack;
+let client: AnnealClient;
+let store: ObjectStore;
+let second: ChildProcess;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'anneal-hosts-'));
+  stack = await startStack({
+    project: PROJECT,
+    state: join(folder, 'first'),
+    // The gateway takes no part, so its port is never opened.
+    ports: { ...FREE_PORTS, gateway: DEFAULT_PORTS.gateway },
+    database: 'memory',
+    parts: ['temporal', 'store', 'control', 'data', 'gpu'],
+    environment: { ANNEAL_HOST_NAME: 'first' },
+  });
+  const environment = readEnvironment(stack.environment);
+  client = await connect(environment);
+  store = createStoreFromEnvironment(environment);
+  second = await startSecond();
+  const rows = Array.from({ length: 120 }, (_, i) => ({
+    messages: [
+      { role: 'user', content: `item ${i}: which colour has number ${(i * 37) % 101}?` },
+      { role: 'assistant', content: ['red', 'green', 'blue'][i % 3] },
+    ],
+  }));
+  await writeFile(join(folder, 'rows.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
+}, RUN_MS_MAX);
+
+afterAll(async () => {
+  await store?.close();
+  await client?.close();
+  second?.kill('SIGTERM');
+  if (second) await once(second, 'exit');
+  await stack?.stop();
+  for (const state of ['first', 'second', 'another']) {
+    const root = await openWarmRoot('/dev/shm', join(folder, state));
+    if (root !== null) await rm(root, { recursive: true, force: true });
+  }
+  await rm(folder, { recursive: true, force: true });
+}, 60_000);
+
+async function startSecond(stateFolder = 'second'): Promise<ChildProcess> {
+  const ready = join(folder, 'ready');
+  await rm(ready, { force: true });
+  const own = { ANNEAL_STATE: join(folder, stateFolder), ANNEAL_HOST_NAME: 'second', ANNEAL_READY_FILE: ready };
+  const child = spawn(process.execPath, [join(PROJECT, 'src/workers/gpu.ts')], {
+    env: { PATH: process.env.PATH, ...stack.environment, ...own },
+    stdio: 'ignore',
+  });
+  await until('the second host', async () => existsSync(ready));
+  return child;
+}
+
+async function until<T>(what: string, look: () => Promise<T | null | undefined | false>): Promise<T> {
+  const deadline = Date.now() + RUN_MS_MAX;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (Date.now() > deadline) throw new Error(`Waited in vain for ${what}.`);
+    await pause(50);
+  }
+}
+
+async function startRun(run: string, hosts: number): Promise<void> {
+  const train = { epochs: 6, microBatch: 4, learningRate: 0.01, lora: { dropout: 0.1 }, threads: 1, saveSteps: 10 };
+  await client.startRun(
+    {
+      name: run,
+      model: { base: 'tiny' },
+      data: { sources: [{ uri: join(folder, 'rows.jsonl') }] },
+      train: { ...train, hosts, processes: 2 / hosts },
+      until: 'train' as const,
+    },
+    { runId: run },
+  );
+}
+
+async function weightsOf(run: string): Promise<string> {
+  const ended = await client.waitForRun(run);
+  expect(ended.status?.failure ?? null).toBeNull();
+  return ended.status?.training?.weightsSha256 as string;
+}
+
+const untilStep = (run: string, step: number) =>
+  until(`step ${step} of ${run}`, async () => highestStep(readEvents(join(folder, 'first'), run)) >= step);
+const claimOf = async (run: string, n: number) =>
+  (await readJson(store, keys.claim(run, n), ClaimSchema))?.gang ?? null;
+const poolIsFree = () => until('free hosts', async () => (await client.pool.describe()).grants.length === 0);
+
+describe('a training on two hosts', () => {
+  let alone: string;
+
+  test('ends at the same bytes as one on one host with as many ranks', { timeout: RUN_MS_MAX }, async () => {
+    await startRun('alone', 1);
+    alone = await weightsOf('alone');
+    await startRun('together', 2);
+    expect(await weightsOf('together')).toBe(alone);
+    expect(await claimOf('together', 1)).toMatchObject({ hosts: ['first', 'second'], source: null });
+    expect(await readReceipts(store, 'together')).toEqual([]);
+    expect((await poolIsFree()) && (await client.pool.describe()).hosts.map(({ name }) => name).sort()).toEqual([
+      'first',
+      'second',
+    ]);
+  });
+
+  test('survives the death of a host: the gang ends, is granted anew, and ends at the same bytes', {
+    timeout: RUN_MS_MAX,
+  }, async () => {
+    await startRun('killed', 2);
+    await untilStep('killed', 20);
+    second.kill('SIGKILL');
+    await once(second, 'exit');
+    second = await startSecond();
+    expect(await weightsOf('killed')).toBe(alone);
+    const receipts = await readReceipts(store, 'killed');
+    expect(receipts.map(({ kind, action, exact }) => [kind, action, exact])).toEqual([
+      ['node_lost', 'taken_over', true],
+    ]);
+    // Both hosts still had the state of the same step in memory.
+    expect(await claimOf('killed', 2)).toMatchObject({ hosts: ['first', 'second'], source: 'warm' });
+    expect(receipts[0]?.lostSteps).toBeLessThanOrEqual(2);
+  });
+
+  test('goes on from the store on a host that has nothing of it', { timeout: RUN_MS_MAX }, async () => {
+    await startRun('moved', 2);
+    await untilStep('moved', 20);
+    await until('a commit', async () => (await store.list(keys.checkpoints('moved', 1))).length > 0);
+    second.kill('SIGKILL');
+    await once(second, 'exit');
+    second = await startSecond('another');
+    await expect.poll(async () => (await claimOf('moved', 2))?.source, { timeout: RUN_MS_MAX }).toBe('store');
+    expect(await weightsOf('moved')).toBe(alone);
+  });
+
+  test('cancelled: saves, commits and frees the hosts; started again it loses no step', {
+    timeout: RUN_MS_MAX,
+  }, async () => {
+    await startRun('cancelled', 2);
+    await untilStep('cancelled', 20);
+    await client.cancelRun('cancelled');
+    expect((await client.waitForRun('cancelled')).status?.failure?.kind).toBe('cancelled');
+    await poolIsFree();
+    const reached = highestStep(readEvents(join(folder, 'first'), 'cancelled'));
+    await startRun('cancelled', 2);
+    expect(await weightsOf('cancelled')).toBe(alone);
+    expect((await readJson(store, keys.claim('cancelled', 2), ClaimSchema))?.resumeFrom).toEqual({
+      claim: 1,
+      step: reached,
+    });
+  });
+});
