@@ -10,6 +10,8 @@ import { questionOf } from '../src/plan/memory-check.ts';
 import { type ModelShape, readModelShape } from '../src/plan/model-shape.ts';
 import { extrapolate, runProbe } from '../src/plan/probe.ts';
 import { openBaseModel } from '../src/trainer/base-model.ts';
+import type { PythonConfig } from '../src/trainer/child.ts';
+import { createWarmParent, type WarmParent } from '../src/trainer/warm-parent.ts';
 import { trainMeasured } from '../test/support/measured-training.ts';
 import { writeShard } from '../test/support/shard.ts';
 import { type BenchOptions, type BenchReport, round, show } from './report.ts';
@@ -41,14 +43,18 @@ interface Measured {
 
 export async function run({ quick, signal, say }: BenchOptions): Promise<BenchReport> {
   const folder = mkdtempSync(join(tmpdir(), 'anneal-bench-'));
+  const { python, models } = locateLocal();
+  const warmParent = createWarmParent(python, join(folder, 'warm-parent'));
   const measured: Measured[] = [];
   try {
     writeShard(join(folder, 'data', 'train.safetensors'), FORM);
     for (const [name, fields] of Object.entries(RECIPES).slice(0, quick ? 2 : undefined)) {
       say(name);
-      measured.push(await measure(name, RecipeSchema.parse({ ...COMMON, ...fields }), folder, signal));
+      const recipe = RecipeSchema.parse({ ...COMMON, ...fields });
+      measured.push(await measure({ name, recipe, folder, python, models, warmParent, signal }));
     }
   } finally {
+    await warmParent.close();
     rmSync(folder, { recursive: true, force: true });
   }
   const worst = Math.max(...measured.map(({ probeBytes, peakBytes }) => Math.abs(probeBytes / peakBytes - 1)));
@@ -68,19 +74,22 @@ export async function run({ quick, signal, say }: BenchOptions): Promise<BenchRe
   };
 }
 
-async function measure(name: string, recipe: Recipe, folder: string, signal: AbortSignal): Promise<Measured> {
-  const { python, models } = locateLocal();
+interface Cell {
+  name: string;
+  recipe: Recipe;
+  folder: string;
+  python: PythonConfig;
+  models: string;
+  warmParent: WarmParent;
+  signal: AbortSignal;
+}
+
+/** Both as in production: forked from a warm parent. */
+async function measure({ name, recipe, folder, models, ...options }: Cell): Promise<Measured> {
   const [base, dataset, own] = [await openBaseModel(BASE, models), join(folder, 'data'), join(folder, name)];
   const job = probeJob(base, join(dataset, 'train.safetensors'), join(own, 'probe', 'steps'), recipe);
-  const probe = await runProbe({
-    python,
-    warmParent: null,
-    job,
-    folder: join(own, 'probe'),
-    signal,
-    onProgress: () => undefined,
-  });
-  const { residentBytes } = await trainMeasured({ python, models, base: BASE, dataset, recipe, folder: own, signal });
+  const probe = await runProbe({ ...options, job, folder: join(own, 'probe'), onProgress: () => undefined });
+  const { residentBytes } = await trainMeasured({ ...options, models, base: BASE, dataset, recipe, folder: own });
   const shape = await readModelShape(base.folder);
   const probeBytes = extrapolate(probe, recipe.microBatch) ?? Number.POSITIVE_INFINITY;
   return { name, peakBytes: residentBytes, probeBytes, arithmeticBytes: arithmetic(shape, recipe) };

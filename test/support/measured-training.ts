@@ -1,4 +1,4 @@
-// A real training through the product's own supervision, cold and without warm state, with an eye on its process's memory.
+// A real training through the product's own supervision, without warm state, with an eye on its process's memory.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Training } from '../../src/contracts/records.ts';
@@ -10,6 +10,7 @@ import type { PythonConfig } from '../../src/trainer/child.ts';
 import { readTrainerRecord } from '../../src/trainer/leftovers.ts';
 import { LIMIT_RULES } from '../../src/trainer/phase-limits.ts';
 import { train } from '../../src/trainer/training.ts';
+import type { WarmParent } from '../../src/trainer/warm-parent.ts';
 
 export interface MeasuredTraining {
   training: Training;
@@ -20,6 +21,8 @@ export interface MeasuredTraining {
 
 export interface MeasuredOptions {
   python: PythonConfig;
+  /** null = cold starts. */
+  warmParent: WarmParent | null;
   models: string;
   base: string;
   /** Folder with `train.safetensors`. */
@@ -31,12 +34,12 @@ export interface MeasuredOptions {
 }
 
 export async function trainMeasured(options: MeasuredOptions): Promise<MeasuredTraining> {
-  const { python, models, base, dataset, recipe, folder } = options;
+  const { python, warmParent, models, base, dataset, recipe, folder } = options;
   const store = createFileStore(join(folder, 'store'));
   const signal = options.signal ?? new AbortController().signal;
   const peaks = { residentBytes: 0, addressBytes: 0 };
   const training = await train({
-    ...{ store, python, warmParent: null, sharedMemory: null, state: folder, recipe, stepBefore: null, signal },
+    ...{ store, python, warmParent, sharedMemory: null, state: folder, recipe, stepBefore: null, signal },
     base: await openBaseModel(base, models),
     dataset: await putFolder(store, dataset, signal),
     // A loaded machine is no reason to end it.

@@ -35,7 +35,14 @@ describe.skipIf(process.platform !== 'linux' || !hasModel)('out of memory', () =
     });
   const training = (name: string, fields: Partial<Recipe>, executable = python.executable) =>
     trainMeasured({
-      ...{ models, base: 'tiny', dataset: join(folder, 'data'), recipe: recipe(fields), folder: join(folder, name) },
+      ...{
+        warmParent: null,
+        models,
+        base: 'tiny',
+        dataset: join(folder, 'data'),
+        recipe: recipe(fields),
+        folder: join(folder, name),
+      },
       python: { ...python, executable },
     });
 
