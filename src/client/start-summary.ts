@@ -1,4 +1,5 @@
 // What the Web UI says of a run before anything has run: one line in the list of workflows, and the main choices of its spec.
+import { describeTuning } from '../contracts/recipe-text.ts';
 import { showUri } from '../contracts/source-uri.ts';
 import { parseSpec, type Spec } from '../contracts/spec.ts';
 
@@ -20,7 +21,7 @@ export function summariseInput(input: unknown): { staticSummary?: string; static
 
 function summaryOf({ name, model, data, train }: Spec): string {
   const sources = data.sources.length === 1 ? '1 source' : `${data.sources.length} sources`;
-  return `${name}: ${model.base}, LoRA r${train.lora.rank}, ${sources}`;
+  return `${name}: ${model.base}, ${describeTuning(train)}, ${sources}`;
 }
 
 function detailsOf({ data, train, model, until }: Spec): string {
@@ -28,7 +29,7 @@ function detailsOf({ data, train, model, until }: Spec): string {
   const more = data.sources.length - named.length;
   const length = train.maxSteps === null ? `epochs ${train.epochs}` : `at most ${train.maxSteps} steps`;
   return [
-    `- base model \`${model.base}\`, LoRA rank ${train.lora.rank}, ${length}, learning rate ${train.learningRate}`,
+    `- base model \`${model.base}\`, ${describeTuning(train)}, ${length}, learning rate ${train.learningRate}`,
     `- stages up to **${until}**`,
     ...named.map(({ uri }) => `- source \`${showUri(uri).slice(0, SOURCE_CHARACTERS_MAX)}\``),
     ...(more > 0 ? [`- and ${more} more sources`] : []),

@@ -12,6 +12,8 @@ import {
 } from '@temporalio/workflow';
 import { isFailureKind } from '../contracts/failure.ts';
 import { PAUSED, SEARCH_ATTRIBUTES, STAGES, STATUS_QUERY, type Stage } from '../contracts/names.ts';
+import { describeTuning } from '../contracts/recipe-text.ts';
+import { showUri } from '../contracts/source-uri.ts';
 import type { Spec } from '../contracts/spec.ts';
 import type {
   DeployResult,
@@ -188,21 +190,16 @@ function plural(n: number, noun: string): string {
 /** The line that the timeline shows beside an activity's name. */
 function summariesOf(spec: Spec): Record<Stage, string> {
   const { train, data } = spec;
-  const sources = data.sources.length === 1 ? withoutSecrets(data.sources[0]?.uri) : `${data.sources.length} sources`;
+  const sources = data.sources.length === 1 ? showUri(data.sources[0]?.uri ?? '') : `${data.sources.length} sources`;
   const length = train.maxSteps === null ? plural(train.epochs, 'epoch') : plural(train.maxSteps, 'step');
   return {
     ingest: `${sources}`,
     preprocess: `clean, split ${Math.round(data.split.test * 100)} % for the test, tokenise`,
-    train: `${spec.model.base}, LoRA r${train.lora.rank}, ${length}`,
+    train: `${spec.model.base}, ${describeTuning(train)}, ${length}`,
     evaluate: `up to ${spec.evaluate.rows} held-out rows against the untuned model`,
     register: `next version of ${spec.register.model ?? spec.name}`,
     deploy: `endpoint ${spec.deploy.endpoint ?? spec.name}`,
   };
-}
-
-/** Keys and passwords stand behind `?` and before `@`. */
-function withoutSecrets(uri = ''): string {
-  return uri.replace(/[?#].*$/, '').replace(/\/\/[^/@]*@/, '//');
 }
 
 function describeFailure(error: unknown, run: string): NonNullable<RunStatus['failure']> {

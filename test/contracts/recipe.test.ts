@@ -1,6 +1,7 @@
 // What a user may choose of a recipe: defaults, and choices that do not go together, each refused with its path.
 import { describe, expect, it } from 'vitest';
 import { AnnealError } from '../../src/contracts/failure.ts';
+import { describeTuning } from '../../src/contracts/recipe-text.ts';
 import { parseSpec } from '../../src/contracts/spec.ts';
 import { ResolvedRecipeSchema } from '../../src/contracts/trainer-protocol.ts';
 
@@ -86,4 +87,13 @@ describe('recipe', () => {
     expect(problemsOf({ procesess: 2 })).toEqual(['train.procesess is not a field; did you mean `processes`?']);
     expect(problemsOf({ tokenDropout: 2 })[0]).toContain('train.tokenDropout');
   });
+});
+
+it.each([
+  [{}, 'LoRA r16'],
+  [{ tuning: 'qlora', qlora: { bits: 8 }, method: 'kto' }, 'kto, QLoRA r16 on 8 bits'],
+  [{ tuning: 'full', method: 'dpo' }, 'dpo, all weights'],
+])('%j is told as %j', (train, told) => {
+  const spec = parseSpec({ name: 'recipe', data: { sources: [{ uri: 'rows.jsonl' }] }, train, until: 'train' });
+  expect(describeTuning(spec.train)).toBe(told);
 });
