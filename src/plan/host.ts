@@ -1,10 +1,9 @@
 // What this host has for a training: its GPUs, and the memory that its processes may take together.
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
-import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Recipe } from '../contracts/spec.ts';
+import { readUpwards } from '../trainer/control-group.ts';
 
 export interface Gpu {
   name: string;
@@ -22,7 +21,7 @@ const GPU_QUERY_MS_MAX = 15_000;
 const MIB = 1024 ** 2;
 
 /** @param visible CUDA_VISIBLE_DEVICES, as trainers get it. @param root of the file system. */
-export async function describeHost(visible?: string, root = '/'): Promise<Host> {
+export async function describeHost(visible?: string, root?: string): Promise<Host> {
   return {
     memoryBytes: Math.min(totalmem(), groupLimit(root) ?? Number.POSITIVE_INFINITY),
     gpus: await listGpus(visible),
@@ -58,30 +57,9 @@ async function listGpus(visible: string | undefined): Promise<Gpu[]> {
 }
 
 /** The smallest limit of this process's control group and those above it, bytes; null where there is none. */
-function groupLimit(root: string): number | null {
-  const groups = read(join(root, 'proc/self/cgroup')) ?? '';
-  const v1 = /^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(.*)$/m.exec(groups)?.[1];
-  const limits =
-    v1 === undefined
-      ? limitsUpwards(join(root, 'sys/fs/cgroup'), /^0::(.*)$/m.exec(groups)?.[1], 'memory.max')
-      : limitsUpwards(join(root, 'sys/fs/cgroup/memory'), v1, 'memory.limit_in_bytes');
+function groupLimit(root: string | undefined): number | null {
+  const limits = readUpwards({ v1: 'memory.limit_in_bytes', v2: 'memory.max' }, root)
+    .map(Number)
+    .filter((limit) => Number.isFinite(limit) && limit > 0);
   return limits.length === 0 ? null : Math.min(...limits);
-}
-
-/** A container sees its group at the top of the tree, whatever the path says. */
-function limitsUpwards(top: string, path: string | undefined, file: string): number[] {
-  const limits: number[] = [];
-  for (let at = path ?? '/'; ; at = dirname(at)) {
-    const limit = Number(read(join(top, at, file)) ?? Number.NaN);
-    if (Number.isFinite(limit) && limit > 0) limits.push(limit);
-    if (at === '/' || at === '.') return limits;
-  }
-}
-
-function read(file: string): string | null {
-  try {
-    return readFileSync(file, 'utf8').trim();
-  } catch {
-    return null;
-  }
 }
