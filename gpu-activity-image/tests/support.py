@@ -48,6 +48,23 @@ RECIPE = {
 }
 
 
+def train_job(shards: Path, output: Path, **recipe: Any) -> dict[str, Any]:
+    """A `train` job of the tiny model on a folder's two shards."""
+    return {
+        "v": 1,
+        "command": "train",
+        "baseModel": TINY,
+        "baseName": "tiny",
+        "train": str(shards / "train.safetensors"),
+        "validation": str(shards / "validation.safetensors"),
+        "output": str(output),
+        "resume": None,
+        "warm": None,
+        "hole": None,
+        "recipe": RECIPE | recipe,
+    }
+
+
 def recipe(**changes: Any) -> Recipe:
     """The golden job's recipe with an adapter that fits every model."""
     golden = parse_job((GOLDEN / "jobs" / "train.json").read_text("utf-8")).recipe

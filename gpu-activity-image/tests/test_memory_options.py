@@ -8,7 +8,7 @@ import pytest
 import torch
 from kills import draw_kills, run_cell
 from safetensors.torch import load_file
-from support import RECIPE, TINY, newest
+from support import RECIPE, newest, train_job
 from test_exactness import require_exact
 
 BASE = RECIPE | {"accumulation": 1, "epochs": 1, "saveSteps": 4, "evalSteps": 5}
@@ -23,19 +23,7 @@ CELLS: dict[str, dict[str, Any]] = {
 
 
 def job(shards: Path, output: Path, **recipe: Any) -> dict[str, Any]:
-    return {
-        "v": 1,
-        "command": "train",
-        "baseModel": TINY,
-        "baseName": "tiny",
-        "train": str(shards / "train.safetensors"),
-        "validation": str(shards / "validation.safetensors"),
-        "output": str(output),
-        "resume": None,
-        "warm": None,
-        "hole": None,
-        "recipe": BASE | recipe,
-    }
+    return train_job(shards, output, **BASE | recipe)
 
 
 @pytest.mark.parametrize("name", CELLS)

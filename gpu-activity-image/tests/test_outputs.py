@@ -15,7 +15,7 @@ from anneal_trainer.protocol import BadRequest, parse_job
 from anneal_trainer.train import train
 from peft import PeftModel
 from safetensors.torch import load_file
-from support import CHILD_TIMEOUT_S, PROJECT, RECIPE, TINY, Events
+from support import CHILD_TIMEOUT_S, PROJECT, RECIPE, TINY, Events, train_job
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 LORA = RECIPE["lora"]
@@ -23,19 +23,7 @@ CPU = torch.device("cpu")
 
 
 def job(shards: Path, output: Path, **recipe: Any) -> dict[str, Any]:
-    return {
-        "v": 1,
-        "command": "train",
-        "baseModel": TINY,
-        "baseName": "tiny",
-        "train": str(shards / "train.safetensors"),
-        "validation": str(shards / "validation.safetensors"),
-        "output": str(output),
-        "resume": None,
-        "warm": None,
-        "hole": None,
-        "recipe": RECIPE | {"maxSteps": 4, "evalSteps": 1} | recipe,
-    }
+    return train_job(shards, output, **{"maxSteps": 4, "evalSteps": 1} | recipe)
 
 
 def run(document: dict[str, Any], trainer_class=None) -> Events:

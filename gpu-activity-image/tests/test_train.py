@@ -20,26 +20,15 @@ from anneal_trainer.models import load_base
 from anneal_trainer.protocol import BadRequest, CheckpointCorrupt, NonFinite, TrainJob, parse_job
 from anneal_trainer.train import train
 from safetensors.torch import load_file
-from support import GOLDEN, RECIPE, TINY, Events, child, curve, newest
+from support import GOLDEN, RECIPE, TINY, Events, child, curve, newest, train_job
 
 # 46 rows in micro-batches of 4 are 12, the last one short; two by two 6 steps an epoch.
 STEPS = 12
 
 
 def job(shards: Path, output: Path, resume: Path | str | None = None, **recipe: Any) -> dict[str, Any]:
-    return {
-        "v": 1,
-        "command": "train",
-        "baseModel": TINY,
-        "baseName": "tiny",
-        "train": str(shards / "train.safetensors"),
-        "validation": str(shards / "validation.safetensors"),
-        "output": str(output),
-        "resume": {"from": "checkpoint", "path": str(resume)} if resume else None,
-        "warm": None,
-        "hole": None,
-        "recipe": RECIPE | recipe,
-    }
+    resumed = {"from": "checkpoint", "path": str(resume)} if resume else None
+    return train_job(shards, output, **recipe) | {"resume": resumed}
 
 
 def run(document: dict[str, Any], trainer_class: type[SftTrainer] | None = None) -> Events:
