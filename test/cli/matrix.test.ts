@@ -1,7 +1,7 @@
 // The exactness matrix: its moments and comparisons, and a fast part of it for real, with controls that must come out different.
 import { describe, expect, test } from 'vitest';
 import { locateLocal } from '../../src/cli/drill/local.ts';
-import { isPassed, runMatrix } from '../../src/cli/drill/matrix.ts';
+import { isExact, isPassed, runMatrix } from '../../src/cli/drill/matrix.ts';
 import { CELL_NAMES, selectCells, selectControls } from '../../src/cli/drill/matrix-cells.ts';
 import { chooseLastShots, chooseShots, evenShots, type Shot } from '../../src/cli/drill/matrix-kills.ts';
 import { areLogsEqual, readRunLog } from '../../src/cli/drill/matrix-logs.ts';
@@ -65,6 +65,16 @@ describe('comparison of logs', () => {
   test('a number of the result that differs is seen', () => {
     expect(isEqual([step(1, 2), step(2, 1), evaluation], { ...result, trainLoss: 1.4 })).toBe(false);
   });
+});
+
+test.each([
+  ['equal after its kills', {}, true],
+  ['no kill hit', { kills: 0, resumed: 0 }, false],
+  ['other weights', { weightsEqual: false }, false],
+  ['it died more often than it was killed', { resumed: 4 }, false],
+])('a cell: %s', (_what, its, exact) => {
+  const cell = { name: 'a', kills: 3, weightsEqual: true, logsEqual: true, resumed: 3, seconds: 1 };
+  expect(isExact({ ...cell, ...its })).toBe(exact);
 });
 
 test('the table says which cells differ and which holes were not seen', () => {

@@ -82,8 +82,9 @@ export async function runMatrix(options: MatrixOptions): Promise<MatrixReport> {
   return report;
 }
 
-export function isExact({ weightsEqual, logsEqual, kills }: CellReport): boolean {
-  return weightsEqual && logsEqual && kills > 0;
+/** A trainer that resumed more often than it was shot died by itself, which is a fault however equal its end. */
+export function isExact({ weightsEqual, logsEqual, kills, resumed }: CellReport): boolean {
+  return weightsEqual && logsEqual && kills > 0 && resumed <= kills;
 }
 
 export function isPassed({ exact, total, controls }: MatrixReport): boolean {

@@ -9,7 +9,7 @@ export function matrixLines(report: MatrixReport, running: string, paint: Paint)
   const cells = report.cells.map(({ name, kills, resumed, weightsEqual, logsEqual, seconds }: CellReport) => [
     name,
     String(kills),
-    String(resumed),
+    resumed > kills ? paint.red(String(resumed)) : String(resumed),
     verdict(weightsEqual),
     verdict(logsEqual),
     formatSeconds(seconds),
