@@ -4,7 +4,7 @@ import { type BenchOptions, type BenchReport, median, round, show } from './repo
 import { type SmallModel, withSmallModel } from './small-model.ts';
 import { anneal, bashLoop, type System } from './systems.ts';
 
-const FULL = { steps: 300, turns: 5 };
+const FULL = { steps: 300, turns: 9 };
 const QUICK = { steps: 60, turns: 1 };
 /** At the start, while caches warm up and the interval of the warm state is chosen. */
 const STEPS_LEFT_OUT = 30;

@@ -178,12 +178,13 @@ def _numbered_groups(optimizer: torch.optim.Optimizer, state: TrainingState) -> 
 
 def capture_random() -> dict[str, Any]:
     """The random streams of this process, and of its GPU where it has one."""
-    name, words, *rest = np.random.get_state()
+    version, python_words, gauss = random.getstate()
+    name, numpy_words, *rest = np.random.get_state()
     return {
-        "python": random.getstate(),
-        "numpy": [name, words.tolist(), *rest],
-        "torch": _encode(torch.get_rng_state()),
-        "cuda": _encode(torch.cuda.get_rng_state()) if torch.cuda.is_initialized() else None,
+        "python": [version, _encode(np.array(python_words, np.uint32)), gauss],
+        "numpy": [name, _encode(numpy_words), *rest],
+        "torch": _encode(torch.get_rng_state().numpy()),
+        "cuda": _encode(torch.cuda.get_rng_state().numpy()) if torch.cuda.is_initialized() else None,
     }
 
 
@@ -192,17 +193,19 @@ def restore_random(saved: dict[str, Any] | None, fresh: tuple[int, ...]) -> None
     if saved is None:
         set_seed(int.from_bytes(hashlib.sha256(repr(fresh).encode()).digest()[:4], "little"))
         return
-    version, words, gauss = saved["python"]
-    random.setstate((version, tuple(words), gauss))
-    np.random.set_state(tuple(saved["numpy"]))
-    torch.set_rng_state(_decode(saved["torch"]))
+    version, python_words, gauss = saved["python"]
+    random.setstate((version, tuple(_decode(python_words, np.uint32).tolist()), gauss))
+    name, numpy_words, *rest = saved["numpy"]
+    np.random.set_state((name, _decode(numpy_words, np.uint32), *rest))
+    torch.set_rng_state(torch.from_numpy(_decode(saved["torch"], np.uint8)))
     if saved["cuda"] is not None:
-        torch.cuda.set_rng_state(_decode(saved["cuda"]))
+        torch.cuda.set_rng_state(torch.from_numpy(_decode(saved["cuda"], np.uint8)))
 
 
-def _encode(state: torch.Tensor) -> str:
-    return base64.b64encode(state.numpy().tobytes()).decode()
+def _encode(words: np.ndarray) -> str:
+    """As text: lists of numbers take several times as long to write, and this is written at each step."""
+    return base64.b64encode(words.tobytes()).decode()
 
 
-def _decode(text: str) -> torch.Tensor:
-    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
+def _decode(text: str, dtype: type[np.generic]) -> np.ndarray:
+    return np.frombuffer(bytearray(base64.b64decode(text)), dtype)

@@ -37,8 +37,10 @@ _BLOB_ROOM_BYTES = 1 << 16
 # The slots' parts on a CPU.
 _LIVE, _COPY = 0, 1
 
-# What the copies may cost of the time of the steps.
+# What copies may cost of the time of the steps: where they are all there is, and where the training lives in the first slot, whose
+# commits have a cost of their own.
 _COST_SHARE = 0.01
+_COST_SHARE_LIVE = 0.003
 # The first two copies meet pages that nobody has touched and take several times as long.
 _UNUSUAL_COPIES = 2
 # The interval is first chosen after so many copies, then each time that so many more were made, by the median of the last ones.
@@ -192,7 +194,8 @@ class WarmState:
 
     def _affordable_interval(self) -> int:
         # In thousandths of a step.
-        cost = self._agree(math.ceil(1000 * statistics.median(self._copy_s) / (_COST_SHARE * statistics.median(self._step_s))))
+        share = _COST_SHARE_LIVE if self._live_in else _COST_SHARE
+        cost = self._agree(math.ceil(1000 * statistics.median(self._copy_s) / (share * statistics.median(self._step_s))))
         needed, with_room = (min(_EVERY_STEPS_MAX, math.ceil(cost / per_step)) for per_step in (1000, 750))
         # Upwards at once; downwards with a quarter to spare, or noise would move it to and fro.
         return max(needed, min(self._every, with_room))
