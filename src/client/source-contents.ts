@@ -5,8 +5,8 @@ import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { fileURLToPath } from 'node:url';
+import type { Source } from '../contracts/data-spec.ts';
 import { isRemote, showUri } from '../contracts/source-uri.ts';
-import type { Source } from '../contracts/spec.ts';
 import { identifyContent } from '../storage/run-id.ts';
 
 export interface SourceIdentity {

@@ -1,6 +1,7 @@
 // Decides what a source row becomes for a training method: a chat, a pair or a judged answer, or a fault that says why not.
+
+import type { Source } from '../contracts/data-spec.ts';
 import { type Method, ROW_KINDS } from '../contracts/rows.ts';
-import type { Source } from '../contracts/spec.ts';
 import { type Fields, requireObject } from './fields.ts';
 import {
   type Judged,

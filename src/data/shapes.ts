@@ -1,6 +1,7 @@
 // Maps the shapes of chats that people bring to the canonical chat: which fields a shape has, and what is wrong with a row of it.
+
+import type { Source } from '../contracts/data-spec.ts';
 import type { Message } from '../contracts/rows.ts';
-import type { Source } from '../contracts/spec.ts';
 import {
   type Fields,
   firstPresent,

@@ -1,7 +1,7 @@
 // Freezes the sources of a run: every byte that later stages read is here, under its digest.
 import { createHash } from 'node:crypto';
+import type { Source } from '../contracts/data-spec.ts';
 import type { Snapshot } from '../contracts/records.ts';
-import type { Source } from '../contracts/spec.ts';
 import { canonicalJson, digestOf } from '../storage/digest.ts';
 import { putBlob } from '../storage/file-set.ts';
 import { keys } from '../storage/keys.ts';

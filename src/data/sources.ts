@@ -1,7 +1,7 @@
 // Opens a source, wherever it lies: a file, an example, HTTP or S3. Every way in which that can fail is one sentence.
 import { basename, extname, resolve } from 'node:path';
+import type { Source } from '../contracts/data-spec.ts';
 import { showUri } from '../contracts/source-uri.ts';
-import type { Source } from '../contracts/spec.ts';
 import type { Format } from './readers.ts';
 import { checkReadable, limit, peek, tooLarge } from './source/content.ts';
 import { exampleOf, fileOf, openFile } from './source/file.ts';

@@ -4,8 +4,8 @@ import { mkdir, open, truncate } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { pathToFileURL } from 'node:url';
+import type { Source } from '../contracts/data-spec.ts';
 import { showUri } from '../contracts/source-uri.ts';
-import type { Source } from '../contracts/spec.ts';
 import { openSource, type SourceContext } from '../data/sources.ts';
 
 /** Of each source, bytes: some hundred thousand rows, which are tokenised in half a minute. */
