@@ -153,6 +153,15 @@ export function anneal({ store, isWarm = true, recipe: other = {} }: AnnealOptio
   };
 }
 
+/** The trainer that runs of a race, and how many steps it has done; null before there is one. Anneal: of the state's only run. */
+export function trainerOf({ folder }: SmallModel, name: string): { pid: number; steps: number } | null {
+  const log = join(folder, name, 'log.ndjson');
+  const isRival = existsSync(log);
+  const pid = isRival ? newestStart(log)?.pid : readTrainerRecord(folder)?.pid;
+  const events = isRival ? readLog(log) : readEvents(folder, name);
+  return pid === undefined ? null : { pid, steps: events.filter(({ ev }) => ev === 'step').length };
+}
+
 interface AttemptSeen {
   pid: number;
   /** Start, ms since the epoch. */
