@@ -6,7 +6,7 @@ import { TASK_QUEUES } from '../contracts/names.ts';
 
 /** After a death, which the heartbeat timeout has already waited for; an activity that fails says itself how long to wait. */
 const retry: ActivityOptions['retry'] = {
-  initialInterval: '250ms',
+  initialInterval: '1s',
   backoffCoefficient: 1,
   nonRetryableErrorTypes: [...FINAL_KINDS],
 };
