@@ -9,8 +9,9 @@ import { createOutput } from '../src/cli/output.ts';
 import { type BenchOptions, type BenchReport, median, round, show } from './report.ts';
 
 const ROUNDS = { full: 5, quick: 1 };
-/** As `STAGE_OPTIONS.gpu` has it, ms. */
+/** As `STAGE_OPTIONS.gpu` has them, ms. */
 const HEARTBEAT_TIMEOUT_MS = 30_000;
+const RETRY_WAIT_MS = 1_000;
 
 type Round = Kill & { equal: boolean };
 
@@ -21,12 +22,13 @@ export async function run({ quick, signal, say }: BenchOptions): Promise<BenchRe
     killWorkers(drill, quick ? ROUNDS.quick : ROUNDS.full, say),
   ).finally(() => rmSync(state, { recursive: true, force: true }));
   const p50 = (of: (round: Round) => number) => round(median(rounds.map(of)));
-  const detectedMax = Math.max(...rounds.map(({ takenOverMs }) => takenOverMs ?? Number.POSITIVE_INFINITY));
+  const claimedMs = rounds.map(({ takenOverMs }) => takenOverMs ?? Number.POSITIVE_INFINITY);
   const json = {
     rounds: rounds.length,
     heartbeatTimeoutMs: HEARTBEAT_TIMEOUT_MS,
-    detectionMsP50: p50(({ takenOverMs }) => takenOverMs ?? Number.POSITIVE_INFINITY),
-    detectionMsMax: round(detectedMax),
+    claimedAgainMsP50: round(median(claimedMs)),
+    claimedAgainMsMax: round(Math.max(...claimedMs)),
+    detectionMsMax: round(Math.max(...claimedMs) - RETRY_WAIT_MS),
     killToTrainerMsP50: p50(({ detectedMs }) => detectedMs),
     killToFirstNewStepMsP50: p50(({ nextNewStepMs }) => nextNewStepMs),
     stepsLostP50: p50(({ stepsLost }) => stepsLost),
@@ -53,7 +55,7 @@ export async function run({ quick, signal, say }: BenchOptions): Promise<BenchRe
     ]),
     notes: [
       `The heartbeat timeout is ${HEARTBEAT_TIMEOUT_MS / 1000} s; the killed worker is started again at once, and the run waits for the timeout.`,
-      'Goal: claimed again after the heartbeat timeout plus at most 1 s.',
+      `Claimed again: the server has noticed, and has waited the ${RETRY_WAIT_MS / 1000} s of a retry. Goal: noticed after the heartbeat timeout plus at most 1 s.`,
     ],
   };
 }
