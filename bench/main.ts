@@ -15,6 +15,8 @@ const BENCHES: Record<string, () => Promise<{ run: Bench }>> = {
   scaling: () => import('./scaling.ts'),
   splitbrain: () => import('./splitbrain.ts'),
   memory: () => import('./memory.ts'),
+  preprocess: () => import('./preprocess.ts'),
+  tokenize: () => import('./tokenize.ts'),
 };
 
 interface Flags {

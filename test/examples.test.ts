@@ -8,10 +8,8 @@ import { parse } from 'yaml';
 import type { Accounts, Row, Split } from '../src/contracts/rows.ts';
 import { parseSpec } from '../src/contracts/spec.ts';
 import { finishAccounts } from '../src/data/accounts.ts';
-import { cleanRows } from '../src/data/preprocess.ts';
 import { takeSnapshot } from '../src/data/snapshot.ts';
-import { createFileStore } from '../src/storage/file-store.ts';
-import { type Folder, readParts, readRows, temporaryFolder } from './data/given.ts';
+import { cleanSnapshot, type Folder, hostIn, temporaryFolder } from './data/given.ts';
 
 const EXAMPLES = resolve('examples');
 const PYTHON = resolve('.anneal/venv/bin/python');
@@ -46,25 +44,14 @@ async function cleanExample(
   name: Example,
   change: object = {},
 ): Promise<{ accounts: Accounts; rows: Record<Split, Row[]> }> {
-  const { data, train: recipe } = parseSpec({ ...(await readSpec(name)), ...change });
-  const store = createFileStore(join(folder.path, 'store'));
-  const ctx = { examplesFolder: join(folder.path, 'first'), readS3: async () => null };
-  const snapshot = await takeSnapshot(store, data.sources, ctx, () => {});
-  const output = join(folder.path, 'output', name);
-  const { accounts } = await cleanRows(
-    snapshot,
-    (parts) => readParts(store, parts),
-    { ...data, method: recipe.method },
-    output,
-    () => {},
-  );
-  const [train, validation, test] = await Promise.all(
-    ['train', 'validation', 'test'].map((split) => readRows<Row>(output, split)),
-  );
-  return {
-    accounts: finishAccounts(accounts, [], data.split),
-    rows: { train: train ?? [], validation: validation ?? [], test: test ?? [] },
+  const spec = parseSpec({ ...(await readSpec(name)), ...change });
+  const host = {
+    ...hostIn(folder.path),
+    sources: { examplesFolder: join(folder.path, 'first'), readS3: async () => null },
   };
+  const snapshot = await takeSnapshot(host.store, spec.data.sources, host.sources, () => {});
+  const { accounts, rows } = await cleanSnapshot(folder, spec, snapshot, host);
+  return { accounts: finishAccounts(accounts, [], spec.data.split), rows };
 }
 
 /** A sweep and a table of prices, read by other tests. */

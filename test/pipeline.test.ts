@@ -102,6 +102,22 @@ test('raw rows become a served model, with accounts that add up', { timeout: RUN
   expect(['stop', 'length']).toContain(finish);
 });
 
+test('texts without turns are read on, and judged by their loss', { timeout: RUN_MS_MAX }, async () => {
+  const file = join(folder, 'texts.csv');
+  const texts = Array.from(
+    { length: 60 },
+    (_, i) => `${i},item ${i} has the colour ${['red', 'green', 'blue'][i % 3]}`,
+  );
+  await writeFile(file, `id,body\n${texts.join('\n')}\n`);
+  const data = { sources: [{ uri: file, columns: { text: 'Fact {{id}}: {{body}}.' } }] };
+  const train = { epochs: 4, microBatch: 4, learningRate: 0.01 };
+  await client.startRun(spec('texts', { data, train, until: 'register' }), { runId: 'texts-1' });
+  const { status } = await client.waitForRun('texts-1');
+  expect(status?.failure).toBeNull();
+  expect(status).toMatchObject({ data: { rowsIn: 60, kept: 60 }, version: 1 });
+  expect(status?.evaluation).toMatchObject({ matchKind: 'none', gate: { metric: 'loss', verdict: 'pass' } });
+});
+
 describe('preferences', () => {
   const answer = (i: number) => ['red', 'green', 'blue'][i % 3];
   const question = (i: number) => `item ${i}: which colour has number ${(i * 37) % 101}?`;

@@ -1,4 +1,4 @@
-"""From a shard to batches: the order of rows in each epoch, packing, streams, and padding.
+"""From a shard to batches: the order of rows in each epoch, streams, and padding.
 
 Order and token dropout are pure functions of (seed, epoch, row), so a resumed run needs no saved position: it counts batches.
 """
@@ -12,9 +12,8 @@ import datasets
 import numpy as np
 import pyarrow
 import torch
-from trl.data_utils import pack_dataset
 
-from anneal_trainer.shards import AnyShard, Shard
+from anneal_trainer.shards import AnyShard, OneShard
 
 # Label of positions without a loss; torch's cross-entropy ignores it by the same number.
 NO_LABEL = -100
@@ -30,27 +29,22 @@ Row = dict[str, Any]
 
 def as_dataset(shard: AnyShard) -> datasets.Dataset:
     """The shard as the table type that TRL insists on, without copying its tokens."""
+    table = datasets.table.InMemoryTable(pyarrow.concat_tables([_to_table(part) for part in shard.parts]))
+    # A fingerprint of our own, or the whole table would be hashed.
+    return datasets.Dataset(table, fingerprint="anneal-shard").with_format("numpy")
+
+
+def _to_table(shard: OneShard) -> pyarrow.Table:
     columns = {
         name: pyarrow.array(values)
         if offsets is None
         else pyarrow.LargeListArray.from_arrays(pyarrow.array(offsets), pyarrow.array(values))
         for name, (values, offsets) in shard.columns().items()
     }
-    table = datasets.table.InMemoryTable(pyarrow.table(columns))
-    # A fingerprint of our own, or the whole table would be hashed.
-    return datasets.Dataset(table, fingerprint="anneal-shard").with_format("numpy")
+    return pyarrow.table(columns)
 
 
-def as_packed_dataset(shard: Shard) -> datasets.Dataset:
-    """Rows joined, best fit first, to rows no longer than the longest; `seq_lengths` says what each is made of."""
-    return pack_dataset(as_dataset(shard), int(shard.lengths.max()), "bfd")
-
-
-def packed_lengths(dataset: datasets.Dataset) -> np.ndarray:
-    return np.array([len(ids) for ids in dataset.with_format("arrow")["input_ids"]])
-
-
-def as_stream(shard: Shard, seed: int) -> datasets.IterableDataset:
+def as_stream(shard: AnyShard, seed: int) -> datasets.IterableDataset:
     """The shard's rows front to back, epoch after epoch without an end, shuffled in windows.
 
     One epoch to transformers, because it resumes a stream without a length at the start of its epoch (5.23).
@@ -59,10 +53,9 @@ def as_stream(shard: Shard, seed: int) -> datasets.IterableDataset:
     return datasets.IterableDataset(source)
 
 
-def _stream_rows(shard: Shard, seed: int) -> Iterator[tuple[int, Row]]:
+def _stream_rows(shard: AnyShard, seed: int) -> Iterator[tuple[int, Row]]:
     for number, (epoch, index) in enumerate(_stream_order(len(shard), seed)):
-        start, end = shard.offsets[index], shard.offsets[index + 1]
-        yield number, {"input_ids": shard.input_ids[start:end], "trainable": shard.trainable[start:end], "epoch": epoch}
+        yield number, {**shard.row(index), "epoch": epoch}
 
 
 def _stream_order(rows: int, seed: int) -> Iterator[tuple[int, int]]:

@@ -55,7 +55,7 @@ class _Measurement:
 
 def evaluate(job: EvaluateJob, emit: Emit) -> None:
     emit({"ev": "phase", "phase": "load", "detail": "rows"})
-    chat, rows = Chat(job.base_model), list(read_rows(job.rows, ROW_KINDS[job.method]))
+    chat, rows = Chat(job.base_model, for_chats=False), list(read_rows(job.rows, ROW_KINDS[job.method]))
     if not rows:
         raise DataRejected(f"The rows file {job.rows} is empty; hold out more with `data.split.test`.")
     # A thread pool does not survive a fork; each process starts its own.
@@ -136,7 +136,10 @@ def _give_rewards(measurement: _Measurement) -> Iterator[dict[str, Any]]:
 
 
 def _ask(chat: Chat, method: str, index: int, row: Row, shots: list[Row]) -> _Asked:
-    """The shots stand between system message and first turn."""
+    """The shots stand between system message and first turn. A text without turns is asked for by its first token."""
+    if "text" in row:
+        first, *rest = chat.encode_document(row["text"]).ids
+        return _Asked(row["id"], [Question(index, "", [first], rest)])
     before, answers = _prompt_and_answers(ROW_KINDS[method], index, row)
     instructions = [message for message in before if _is_instruction(message)]
     turns = [message for message in before if not _is_instruction(message)]

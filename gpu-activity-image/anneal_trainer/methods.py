@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformers import TrainingArguments
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
+from anneal_trainer import answer_scores
 from anneal_trainer.batches import NO_LABEL, Collator, JudgedCollator, PadCollator, PreferenceCollator
 from anneal_trainer.durable import DurableTrainer, Score
 from anneal_trainer.protocol import Recipe
@@ -51,6 +52,7 @@ class ComparingTrainer(DurableTrainer):
     """What the methods that compare answers have in common. Their rows come tokenised; TRL has no switch to leave them alone."""
 
     def __init__(self, **options: Any):
+        answer_scores.be_lean()
         super().__init__(**options)
         # Dropout would part a model from its reference, and an answer from the one beside it. TRL turns off modules only, and attention has
         # a number of its own.

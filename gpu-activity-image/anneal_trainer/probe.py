@@ -2,13 +2,16 @@
 
 Each measurement is a process of its own, so that its peak is its own; it trains on copies of the data's longest row, by the same
 code as the training itself. Memory grows with the rows that go through the model at once: two points say how much a row takes.
+Where ranks hold a part each, that process leads a gang of real ranks, and the largest of them counts.
 """
 
 import dataclasses
+import json
 import math
 import multiprocessing
 import shutil
 import sys
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from typing import Any
 import torch
 
 from anneal_trainer import faults, lifeline
+from anneal_trainer.durable import DurableTrainer
 from anneal_trainer.methods import METHODS
 from anneal_trainer.models import pick_training_device
 from anneal_trainer.protocol import Emit, ProbeJob, Recipe, TrainerError, TrainJob
@@ -97,31 +101,64 @@ def _train_briefly(job: TrainJob, folder: Path, rows: int) -> dict[str, Any]:
     folder.mkdir(parents=True)
     recipe = _brief_recipe(job.recipe, rows)
     shard = folder / "train.safetensors"
-    tokens = write_longest_row(shard, read_inputs(job).shard, rows * recipe.accumulation * _STEPS)
-    peaks: list[int] = []
-    seconds: list[float] = []
+    tokens = write_longest_row(shard, read_inputs(job).shard, rows * recipe.accumulation * recipe.processes * _STEPS)
+    brief = dataclasses.replace(
+        job, train=str(shard), validation=None, output=str(folder), resume=None, warm=None, gang=None, pause_at=None, recipe=recipe
+    )
+    meter = _Meter(folder, recipe)
+    train(brief, meter.watch, _metered(METHODS[recipe.method].trainer, meter))
+    peaks = [json.loads(file.read_text("utf-8")) for file in folder.glob("peak-*.json")]
+    most = {name: max(peak[name] for peak in peaks) for name in ("bytes", "saveBytes", "seconds")}
+    return {"rows": rows, "tokens": tokens * rows * recipe.accumulation, **most}
 
-    def watch(event: dict[str, Any]) -> None:
-        if event["ev"] == "step":
-            seconds.append(event["seconds"])
-            peaks.append(peak_bytes(recipe))
 
-    brief = dataclasses.replace(job, train=str(shard), validation=None, output=str(folder), resume=None, warm=None, recipe=recipe)
-    train(brief, watch)
-    return {
-        "rows": rows,
-        "bytes": peaks[-1],
-        # The rest of the peak is the writing of a checkpoint, whatever the number of rows.
-        "saveBytes": peak_bytes(recipe),
-        "tokens": tokens * rows * recipe.accumulation,
-        "seconds": seconds[-1],
-    }
+class _Meter:
+    """What a rank has taken so far, in a file: each is a process of its own. Ranks forked from this one have their own `_seen`."""
+
+    def __init__(self, folder: Path, recipe: Recipe):
+        self._folder, self._recipe = folder, recipe
+        self._rank = 0
+        self._seen: dict[str, float] = {}
+
+    def stepped(self, rank: int, seconds: float) -> None:
+        self._rank = rank
+        self._note(bytes=peak_bytes(self._recipe), seconds=seconds)
+
+    def saved(self) -> None:
+        """The rest of the peak is the writing of a checkpoint and of the weights, whatever the number of rows."""
+        self._note(saveBytes=peak_bytes(self._recipe))
+
+    def watch(self, event: dict[str, Any]) -> None:
+        if event["ev"] == "done":
+            self.saved()
+
+    def _note(self, **numbers: float) -> None:
+        self._seen |= numbers
+        (self._folder / f"peak-{self._rank}.json").write_text(json.dumps(self._seen), "utf-8")
+
+
+def _metered(base: type[DurableTrainer], meter: _Meter) -> type[DurableTrainer]:
+    class Metered(base):
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            super().log(logs, start_time)
+            if "loss" in logs:
+                meter.stepped(self.args.process_index, time.monotonic() - self.step_started)
+
+        def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+            super()._maybe_log_save_evaluate(*args, **kwargs)
+            meter.saved()
+
+    return Metered
 
 
 def _brief_recipe(recipe: Recipe, rows: int) -> Recipe:
-    """With accumulation the gradients live while the next micro-batch goes through; two of them show that."""
+    """With accumulation the gradients live while the next micro-batch goes through; two of them show that. A rank of DDP has everything,
+    as a process alone has; and those of other hosts are not here."""
+    is_shared = recipe.strategy != "ddp" and recipe.processes > 1
+    alone = {"processes": 1, "strategy": "ddp", "deepspeed": "zero2", "offload": "none"}
     return dataclasses.replace(
         recipe,
+        **({} if is_shared else alone),
         micro_batch=rows,
         order_batch=None,
         accumulation=min(2, recipe.accumulation),
@@ -129,11 +166,9 @@ def _brief_recipe(recipe: Recipe, rows: int) -> Recipe:
         max_steps=_STEPS,
         eval_steps=None,
         early_stopping=None,
-        processes=1,
         hosts=1,
-        strategy="ddp",
-        deepspeed="zero2",
-        offload="none",
+        # There is no validation by which one would be the best.
+        outputs=[name for name in recipe.outputs or [] if name.endswith("final")],
         dataloader_workers=0,
         streaming=False,
     )

@@ -113,7 +113,7 @@ class Recipe:
     micro_batch: int
     accumulation: int
     learning_rate: float
-    schedule: Literal["linear", "cosine", "constant"]
+    schedule: Literal["linear", "cosine", "constant", "polynomial", "inverse_sqrt", "warmup_stable_decay"]
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float
@@ -134,6 +134,11 @@ class Recipe:
     order_batch: int | None = None
     qlora: Qlora = Qlora(4)
     kto: Kto = Kto(0.1, 1.0, 1.0)
+    # Where the rate ends, with the schedules that have an end of their own.
+    min_learning_rate: float = 0.0
+    schedule_power: float = 1.0
+    # Share of the steps.
+    decay_ratio: float = 0.2
     # None = by `warmup_ratio`.
     warmup_steps: int | None = None
     outputs: list[Literal["best", "final", "merged-best", "merged-final"]] | None = None
@@ -234,6 +239,8 @@ class SplitFiles:
     name: str
     rows: str
     out: str
+    # Where the rows go that are in the shard, one to one.
+    kept: str | None = None
 
 
 @dataclass(frozen=True)
@@ -245,6 +252,9 @@ class TokeniseJob:
     splits: list[SplitFiles]
     rejected: str
     kind: Literal["chat", "pair", "judged"] = "chat"
+    too_long: Literal["auto", "drop", "truncate", "split"] = "auto"
+    # None = one a core.
+    processes: int | None = None
 
 
 @dataclass(frozen=True)

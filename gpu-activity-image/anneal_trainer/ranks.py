@@ -6,6 +6,8 @@ killed. Ended: the leader ends as the root did, by exception or by signal. Done 
 
 Ranks of one host meet in a file, those of several at an address of the first host, under a key that a rank of an older gang does not
 know. A host whose ranks only missed another host's ends with the kind `cascade`. Not protected: whoever reaches the address may join.
+
+Ranks that torchrun has started are processes already, and torchrun is their leader: they only join.
 """
 
 import json
@@ -34,6 +36,8 @@ _LOOK_EVERY_S = 0.02
 
 # How long the ranks of several hosts wait for each other: the slowest may read a large model from a cold disk.
 _JOIN_TIMEOUT = timedelta(minutes=15)
+
+_LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 
 # What is left of a rank in the words of those that waited for it.
 _CASCADE_WORDS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
@@ -102,6 +106,26 @@ def lead(
     _die_by(-root.code)
 
 
+def launched_rank(processes: int, hosts: int) -> int | None:
+    """This process's rank where torchrun started it, else None. Raises BadRequest where that are other ranks than the job's."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    started, local = (int(os.environ[name]) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if (started, local) != (processes * hosts, processes):
+        raise BadRequest(
+            f"torchrun started {started} ranks, {local} on this host, but the recipe has {processes} on each of {hosts} hosts; "
+            f"start it with `--nnodes {hosts} --nproc-per-node {processes}`."
+        )
+    return int(os.environ["RANK"])
+
+
+def join_launched(backend: str) -> None:
+    """Meets the other ranks where torchrun says."""
+    if os.environ["WORLD_SIZE"] == os.environ["LOCAL_WORLD_SIZE"]:
+        os.environ["GLOO_SOCKET_IFNAME"] = _LOOPBACK
+    distributed.init_process_group(backend)
+
+
 def find_root(deaths: list[Death]) -> Death:
     """The death that the others followed from; deaths come in the order in which they were seen, at least one."""
     failed = [death for death in deaths if not death.is_clean]
@@ -140,7 +164,7 @@ class _Gang:
         os.environ.update({name: str(value) for name, value in sizes.items()})
         if self.seat is None:
             # Ranks of one host need no network; gloo would ask a resolver for the host's address.
-            os.environ["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
+            os.environ["GLOO_SOCKET_IFNAME"] = _LOOPBACK
             store = distributed.FileStore(str(self.meeting), self.processes)
         else:
             os.environ.update(GLOO_SOCKET_IFNAME=self.seat.interface, NCCL_SOCKET_IFNAME=self.seat.interface)

@@ -21,40 +21,41 @@ _FIELDS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, type], ...]]] = {
 }
 
 
-def count_rows(file: str) -> int:
-    _require(file)
-    with open(file, "rb") as lines:
-        return sum(1 for line in lines if line.strip())
-
-
 def read_rows(file: str, kind: str = "chat") -> Iterator[Row]:
     """`kind`: `chat`, `pair` or `judged`."""
-    _require(file)
+    require_rows(file)
     with open(file, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield _parse(line, kind, f"Line {number} of {file}")
+                yield parse_row(line, kind, f"Line {number} of {file}")
 
 
 def write_json_lines(file: str, values: Iterable[dict[str, Any]]) -> None:
     """Writes one object a line; the file appears whole or not at all."""
-    with replacing_file(Path(file)) as temporary, temporary.open("w", encoding="utf-8") as out:
-        for value in values:
-            out.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+    with replacing_file(Path(file)) as temporary, temporary.open("wb") as out:
+        out.writelines(map(to_json_line, values))
 
 
-def _require(file: str) -> None:
+def to_json_line(value: dict[str, Any]) -> bytes:
+    # Half of a surrogate pair, which JSON can spell, stays what it was.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def require_rows(file: str) -> None:
     if not Path(file).is_file():
         raise BadRequest(f"The rows file {file} does not exist.")
 
 
-def _parse(line: str, kind: str, where: str) -> Row:
+def parse_row(line: str | bytes, kind: str, where: str) -> Row:
+    """Raises DataRejected. Among chats there may be texts without turns, rows with `text`."""
     lists, others = _FIELDS[kind]
     try:
         row = json.loads(line)
+        if kind == "chat" and isinstance(row.get("text"), str):
+            return row
         if all(isinstance(row[name], list) and row[name] for name in lists) and all(isinstance(row[name], type) for name, type in others):
             return row
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass
     names = " and ".join(f"`{name}`" for name in (*lists, *(name for name, _ in others)))
     raise DataRejected(f"{where} is not a row with {names}; make the dataset again.")

@@ -1,4 +1,4 @@
-"""Tokenised shards: one safetensors file a split, rows laid end to end, read by memory map.
+"""Tokenised shards: safetensors files, rows laid end to end, read by memory map. A split is one of them or several, one after the other.
 
 Chat rows: `input_ids` (int32, tokens), `trainable` (uint8, tokens; 1 = has a label), `offsets` (int64, rows + 1). Preference pairs:
 `prompt`, `chosen`, `rejected` (int32, tokens), each with its `<name>_offsets` (int64, rows + 1); both answers go on from the prompt.
@@ -6,30 +6,44 @@ Judged answers: `prompt` and `completion` in the same way, `label` (uint8, rows;
 """
 
 import json
+import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
-from anneal_trainer.files import replacing_file
 from anneal_trainer.protocol import BadRequest, DataRejected
-
-_INT32, _UINT8, _INT64 = ("I32", np.int32), ("U8", np.uint8), ("I64", np.int64)
-_ROW_TENSORS = {"input_ids": _INT32, "trainable": _UINT8, "offsets": _INT64}
-_PAIR_PARTS = ("prompt", "chosen", "rejected")
-_PAIR_TENSORS = {name: _INT32 for name in _PAIR_PARTS} | {f"{name}_offsets": _INT64 for name in _PAIR_PARTS}
-
-_JUDGED_PARTS = ("prompt", "completion")
-_JUDGED_TENSORS = {name: _INT32 for name in _JUDGED_PARTS} | {f"{name}_offsets": _INT64 for name in _JUDGED_PARTS} | {"label": _UINT8}
+from anneal_trainer.shard_writer import LAYOUTS, TAGS, Block, Layout, ShardWriter
 
 # Name → (values, offsets); without offsets there is one value a row.
 Columns = dict[str, tuple[np.ndarray, np.ndarray | None]]
 
+_NUMBERED = re.compile(r"-(\d{5})-of-(\d{5})")
+
+
+class _Rows:
+    """What all shards can do."""
+
+    def columns(self) -> Columns:
+        raise NotImplementedError
+
+    @property
+    def parts(self) -> tuple["_Rows", ...]:
+        return (self,)
+
+    def row(self, index: int) -> dict[str, Any]:
+        return {
+            name: values[index] if offsets is None else values[offsets[index] : offsets[index + 1]]
+            for name, (values, offsets) in self.columns().items()
+        }
+
 
 @dataclass(frozen=True)
-class Shard:
+class Shard(_Rows):
     """Row i is `input_ids[offsets[i]:offsets[i + 1]]`."""
 
     input_ids: np.ndarray
@@ -48,7 +62,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class PreferenceShard:
+class PreferenceShard(_Rows):
     """Pair i is a prompt and two answers to it, the first the better one."""
 
     prompt: np.ndarray
@@ -67,11 +81,11 @@ class PreferenceShard:
         return np.diff(self.prompt_offsets) + np.maximum(np.diff(self.chosen_offsets), np.diff(self.rejected_offsets))
 
     def columns(self) -> Columns:
-        return {name: (getattr(self, name), getattr(self, f"{name}_offsets")) for name in _PAIR_PARTS}
+        return {name: (getattr(self, name), getattr(self, f"{name}_offsets")) for name in ("prompt", "chosen", "rejected")}
 
 
 @dataclass(frozen=True)
-class JudgedShard:
+class JudgedShard(_Rows):
     """Row i is a prompt and an answer to it, which is a good one or is not."""
 
     prompt: np.ndarray
@@ -88,88 +102,106 @@ class JudgedShard:
         return np.diff(self.prompt_offsets) + np.diff(self.completion_offsets)
 
     def columns(self) -> Columns:
-        parts = {name: (getattr(self, name), getattr(self, f"{name}_offsets")) for name in _JUDGED_PARTS}
+        parts = {name: (getattr(self, name), getattr(self, f"{name}_offsets")) for name in ("prompt", "completion")}
         return {**parts, "label": (self.label, None)}
 
 
-AnyShard = Shard | PreferenceShard | JudgedShard
+OneShard = Shard | PreferenceShard | JudgedShard
+
+
+class ShardSequence:
+    """The shards of a split as one sequence of rows, without copying their tokens."""
+
+    def __init__(self, parts: Sequence[OneShard]):
+        self.parts = tuple(parts)
+        self._firsts = np.cumsum([0, *map(len, self.parts)])
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        return np.concatenate([part.lengths for part in self.parts])
+
+    def row(self, index: int) -> dict[str, Any]:
+        part = bisect_right(self._firsts, index) - 1
+        return self.parts[part].row(index - int(self._firsts[part]))
+
+
+AnyShard = OneShard | ShardSequence
 
 
 def write_shard(file: Path, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
     """Writes (ids, trainable) rows; the same rows give the same bytes."""
-    input_ids, offsets = _lay_end_to_end([ids for ids, _ in rows], np.int32)
-    trainable, _ = _lay_end_to_end([trainable for _, trainable in rows], np.uint8)
-    _write(file, {"input_ids": input_ids, "trainable": trainable, "offsets": offsets})
+    _write_rows(file, "chat", [{"input_ids": ids, "trainable": trainable} for ids, trainable in rows])
 
 
 def write_preference_shard(file: Path, pairs: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
     """Writes (prompt, chosen, rejected) pairs; the same pairs give the same bytes."""
-    tensors = {}
-    for part, name in enumerate(_PAIR_PARTS):
-        tensors[name], tensors[f"{name}_offsets"] = _lay_end_to_end([pair[part] for pair in pairs], np.int32)
-    _write(file, tensors)
+    _write_rows(file, "pair", [{"prompt": prompt, "chosen": chosen, "rejected": rejected} for prompt, chosen, rejected in pairs])
 
 
 def write_judged_shard(file: Path, rows: Sequence[tuple[np.ndarray, np.ndarray, bool]]) -> None:
     """Writes (prompt, completion, label) rows; the same rows give the same bytes."""
-    tensors = {"label": np.array([label for _, _, label in rows], np.uint8)}
-    for part, name in enumerate(_JUDGED_PARTS):
-        tensors[name], tensors[f"{name}_offsets"] = _lay_end_to_end([row[part] for row in rows], np.int32)
-    _write(file, tensors)
+    _write_rows(file, "judged", [{"prompt": prompt, "completion": completion, "label": label} for prompt, completion, label in rows])
 
 
 def write_longest_row(file: Path, shard: AnyShard, rows: int) -> int:
     """Writes so many copies of the longest row, for measurements; returns its tokens."""
     index = int(np.argmax(shard.lengths))
-    tensors: dict[str, np.ndarray] = {}
-    for name, (values, offsets) in shard.columns().items():
-        piece = values[index : index + 1] if offsets is None else values[offsets[index] : offsets[index + 1]]
-        tensors[name] = np.tile(piece, rows)
-        if offsets is not None:
-            tensors["offsets" if isinstance(shard, Shard) else f"{name}_offsets"] = np.arange(rows + 1, dtype=np.int64) * len(piece)
-    _write(file, tensors)
+    row = shard.row(index)
+    kind = next(kind for kind, layout in LAYOUTS.items() if {*layout.lists, *layout.scalars} == set(row))
+    _write_rows(file, kind, [row] * rows)
     return int(shard.lengths[index])
 
 
-def _lay_end_to_end(rows: list[np.ndarray], dtype: type) -> tuple[np.ndarray, np.ndarray]:
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-    return np.concatenate(rows or [[]]).astype(dtype), offsets
+def _write_rows(file: Path, kind: str, rows: list[dict[str, Any]]) -> None:
+    with ShardWriter(file, kind) as writer:
+        writer.add(Block.of(LAYOUTS[kind], rows))
 
 
-def _write(file: Path, tensors: dict[str, np.ndarray]) -> None:
-    with replacing_file(file) as temporary:
-        save_file(tensors, temporary)
-        temporary.chmod(0o644)
+def read_shard(file: str) -> Shard | ShardSequence:
+    """Maps the tensors of a split without reading its tokens; raises DataRejected if they do not fit each other.
+
+    Where there is no such file, the split's shards beside it are read: `train-00000-of-00002.safetensors` for `train.safetensors`.
+    """
+    return _read(file, "chat", Shard)
 
 
-def read_shard(file: str) -> Shard:
-    """Maps a shard's tensors without reading its tokens; raises DataRejected if they do not fit each other."""
-    shard = Shard(**_map(file, _ROW_TENSORS, "chat rows"))
-    _require_whole(file, shard.columns())
-    return shard
-
-
-def read_preference_shard(file: str) -> PreferenceShard:
+def read_preference_shard(file: str) -> PreferenceShard | ShardSequence:
     """The same for preference pairs."""
-    shard = PreferenceShard(**_map(file, _PAIR_TENSORS, "preference pairs, which `train.method: dpo` and `reward` need"))
-    _require_whole(file, shard.columns())
-    return shard
+    return _read(file, "pair", PreferenceShard)
 
 
-def read_judged_shard(file: str) -> JudgedShard:
+def read_judged_shard(file: str) -> JudgedShard | ShardSequence:
     """The same for judged answers."""
-    shard = JudgedShard(**_map(file, _JUDGED_TENSORS, "judged answers, which `train.method: kto` needs"))
-    _require_whole(file, shard.columns())
-    return shard
+    return _read(file, "judged", JudgedShard)
 
 
-def _map(file: str, wanted: dict[str, tuple[str, type]], kind: str) -> dict[str, np.ndarray]:
-    if not Path(file).is_file():
+def _read(file: str, kind: str, shard: type[OneShard]) -> Any:
+    files = [file] if Path(file).is_file() else _numbered_files(Path(file))
+    parts = [_read_one(path, LAYOUTS[kind], shard) for path in files]
+    return parts[0] if len(parts) == 1 else ShardSequence(parts)
+
+
+def _numbered_files(file: Path) -> list[str]:
+    found = sorted(file.parent.glob(f"{file.stem}-*-of-*{file.suffix}"))
+    numbers = [_NUMBERED.fullmatch(path.stem.removeprefix(file.stem)) for path in found]
+    if not found or None in numbers:
         raise BadRequest(f"The shard {file} does not exist.")
+    of = int(numbers[0][2])
+    if [(int(number[1]), int(number[2])) for number in numbers] != [(i, of) for i in range(of)]:
+        raise DataRejected(f"The split {file} has {len(found)} of {of} shards. Tokenise again.")
+    return [str(path) for path in found]
+
+
+def _read_one(file: str, layout: Layout, shard: type[OneShard]) -> OneShard:
     try:
-        return _map_tensors(Path(file), wanted)
+        read = shard(**_map_tensors(Path(file), layout))
     except (ValueError, KeyError, TypeError) as error:
-        raise DataRejected(f"The shard {file} cannot be read as {kind} ({error}). Tokenise again.") from error
+        raise DataRejected(f"The shard {file} cannot be read as {layout.what} ({error}). Tokenise again.") from error
+    _require_whole(file, read.columns())
+    return read
 
 
 def _require_whole(file: str, columns: Columns) -> None:
@@ -179,16 +211,16 @@ def _require_whole(file: str, columns: Columns) -> None:
         raise DataRejected(f"The shard {file} is torn: its offsets do not cover its tokens. Tokenise again.")
 
 
-def _map_tensors(file: Path, wanted: dict[str, tuple[str, type]]) -> dict[str, np.ndarray]:
+def _map_tensors(file: Path, layout: Layout) -> dict[str, np.ndarray]:
     """safetensors' own readers copy every tensor into memory; its layout (length, JSON header, bytes) is simple to map."""
     with file.open("rb") as content:
         header_bytes = int.from_bytes(content.read(8), "little")
         header = json.loads(content.read(header_bytes))
     arrays = {}
-    for name, (tag, dtype) in wanted.items():
+    for name, dtype in layout.tensors.items():
         entry = header[name]
-        if entry["dtype"] != tag:
-            raise ValueError(f"`{name}` is {entry['dtype']}, not {tag}")
+        if entry["dtype"] != TAGS[dtype]:
+            raise ValueError(f"`{name}` is {entry['dtype']}, not {TAGS[dtype]}")
         start, (length,) = 8 + header_bytes + entry["data_offsets"][0], entry["shape"]
         # A file of no bytes cannot be mapped.
         arrays[name] = np.memmap(file, dtype, "r", start, (length,)) if length else np.empty(0, dtype)

@@ -7,7 +7,7 @@ Not covered: control text of templates that is no special token, such as Llama 2
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,21 +115,26 @@ class RenamedTokenizer:
 
 def mark_special_texts(chat: Any, specials: re.Pattern[str]) -> Marks | None:
     """None for a chat without such text."""
-    texts = list(_texts_of(chat))
+    texts = _texts_of(chat)
+    if not specials.search("\n".join(texts)):
+        return None
     found = {text for whole in texts for text in specials.findall(whole)}
     return Marks(found, set().union(*texts)) if found else None
 
 
-def _texts_of(value: Any) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case dict():
-            for key, inner in value.items():
-                yield from (key, *_texts_of(inner))
-        case list():
-            for inner in value:
-                yield from _texts_of(inner)
+def _texts_of(value: Any) -> list[str]:
+    """Every text of messages and tools, names of fields included."""
+    texts, left = [], [value]
+    while left:
+        inner = left.pop()
+        if isinstance(inner, str):
+            texts.append(inner)
+        elif isinstance(inner, dict):
+            texts += inner
+            left += inner.values()
+        elif isinstance(inner, list):
+            left += inner
+    return texts
 
 
 def alternatives(texts: Iterable[str]) -> re.Pattern[str]:

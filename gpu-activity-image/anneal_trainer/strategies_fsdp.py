@@ -27,7 +27,10 @@ class FsdpTrainer(ShardedTrainer):
         super().__init__(**options)
         places = {parameter: place for place, parameter in self.model.named_parameters()}
         named = {name: places[parameter] for name, parameter in trained_parameters(self.model).items()}
-        shard(self.model, self.args.device, torch.bfloat16 if self.args.bf16 and self.args.device.type == "cuda" else None)
+        dtype = torch.bfloat16 if self.args.bf16 and self.args.device.type == "cuda" else None
+        shard(self.model, self.args.device, dtype)
+        if reference := getattr(self, "ref_model", None):
+            shard(reference, self.args.device, dtype)
         parameters = dict(self.model.named_parameters())
         self._watch({name: parameters[place] for name, place in named.items()})
         # What transformers calls a model that needs no wrapping.

@@ -1,7 +1,8 @@
 """The `train` command: fine-tuning of a base model on a tokenised shard, from the start or from a checkpoint or warm state.
 
 Two halves, so that a job parent can do the first once and fork the second: `prepare` loads model and data on the CPU and never touches
-CUDA; `attempt` trains. With several processes the one that attempts is the leader of a gang and each rank builds its own trainer.
+CUDA; `attempt` trains. With several processes the one that attempts is the leader of a gang and each rank builds its own trainer;
+ranks that torchrun has started do both halves themselves.
 """
 
 import math
@@ -17,21 +18,20 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from anneal_trainer import bitsandbytes_gate, checkpoints, interrupts, ranks, strategies, warm_state
+from anneal_trainer import bitsandbytes_gate, checkpoints, interrupts, ranks, schedules, strategies, warm_state
 from anneal_trainer.adapters import add_adapter, count_parameters, lora_config
 from anneal_trainer.batches import (
     Collator,
     LengthGroupedOrder,
     TokenDropout,
     as_dataset,
-    as_packed_dataset,
     as_stream,
-    packed_lengths,
 )
 from anneal_trainer.durable import Course, DurableTrainer, findings_only
 from anneal_trainer.export import keeps_best, write_outputs
 from anneal_trainer.methods import METHODS
 from anneal_trainer.models import load_base, load_quantised, load_tokenizer, pick_training_device
+from anneal_trainer.packing import pack_rows
 from anneal_trainer.protocol import BadRequest, DataRejected, Emit, FromCheckpoint, FromWarmState, Interrupted, Recipe, TrainJob
 from anneal_trainer.scoring import keeps_packed_rows_apart
 from anneal_trainer.shards import AnyShard
@@ -86,7 +86,10 @@ class Start:
 
 
 def train(job: TrainJob, emit: Emit, trainer_class: type[DurableTrainer] | None = None) -> None:
+    launched = ranks.launched_rank(job.recipe.processes, job.recipe.hosts)
     start = _find_start(job, job.resume)
+    if launched:
+        emit = findings_only(emit, launched)
     attempt(prepare(job, emit, trainer_class), job.resume, emit, start)
 
 
@@ -134,8 +137,12 @@ def attempt(prepared: Prepared, resume: FromCheckpoint | FromWarmState | None, e
     start = start or _find_start(job, resume)
     if start.step > prepared.plan.steps:
         raise BadRequest(f"{start.folder} is beyond the {prepared.plan.steps} steps of this recipe; start afresh.")
-    checkpoints.clear_after(Path(job.output), start.step)
-    if recipe.world == 1:
+    launched = ranks.launched_rank(recipe.processes, recipe.hosts)
+    if not launched:
+        checkpoints.clear_after(Path(job.output), start.step)
+    if launched is not None and recipe.world > 1:
+        ranks.join_launched(_backend(recipe))
+    if launched is not None or recipe.world == 1:
         _train_rank(prepared, start, emit)
         return
 
@@ -191,8 +198,8 @@ def read_inputs(job: TrainJob) -> Inputs:
     if recipe.streaming:
         return Inputs(shard, validation, as_stream(shard, recipe.seed), shard.lengths)
     if recipe.packing:
-        packed = as_packed_dataset(shard)
-        return Inputs(shard, validation, packed, packed_lengths(packed))
+        packed = pack_rows(shard)
+        return Inputs(shard, validation, packed.dataset, packed.lengths)
     return Inputs(shard, validation, as_dataset(shard), shard.lengths)
 
 
@@ -314,9 +321,7 @@ def _training_arguments(job: TrainJob, plan: Plan, device: torch.device, has_val
         per_device_eval_batch_size=recipe.micro_batch,
         gradient_accumulation_steps=recipe.accumulation,
         learning_rate=recipe.learning_rate,
-        # transformers' own `constant` forgets the warm-up.
-        lr_scheduler_type="constant_with_warmup" if recipe.schedule == "constant" else recipe.schedule,
-        warmup_steps=math.ceil(recipe.warmup_ratio * steps) if recipe.warmup_steps is None else recipe.warmup_steps,
+        **schedules.arguments(recipe, steps),
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
         seed=recipe.seed,

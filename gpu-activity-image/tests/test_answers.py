@@ -130,6 +130,18 @@ def test_predictions_lie_in_the_order_of_variants_and_rows(lively: str, tmp_path
     assert [event["done"] for event in events.of("progress")][-1] == events.of("progress")[0]["of"] == 36
 
 
+def test_texts_without_turns_are_scored_by_all_tokens_but_the_first(lively: str, tmp_path: Path):
+    texts = ["Turn the lights on.", "A longer text. " * 60, "x"]
+    rows = [{"id": f"{i:032x}", "text": text} for i, text in enumerate(texts)]
+    job = make_job(tmp_path, lively, [Variant("base", None, [], False)], [*rows, *example_rows(1, 2)])
+    evaluate(job, Events())
+    chat, model = Chat(lively), load(lively)
+    for prediction, row in zip(read_predictions(job), rows, strict=False):
+        first, *rest = chat.encode_document(row["text"]).ids
+        assert prediction["id"] == row["id"] and prediction["tokens"] == len(rest) and prediction["output"] is None
+        assert prediction["loss"] == pytest.approx(plain_loss(model, Question(0, "", [first], rest)), rel=1e-4)
+
+
 def test_evaluation_refuses_what_it_cannot_use(tmp_path: Path):
     with pytest.raises(DataRejected, match="does not end with an assistant message"):
         evaluate(

@@ -14,16 +14,23 @@ from anneal_trainer.batches import (
     PreferenceCollator,
     TokenDropout,
     as_dataset,
-    as_packed_dataset,
     as_stream,
-    packed_lengths,
 )
 from anneal_trainer.models import load_base
+from anneal_trainer.packing import pack_rows
 from anneal_trainer.protocol import DataRejected
 from anneal_trainer.scoring import keeps_packed_rows_apart, token_losses
-from anneal_trainer.shards import read_judged_shard, read_preference_shard, read_shard, write_judged_shard, write_preference_shard
+from anneal_trainer.shards import (
+    read_judged_shard,
+    read_preference_shard,
+    read_shard,
+    write_judged_shard,
+    write_preference_shard,
+    write_shard,
+)
 from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader
+from trl.data_utils import pack_dataset
 
 
 def test_order_is_a_permutation_decided_by_seed_and_epoch_alone():
@@ -60,14 +67,27 @@ def test_padding_has_no_label_though_the_end_of_turn_token_is_the_pad_token(shar
 
 def test_packing_keeps_every_row_whole_and_wastes_little(drill: dict[str, Path]):
     shard = read_shard(str(drill["sft"] / "train.safetensors"))
-    packed = as_packed_dataset(shard)
-    assert packed_lengths(packed).max() == shard.lengths.max()
-    assert packed_lengths(packed).sum() == shard.lengths.sum()
-    assert len(packed) < 0.7 * len(shard)
+    packed = pack_rows(shard)
+    assert packed.lengths.max() == shard.lengths.max()
+    assert packed.lengths.sum() == shard.lengths.sum()
+    assert len(packed.dataset) < 0.7 * len(shard)
     rows = {tuple(row["input_ids"]) for row in as_dataset(shard)}
-    for row in packed:
+    for row in packed.dataset:
         parts = np.split(row["input_ids"], np.cumsum(row["seq_lengths"])[:-1])
         assert all(tuple(part) in rows for part in parts)
+
+
+def test_rows_are_packed_as_trl_packs_them(tmp_path: Path):
+    rng = np.random.default_rng(4)
+    lengths = [*rng.integers(1, 60, 1500), 64, *rng.integers(1, 9, 700)]
+    rows = [rng.integers(0, 99, length).astype(np.int32) for length in lengths]
+    write_shard(tmp_path / "rows.safetensors", [(ids, (ids % 2).astype(np.uint8)) for ids in rows])
+    shard = read_shard(str(tmp_path / "rows.safetensors"))
+    trl = pack_dataset(as_dataset(shard), 64, "bfd").with_format("numpy")
+    packed = pack_rows(shard)
+    assert [len(row["input_ids"]) for row in trl] == packed.lengths.tolist()
+    for ours, theirs in zip(packed.dataset, trl, strict=True):
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ("input_ids", "trainable", "seq_lengths"))
 
 
 def test_packed_rows_have_the_losses_of_rows_by_themselves(drill: dict[str, Path], words_model: str):
@@ -75,7 +95,7 @@ def test_packed_rows_have_the_losses_of_rows_by_themselves(drill: dict[str, Path
     model, collate = load_base(words_model, torch.device("cpu")), PadCollator(pad_id=1)
     with torch.no_grad():
         alone = token_losses(model, collate(list(as_dataset(shard))))
-        packed = token_losses(model, collate(list(as_packed_dataset(shard))))
+        packed = token_losses(model, collate(list(pack_rows(shard).dataset)))
     torch.testing.assert_close(packed.sort().values, alone.sort().values, rtol=1e-5, atol=1e-5)
     assert keeps_packed_rows_apart(model)
 

@@ -13,6 +13,8 @@ from anneal_trainer.probe import probe, rows_to_try
 from anneal_trainer.protocol import DrillDataJob, ProbeJob, TrainerError, TrainJob, parse_job
 from anneal_trainer.shards import read_shard, write_longest_row, write_shard
 from support import GOLDEN, RECIPE, TINY, Events, child
+from test_ranks import children_of
+from test_strategies import needs_deepspeed
 
 # Its logits rule: 49,152 numbers for each label.
 ROWS, TOKENS, LABELS = 64, 32, 16
@@ -77,6 +79,26 @@ def test_every_method_can_be_probed(method: str, kind: str, tmp_path: Path):
     make_drill_data(DrillDataJob(1, "drill-data", kind, TINY, 8, 1, str(tmp_path)), Events())
     options = {"method": method, "microBatch": 2}
     assert [point["rows"] for point in run_probe(train_job(tmp_path / "train.safetensors", tmp_path / "probe", **options))][-1] == 2
+
+
+@needs_deepspeed
+def test_deepspeed_is_probed_by_its_ranks(shard: Path, tmp_path: Path):
+    recipe = {"processes": 2, "tuning": "full", "strategy": "deepspeed", "deepspeed": "zero3"}
+    first, second = run_probe(train_job(shard, tmp_path / "probe", **recipe))
+    assert second["bytes"] > first["bytes"] and second["seconds"] > 0
+
+
+def test_ranks_with_a_part_each_are_probed_as_ranks(shard: Path, tmp_path: Path):
+    recipe = {"processes": 2, "tuning": "full", "maxSteps": 2, "strategy": "fsdp"}
+    with child({"v": 1, "command": "probe", "train": train_job(shard, tmp_path / "out", **recipe)}, tmp_path / "probe") as prober:
+        assert prober.exit_code() == 0
+    first, second = prober.seen.result()["points"]
+    assert second["bytes"] > 1.2 * first["bytes"] and second["seconds"] > 0
+    with child(train_job(shard, tmp_path / "run", **recipe), tmp_path / "run") as trainer:
+        trainer.wait_for("step", 2)
+        peaks = [_read_status(rank, "VmHWM") for rank in children_of(trainer.process.pid)]
+        assert trainer.exit_code() == 0
+    assert len(peaks) == 2 and second["bytes"] == pytest.approx(max(peaks), rel=0.1), (first, second, peaks)
 
 
 def test_copies_are_of_the_longest_row(shard: Path, tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 from anneal_trainer.chat import Chat, TemplateError
 from anneal_trainer.engine import Engine
 from anneal_trainer.evaluate import _ask
-from anneal_trainer.special_text import RenamedTokenizer, Rendered
+from anneal_trainer.special_text import RenamedTokenizer, Rendered, Tokens
 from support import TINY, Events, example_rows, make_row
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM
@@ -79,7 +79,8 @@ def test_ordinary_text_has_the_same_tokens_on_both_roads(chat: Chat):
     for row in [*example_rows(8, 3), make_row(9, ask_and_answer(" naïve  四\n\n", "\t<|im_ end|>🦜"))]:
         rendered = chat.render(row["messages"])
         assert rendered.literal == ()
-        assert renamed.encode(rendered) == chat.encode_batch([rendered])[0]
+        plain = chat.encode_batch([rendered])[0]
+        assert renamed.encode(rendered) == Tokens(plain.ids, plain.offsets)
 
 
 @pytest.mark.parametrize("template", ["{{ messages[0].content[:15] }}", "{{ messages[0].content | tojson(ensure_ascii=True) }}"])

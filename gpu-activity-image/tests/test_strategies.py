@@ -42,6 +42,8 @@ STRATEGIES = of_all(
     {
         "fsdp, full": FSDP | {"tuning": "full"},
         "fsdp, lora, accumulation": FSDP | ACCUMULATION,
+        "fsdp, dpo, full": FSDP | {"method": "dpo", "tuning": "full", "epochs": 1},
+        "fsdp, reward, full": FSDP | {"method": "reward", "tuning": "full", "epochs": 1},
         "zero2, full, accumulation": ZERO2 | ACCUMULATION | {"tuning": "full"},
         "zero2, lora": ZERO2,
         "zero3, full": ZERO3 | {"tuning": "full"},
@@ -73,7 +75,12 @@ def test_random_kill_changes_nothing_and_ddp_trains_the_same(cell, recipe: dict[
         {
             "fsdp, dpo": FSDP | {"method": "dpo"},
             "zero3, dpo": ZERO3 | {"method": "dpo"},
+            "zero3, kto": ZERO3 | {"method": "kto"},
+            "zero2, reward": ZERO2 | {"method": "reward"},
+            "zero3, dpo, full": ZERO3 | {"method": "dpo", "tuning": "full"},
             "fsdp, kto": FSDP | {"method": "kto"},
+            "fsdp, kto, full": FSDP | {"method": "kto", "tuning": "full"},
+            "fsdp, reward": FSDP | {"method": "reward"},
             "fsdp, dora, packing": FSDP | {"packing": True, "microBatch": 2, "lora": RECIPE["lora"] | {"dora": True}},
             "zero2, own configuration": ZERO2 | {"deepspeed": OWN},
             "zero3, offload": ZERO3 | {"offload": "cpu"},

@@ -119,15 +119,15 @@ def test_rows_are_refused_with_code_and_place(tmp_path: Path):
     assert events.result()["rejected"] == 2
 
 
-def test_template_that_refuses_some_rows_drops_them_and_all_rows_fail_the_job(tmp_path: Path):
+def test_rows_that_a_template_refuses_are_dropped_and_counted(tmp_path: Path):
     picky = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
     folder = with_template(tmp_path / "tokenizer", picky)
     bad, good = make_row(0, [SYSTEM, *turns("a?", "b")]), make_row(1, turns("a?", "b"))
-    shard, rejected, _ = run(tmp_path, [bad, good], folder)
+    shard, rejected, events = run(tmp_path, [bad, good], folder)
     assert len(shard) == 1
     assert rejected[0]["code"] == "wrong_type" and "no system role" in rejected[0]["message"]
-    with pytest.raises(DataRejected, match="no system role"):
-        run(tmp_path, [bad], folder)
+    assert rejected[0]["src"] == {"source": 0, "line": 1} and rejected[0]["preview"].startswith('{"messages": [{"role": "system"')
+    assert events.result()["unrendered"] == {"rows": 1, "first": rejected[0]["message"]}
 
 
 def test_same_rows_give_the_same_bytes_and_a_torn_shard_is_refused(tmp_path: Path):

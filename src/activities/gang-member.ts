@@ -1,6 +1,7 @@
 // One host's part in a gang of several: what it has to offer, and its part of the training.
 import { createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
+import { Context } from '@temporalio/activity';
 import { AnnealError } from '../contracts/failure.ts';
 import type { HostOffer, MemberInput, MemberOutcome, OfferInput } from '../contracts/gang.ts';
 import { MemberDied } from '../trainer/gang.ts';
@@ -34,6 +35,7 @@ export function createMemberActivities(parts: GpuParts, door: HostDoor) {
 
     async trainMember({ seat, ...input }: MemberInput): Promise<MemberOutcome> {
       return await runStage<MemberOutcome>('train', async (context) => {
+        refuseAgain();
         try {
           const result = await withLease(parts, input, context, (lease) =>
             seat.host === 0
@@ -49,6 +51,13 @@ export function createMemberActivities(parts: GpuParts, door: HostDoor) {
       });
     },
   };
+}
+
+/** The server starts a member again that an operator has unpaused or reset; its gang has ended meanwhile. */
+export function refuseAgain(): void {
+  const { attempt, heartbeatDetails } = Context.current().info;
+  if (attempt === 1 && heartbeatDetails === undefined) return;
+  throw new AnnealError('preempted', 'An operator paused or reset this host’s part; the gang begins anew.');
 }
 
 async function follow(turn: Turn): Promise<null> {

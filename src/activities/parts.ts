@@ -19,6 +19,8 @@ export interface Parts {
 /** What a GPU worker has besides. */
 export interface GpuParts extends Parts {
   warmParent: WarmParent | null;
+  /** File that says what an hour of a GPU costs; it need not be there. */
+  prices: string;
   /** Where shared memory is mounted, or null. */
   sharedMemory: string | null;
 }

@@ -1,172 +1,209 @@
-// Stage `preprocess`: cleans, splits and tokenises the snapshot into a dataset, with accounts that add up.
-// Everything that can be wrong with the data is found here, before a GPU is touched.
-import { mkdir, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+// Stage `preprocess`: cleans, splits and tokenises the snapshot into a dataset, with accounts that add up, range by range, so that several
+// workers share the work and a dead one costs a range. Everything that can be wrong with the data is found here, before a GPU is touched.
+import { rm } from 'node:fs/promises';
 import { AnnealError } from '../contracts/failure.ts';
-import { type Dataset, DatasetSchema, SnapshotSchema } from '../contracts/records.ts';
-import { ROW_KINDS, SPLITS } from '../contracts/rows.ts';
-import type { PreprocessInput, PreprocessResult } from '../contracts/stages.ts';
 import {
-  PROTOCOL_VERSION,
-  type TokeniseJob,
-  type TokeniseResult,
-  TokeniseResultSchema,
-} from '../contracts/trainer-protocol.ts';
-import { finishAccounts } from '../data/accounts.ts';
-import { cleanRows } from '../data/preprocess.ts';
-import { readRejected, rewriteWithoutRejected } from '../data/rejects.ts';
-import { digestOf, sha256Hex } from '../storage/digest.ts';
-import { getBlob, putFolder } from '../storage/file-set.ts';
+  type CleanedPiece,
+  CleanedRangeRecordSchema,
+  type Preparation,
+  PreparationSchema,
+  type Resolution,
+  ResolutionSchema,
+  TokenisedRangeSchema,
+} from '../contracts/ranges.ts';
+import type { Dataset } from '../contracts/records.ts';
+import { parseSpec } from '../contracts/spec.ts';
+import type {
+  CleanRangeResult,
+  FinishDatasetInput,
+  PlanRangesResult,
+  PreprocessInput,
+  PreprocessResult,
+  RangeInput,
+  ResolveRowsInput,
+  ResolveRowsResult,
+  TokeniseRangeInput,
+  TokeniseRangeResult,
+} from '../contracts/stages.ts';
+import { cleanPieces } from '../data/preparation/clean.ts';
+import { planRanges } from '../data/preparation/plan.ts';
+import { prepareRows } from '../data/preparation/prepare.ts';
+import { resolveRows } from '../data/preparation/resolve.ts';
+import { digestOf } from '../storage/digest.ts';
 import { keys } from '../storage/keys.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
-import { createJson, readJson } from '../storage/record.ts';
-import { codeIdentity } from '../telemetry/code-identity.ts';
-import { findBaseModel } from '../trainer/base-model.ts';
-import { requireDone, startChild } from '../trainer/child.ts';
+import { createJson } from '../storage/record.ts';
 import type { Parts } from './parts.ts';
-import { readRecord, rememberStage, runStage, type StageContext } from './stage.ts';
+import { finishDataset } from './preparation/finish-dataset.ts';
+import { hostOf, type PreparationOptions, workFolder } from './preparation/options.ts';
+import { digestOfInput, findPrepared, noteForRun, rememberPrepared, summarise } from './preparation/remembered.ts';
+import { tokeniseRange } from './preparation/tokenise-range.ts';
+import { readRecord, runStage, type StageContext } from './stage.ts';
 
-/** From SIGTERM to SIGKILL; there is nothing to save, ms. */
-const GRACE_MS = 1_000;
-/** Longest silence of the tokeniser, ms. */
-const SILENCE_MS_MAX = 10 * 60_000;
+export function createPreprocessActivities(parts: Parts, options: PreparationOptions) {
+  const { store } = parts;
 
-export function createPreprocessActivities(parts: Parts) {
   return {
+    async planRanges({ run, spec, snapshot }: PreprocessInput): Promise<PlanRangesResult> {
+      return await runStage('preprocess', async (context) => {
+        const host = hostOf(parts, options, context, workFolder(parts, run, 'plan'));
+        const plan = await planRanges(host, { spec, snapshot }, options.limits);
+        const preparation = digestOf({ spec, plan });
+        await createJson(store, keys.rangePlan(preparation), { spec, plan });
+        const input = await digestOfInput(parts, spec, plan, options.pseudonymKey);
+        const earlier = await findPrepared(store, run, input);
+        const done = earlier === null ? null : summarise(options, await noteForRun(store, run, input, earlier));
+        const ranges = plan.ranges.length;
+        const outcome = done === null ? `${ranges} ${ranges === 1 ? 'range' : 'ranges'}` : 'was prepared before';
+        return { preparation, ranges, done, outcome };
+      });
+    },
+
+    async cleanRange({ run, preparation, range }: RangeInput): Promise<CleanRangeResult> {
+      return await inRange(run, preparation, `clean-${range}`, async ({ spec, plan }, folder, context) => {
+        const input = { spec, snapshot: plan.snapshot };
+        const host = hostOf(parts, options, inRangeOf(context, range, plan.ranges.length), folder);
+        const pieces = await cleanPieces(host, input, plan, plan.ranges[range] ?? []);
+        const cleaned = digestOf({ pieces });
+        await createJson(store, keys.cleanedRange(cleaned), { pieces });
+        const rows = pieces.reduce((sum, { counts }) => sum + counts.rowsIn, 0);
+        return { cleaned, outcome: `${rows} rows in` };
+      });
+    },
+
+    async resolveRows({ run, preparation, cleaned }: ResolveRowsInput): Promise<ResolveRowsResult> {
+      return await inRange(run, preparation, 'resolve', async ({ spec, plan }, folder, context) => {
+        const host = hostOf(parts, options, context, folder);
+        await createJson(store, keys.runRanges(run, digestOf({ preparation, cleaned })), { preparation, cleaned });
+        const pieces = (await readCleaned(store, cleaned)).flat();
+        const { key, resolution } = await resolveRows(host, { spec, snapshot: plan.snapshot }, plan, pieces);
+        requirePassed(resolution);
+        return { resolution: key, outcome: 'the gates let it pass' };
+      });
+    },
+
+    async tokeniseRange({ run, preparation, range, ...refs }: TokeniseRangeInput): Promise<TokeniseRangeResult> {
+      return await inRange(run, preparation, `tokenise-${range}`, async ({ spec, plan }, folder, context) => {
+        const resolution = await readRecord(store, refs.resolution, ResolutionSchema);
+        const [pieces = []] = await readCleaned(store, [refs.cleaned]);
+        const input = { spec, snapshot: plan.snapshot, resolution, range, pieces, folder };
+        const { key, tokenised } = await tokeniseRange(parts, input, inRangeOf(context, range, plan.ranges.length));
+        return { tokenised: key, outcome: `${tokenised.tokens.splits.train?.tokens ?? 0} tokens to train on` };
+      });
+    },
+
+    async finishDataset({ run, preparation, cleaned, ...refs }: FinishDatasetInput): Promise<PreprocessResult> {
+      return await inRange(run, preparation, 'finish', async ({ spec, plan }, folder, context) => {
+        const resolution = await readRecord(store, refs.resolution, ResolutionSchema);
+        const pieces = await readCleaned(store, cleaned);
+        const tokenised = await inOrder(refs.tokenised, (key) => readRecord(store, key, TokenisedRangeSchema));
+        const workflow = options.links?.run(run) ?? null;
+        const ranges = { run, spec, snapshot: plan.snapshot, resolution, pieces, tokenised, workflow, folder };
+        const made = await finishDataset(parts, ranges, context);
+        const input = await digestOfInput(parts, spec, plan, options.pseudonymKey);
+        const dataset = await rememberPrepared(store, { run, input, spec, resolution }, made);
+        // With what was left of ranges that a dead worker of this host held.
+        await rm(workFolder(parts, run, ''), { recursive: true, force: true });
+        return summarise(options, dataset);
+      });
+    },
+
+    /** The stage in one piece, for runs that began before there were ranges. */
     async preprocess(input: PreprocessInput): Promise<PreprocessResult> {
       return await runStage('preprocess', async (context) => {
-        const { run, spec, snapshot } = input;
-        const { sources: _sources, ...rules } = spec.data;
-        // Chats go without a word for their kind, so that what was made of them before there were others is found again.
-        const kind = ROW_KINDS[spec.train.method] === 'chat' ? {} : { kind: ROW_KINDS[spec.train.method] };
-        const tokenizer = await digestOfTokenizer(await findBaseModel(spec.model.base, parts.models));
-        const remembered = {
-          run,
-          stage: 'preprocess',
-          input: { snapshot, rules, tokenizer, ...kind },
-          schema: DatasetSchema,
-        } as const;
-        const { value } = await rememberStage(parts.store, remembered, () =>
-          shareDataset(parts.store, remembered.input, () => makeDataset(parts, input, context)),
-        );
-        await createJson(parts.store, keys.dataset(value.digest), value);
-        return summarise(value);
+        const { run, snapshot } = input;
+        // A spec of before lacks the fields that have come since.
+        const spec = parseSpec(input.spec);
+        return summarise(options, await prepareWhole(parts, options, { run, spec, snapshot }, context));
       });
     },
   };
+
+  /** A step in a folder of its own, which does not outlive it. */
+  async function inRange<T>(
+    run: string,
+    preparation: string,
+    step: string,
+    work: (preparation: Preparation, folder: string, context: StageContext) => Promise<T>,
+  ): Promise<T> {
+    return await runStage('preprocess', async (context) => {
+      const folder = workFolder(parts, run, step);
+      try {
+        const record = await readRecord(store, keys.rangePlan(preparation), PreparationSchema);
+        return await work(record, folder, context);
+      } finally {
+        await rm(folder, { recursive: true, force: true });
+      }
+    });
+  }
 }
 
-/** Runs with the same input, such as the trials of a sweep, share what the first of them made by the same code. */
-async function shareDataset(store: ObjectStore, input: object, make: () => Promise<Dataset>): Promise<Dataset> {
-  const key = keys.prepared(digestOf({ ...input, code: codeIdentity().digest }));
-  const earlier = await readJson(store, key, DatasetSchema);
-  if (earlier !== null) return earlier;
-  const made = await make();
-  await createJson(store, key, made);
-  return made;
-}
-
-/** The files that decide how a chat becomes tokens: another model with the same ones gives the same dataset. */
-const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja'];
-
-async function digestOfTokenizer(folder: string): Promise<string> {
-  const contents = TOKENIZER_FILES.map((file) => readFile(join(folder, file)).catch(absent));
-  return digestOf((await Promise.all(contents)).map((bytes) => bytes && sha256Hex(bytes)));
-}
-
-function absent(error: NodeJS.ErrnoException): null {
-  if (error.code === 'ENOENT') return null;
-  throw error;
-}
-
-/** The whole stage but for its records; also what `anneal plan` counts with. */
-export async function makeDataset(
-  host: Parts,
-  { run, spec, snapshot: digest }: PreprocessInput,
+async function prepareWhole(
+  parts: Parts,
+  options: PreparationOptions,
+  { run, spec, snapshot }: PreprocessInput,
   context: StageContext,
 ): Promise<Dataset> {
-  const snapshot = await readRecord(host.store, keys.snapshot(digest), SnapshotSchema);
-  const folder = join(host.state, 'data', run);
-  const files = join(folder, 'dataset');
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(files, { recursive: true });
+  const plan = await planRanges(hostOf(parts, options, context, workFolder(parts, run, 'whole')), { spec, snapshot });
+  const input = await digestOfInput(parts, spec, plan, options.pseudonymKey);
+  const earlier = await findPrepared(parts.store, run, input);
+  if (earlier !== null) return await noteForRun(parts.store, run, input, earlier);
+  const { dataset, resolution } = await makeDataset(parts, options, { run, spec, snapshot }, context);
+  return await rememberPrepared(parts.store, { run, input, spec, resolution }, dataset);
+}
+
+/** The whole stage in one process but for its records; also what `anneal plan` counts with. */
+export async function makeDataset(
+  parts: Parts,
+  options: PreparationOptions,
+  { run, spec, snapshot }: PreprocessInput,
+  context: StageContext,
+): Promise<{ dataset: Dataset; resolution: Resolution }> {
+  const folder = workFolder(parts, run, 'whole');
   try {
-    const cleaned = await cleanRows(
-      snapshot,
-      (parts) => readParts(host.store, parts),
-      { ...spec.data, method: spec.train.method },
-      files,
-      ({ rowsIn, bytesRead, sizeBytes }) =>
-        context.report({ phase: `clean, ${rowsIn} rows`, step: bytesRead, of: sizeBytes }),
-      context.signal,
+    const host = hostOf(parts, options, context, folder);
+    const { plan, pieces, resolution } = await prepareRows(host, { spec, snapshot }, options);
+    requirePassed(resolution);
+    const byRange = plan.ranges.map((range, i) => {
+      const before = plan.ranges.slice(0, i).reduce((sum, { length }) => sum + length, 0);
+      return pieces.slice(before, before + range.length);
+    });
+    const shared = { spec, snapshot, resolution, folder };
+    const tokenised = await inOrder(
+      byRange,
+      async (own, range) => (await tokeniseRange(parts, { ...shared, range, pieces: own }, context)).tokenised,
     );
-    const tokens = await tokenise(host, spec, folder, files, context);
-    const rejected = await rewriteWithoutRejected(files, await readRejected(join(folder, 'rejected.jsonl')), snapshot);
-    const accounts = finishAccounts(cleaned.accounts, rejected, spec.data.split);
-    if (!(tokens.splits.train && tokens.splits.train.trainableTokens > 0)) {
-      throw new AnnealError(
-        'data_rejected',
-        `None of the ${accounts.splits.train} training rows has a token to train on; raise \`data.maxLength\` or look at the quarantine.`,
-      );
-    }
-    const stored = await putFolder(host.store, files, context.signal);
-    const identity = { snapshot: digest, files: stored, system: spec.data.system };
-    const { tokenizerSha256, templateSha256 } = tokens;
-    return { digest: digestOf({ ...identity, tokenizerSha256, templateSha256 }), ...identity, accounts, tokens };
+    const dataset = await finishDataset(
+      parts,
+      { ...shared, run, pieces: byRange, tokenised, workflow: options.links?.run(run) ?? null },
+      context,
+    );
+    return { dataset, resolution };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-async function* readParts(store: Parts['store'], parts: string[]): AsyncGenerator<Uint8Array> {
-  for (const part of parts) yield await getBlob(store, part);
+/** @throws AnnealError `data_rejected` with the gate's sentence. */
+function requirePassed({ blocked }: Resolution): void {
+  if (blocked !== null) throw new AnnealError('data_rejected', blocked);
 }
 
-async function tokenise(
-  parts: Parts,
-  spec: PreprocessInput['spec'],
-  folder: string,
-  files: string,
-  context: StageContext,
-): Promise<TokeniseResult> {
-  const splits = SPLITS.filter((split) => split !== 'validation' || spec.data.split.validation > 0);
-  const job: TokeniseJob = {
-    v: PROTOCOL_VERSION,
-    command: 'tokenise',
-    tokenizer: await findBaseModel(spec.model.base, parts.models),
-    maxLength: spec.data.maxLength,
-    kind: ROW_KINDS[spec.train.method],
-    splits: splits.map((name) => ({
-      name,
-      rows: join(files, `${name}.jsonl`),
-      out: join(files, `${name}.safetensors`),
-    })),
-    rejected: join(folder, 'rejected.jsonl'),
-  };
-  const child = startChild({
-    python: parts.python,
-    job,
-    folder,
-    signal: context.signal,
-    graceMs: GRACE_MS,
-    silenceMsMax: () => SILENCE_MS_MAX,
-    onEvent: (event) => {
-      if (event.ev === 'progress') context.report({ phase: 'tokenise', step: event.done, of: event.of });
-    },
+/** Says in every report which range of how many it is about. */
+function inRangeOf(context: StageContext, range: number, of: number): StageContext {
+  const place = of === 1 ? '' : `range ${range + 1} of ${of}: `;
+  return { ...context, report: (progress) => context.report({ ...progress, phase: `${place}${progress.phase}` }) };
+}
+
+/** The pieces of each range. */
+async function readCleaned(store: ObjectStore, digests: string[]): Promise<CleanedPiece[][]> {
+  return await inOrder(digests, async (digest) => {
+    return (await readRecord(store, keys.cleanedRange(digest), CleanedRangeRecordSchema)).pieces;
   });
-  const end = await child.ended;
-  context.signal.throwIfAborted();
-  requireDone(end, 'Tokenising');
-  return TokeniseResultSchema.parse(end.result);
 }
 
-function summarise({ digest, accounts, tokens }: Dataset): PreprocessResult {
-  const dropped = Object.values(accounts.dropped).reduce((sum, n) => sum + n, 0);
-  const trainTokens = tokens.splits.train?.tokens ?? 0;
-  return {
-    dataset: digest,
-    accounts,
-    trainTokens,
-    outcome: `${accounts.rowsIn} rows in, ${accounts.kept} kept, ${accounts.duplicates} duplicates, ${dropped} dropped; ${trainTokens} tokens to train on`,
-  };
+async function inOrder<T, R>(all: T[], work: (one: T, i: number) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (const [i, one] of all.entries()) results.push(await work(one, i));
+  return results;
 }

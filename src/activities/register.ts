@@ -4,6 +4,7 @@ import type { PlanRetrainingInput, RegisterInput, RegisterResult, RetrainingPlan
 import { listVersions, moveAlias, registerVersion } from '../registry/versions.ts';
 import { digestOf } from '../storage/digest.ts';
 import { keys } from '../storage/keys.ts';
+import { createJson } from '../storage/record.ts';
 import { identifyContent, runIdFor } from '../storage/run-id.ts';
 import { codeIdentity } from '../telemetry/code-identity.ts';
 import type { Parts } from './parts.ts';
@@ -34,12 +35,13 @@ export function createRegisterActivities(parts: Parts) {
     },
 
     /** Would a run on this content do anything new? Says which run it would be. */
-    async planRetraining({ spec, snapshot, contents }: PlanRetrainingInput): Promise<RetrainingPlan> {
+    async planRetraining({ spec, snapshot, contents, sizeBytes }: PlanRetrainingInput): Promise<RetrainingPlan> {
       return await runStage('ingest', async () => {
         const identities = spec.data.sources.map(({ uri }, i) =>
           identifyContent(uri, contents[i] ?? { sha256: null, etag: null }),
         );
         const run = runIdFor(spec, identities, codeIdentity().digest);
+        if (sizeBytes === 0) return { run, skip: 'The sources have given nothing new since the last snapshot.' };
         const model = spec.register.model ?? spec.name;
         const recipe = recipeDigest(spec);
         const trained = (await listVersions(store, model)).findLast(
@@ -47,6 +49,7 @@ export function createRegisterActivities(parts: Parts) {
         );
         if (trained !== undefined)
           return { run, skip: `The sources are unchanged since ${model} version ${trained.version}.` };
+        await createJson(store, keys.handed(run), { snapshot, contents });
         const evaluated = (await store.list(`runs/${run}/stages/evaluate-`)).length > 0;
         return {
           run,

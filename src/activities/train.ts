@@ -15,6 +15,7 @@ import {
 import type { TrainInput, TrainPaused, TrainResultSummary, TrainStopped } from '../contracts/stages.ts';
 import type { Progress } from '../contracts/status.ts';
 import { requireMemory } from '../plan/admission.ts';
+import { hourPriceHere, priced } from '../plan/budget-limit.ts';
 import { placeTraining } from '../plan/placement.ts';
 import { recordSpeed } from '../plan/speed.ts';
 import { digestOf } from '../storage/digest.ts';
@@ -135,6 +136,7 @@ export async function withHost<T>(
   work: (options: TrainingOptions) => Promise<T>,
 ): Promise<T> {
   const { run, spec } = input;
+  const limits = await pricedHere(parts, input);
   return await withGpuLock(parts.state, signal, async () => {
     await endLeftoverTrainer(parts.state);
     await confirm();
@@ -158,7 +160,7 @@ export async function withHost<T>(
       placement: await placeTraining(base.folder, spec.train, parts.python.environment.CUDA_VISIBLE_DEVICES),
       stepBefore: before?.step ?? null,
       gpuSecondsBefore: Math.max(before?.gpuSeconds ?? 0, input.gpuSecondsBefore ?? 0),
-      limits: input,
+      limits,
       signal,
       onProgress: context.report,
     });
@@ -167,7 +169,7 @@ export async function withHost<T>(
 
 /** The training has stopped at a limit of its own. A rung is remembered: whoever asks for it again is told the same. */
 async function pausedAtLimit(
-  { store }: GpuParts,
+  parts: GpuParts,
   input: TrainInput,
   context: StageContext,
   error: unknown,
@@ -175,10 +177,27 @@ async function pausedAtLimit(
   if (!(error instanceof PauseReached) || error.why === 'asked') throw error;
   const { step = null, gpuSeconds = 0 } = context.progress();
   if (error.why === 'budget_reached')
-    return describePause({ kind: 'budget_reached', step, gpuSeconds, evalLoss: null });
+    return describePause({
+      kind: 'budget_reached',
+      step,
+      gpuSeconds,
+      evalLoss: null,
+      ...(await priceOf(parts, input)),
+    });
   const rung: Rung = { step: step ?? 0, gpuSeconds, evalLoss: error.evalLoss };
-  await createJson(store, rungKey(input), rung);
+  await createJson(parts.store, rungKey(input), rung);
   return describePause({ kind: 'rung', ...rung });
+}
+
+/** Dollars become GPU seconds at this host's price. */
+async function pricedHere(parts: GpuParts, input: TrainInput): Promise<TrainInput> {
+  const { pricePerGpuHour } = await priceOf(parts, input);
+  return pricePerGpuHour === undefined ? input : priced(input, pricePerGpuHour);
+}
+
+/** Empty where no budget needs it. */
+async function priceOf(parts: GpuParts, { costUsdMax, spec }: TrainInput): Promise<{ pricePerGpuHour?: number }> {
+  return costUsdMax === undefined ? {} : { pricePerGpuHour: await hourPriceHere(parts, spec.train) };
 }
 
 async function rememberedRung({ store }: GpuParts, input: TrainInput): Promise<TrainPaused | null> {

@@ -1,7 +1,7 @@
 // Exit codes, and any error as a kind and one sentence. A stack trace is printed at log level `debug` only.
 import type { Problem } from '../contracts/failure.ts';
 
-export const EXIT = { done: 0, failed: 1, usage: 2, gateFailed: 10, interrupted: 130 } as const;
+export const EXIT = { done: 0, failed: 1, usage: 2, gateFailed: 10, budgetReached: 11, interrupted: 130 } as const;
 
 /** An error of the command line itself. */
 export class CliError extends Error {

@@ -16,14 +16,15 @@ const LINE_INTERVAL_MS = 5_000;
 const LOSSES_MAX = 2_000;
 
 /**
- * The run's end, or null when the person pressed Ctrl-C: the run goes on then.
+ * The run's end, or null when the person pressed Ctrl-C: the run goes on then. A run that waits for a budget counts as ended.
  * @param ndjson each change as one JSON object on standard output
+ * @param keepWaiting for somebody to give it more
  */
 export async function followRun(
   client: AnnealClient,
   run: string,
   output: Output,
-  options: { ndjson?: boolean } = {},
+  options: { ndjson?: boolean; keepWaiting?: boolean } = {},
 ): Promise<RunDescription | null> {
   const interrupt = new AbortController();
   const onInterrupt = () => interrupt.abort();
@@ -34,6 +35,7 @@ export async function followRun(
     for await (const description of client.watchRun(run, { signal: interrupt.signal })) {
       last = description;
       viewer.show(description);
+      if (isOutOfBudget(description) && !options.keepWaiting) break;
     }
     return last;
   } catch (error) {
@@ -44,6 +46,17 @@ export async function followRun(
     process.off('SIGINT', onInterrupt);
     if (interrupt.signal.aborted) output.say(`Run ${run} goes on; come back with \`anneal watch ${run}\`.`);
   }
+}
+
+/** Paused by its budget: only people can let it go on. */
+export function isOutOfBudget({ state, status }: RunDescription): boolean {
+  return state === 'paused' && status.paused?.kind === 'budget_reached';
+}
+
+/** What to do about that, as one sentence. */
+export function outOfBudgetLine({ run, status: { paused } }: RunDescription): string {
+  const where = `Run ${run} waits after step ${paused?.step ?? 0}, saved and off the GPU: ${paused?.why ?? ''}`;
+  return `${where} Or \`anneal resume ${run} --wait\` with the same flags gives more and follows it.`;
 }
 
 function chooseViewer(webUi: string, output: Output, ndjson: boolean): Viewer {

@@ -2,15 +2,14 @@
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { type Environment, readEnvironment } from '../contracts/environment.ts';
+import type { Environment } from '../contracts/environment.ts';
 import { AnnealError, type Problem } from '../contracts/failure.ts';
 import type { Spec } from '../contracts/spec.ts';
 import type { ProbeResult } from '../contracts/trainer-protocol.ts';
-import { locateProject } from '../dev/stack-layout.ts';
 import { probeJob } from '../plan/admission.ts';
 import { type PlannedData, readPlannedData } from '../plan/data.ts';
 import { describeHost, type Host } from '../plan/host.ts';
-import { questionOf, wantsProbe } from '../plan/memory-check.ts';
+import { questionOf, strategyFor, wantsProbe } from '../plan/memory-check.ts';
 import { type ModelShape, readModelShape } from '../plan/model-shape.ts';
 import { makePlan, type Plan } from '../plan/plan.ts';
 import { type Prices, readPrices } from '../plan/prices.ts';
@@ -18,9 +17,10 @@ import { runProbe } from '../plan/probe.ts';
 import { readSpeeds, type Speed } from '../plan/speed.ts';
 import { PROJECT_FOLDER } from '../telemetry/code-identity.ts';
 import { findBaseModel } from '../trainer/base-model.ts';
+import type { StrategyChoice } from '../trainer/strategy.ts';
 import { locateLocal } from './drill/local.ts';
-import { CliError } from './failures.ts';
-import { resolveEnvironment, stateFolder } from './settings.ts';
+import { createLocalSources, findEnvironment } from './local-sources.ts';
+import { stateFolder } from './settings.ts';
 
 export interface LocalPlanOptions {
   /** Measure the memory by short trainings. */
@@ -45,7 +45,9 @@ export async function planLocally(spec: Spec, { probe, say }: LocalPlanOptions):
     const fits = shape && data && couldFit(spec, shape, data, host);
     if (probe && fits) say('Measuring memory by two short trainings.');
     const measured =
-      probe && base && data && fits ? await attempt('train', () => measure(spec, base, data, folder)) : null;
+      probe && base && shape && data && fits
+        ? await attempt('train', () => measure(spec, base, data, folder, strategyFor(shape, spec.train, host)))
+        : null;
     const prices = await attempt('prices', findPrices);
     const speeds = hasStack ? await findSpeeds(spec, environment) : [];
     return makePlan({ spec, shape, data, host, probe: measured, prices, speeds, problems, nowMs: Date.now() });
@@ -64,19 +66,8 @@ async function orProblem<T>(path: string, work: () => Promise<T>, problems: Prob
   }
 }
 
-async function findEnvironment(): Promise<{ environment: Environment; hasStack: boolean }> {
-  try {
-    return { environment: await resolveEnvironment(), hasStack: true };
-  } catch (error) {
-    if (!(error instanceof CliError)) throw error;
-    const { examples } = locateProject(PROJECT_FOLDER);
-    return { environment: readEnvironment({ ANNEAL_EXAMPLES: examples, ...process.env }), hasStack: false };
-  }
-}
-
 async function planData(spec: Spec, environment: Environment, folder: string): Promise<PlannedData> {
   const { makeDataset } = await import('../activities/preprocess.ts');
-  const { createS3Reader } = await import('../storage/s3-store.ts');
   const { python, models } = locateLocal();
   const examples = resolve(environment.ANNEAL_EXAMPLES);
   const parts = { python, models, examples, state: folder, host: 'local', gatewayUrl: '' };
@@ -85,16 +76,14 @@ async function planData(spec: Spec, environment: Environment, folder: string): P
     report: () => undefined,
     progress: () => ({ stage: 'preprocess', phase: 'plan' }) as const,
   };
-  const readS3 = createS3Reader({
-    endpoint: environment.ANNEAL_S3_ENDPOINT,
-    region: environment.AWS_REGION,
-    accessKeyId: environment.AWS_ACCESS_KEY_ID,
-    secretAccessKey: environment.AWS_SECRET_ACCESS_KEY,
-  });
+  const sources = await createLocalSources(environment, folder);
+  const options = { sources, pseudonymKey: environment.ANNEAL_PSEUDONYM_KEY ?? null };
   return await readPlannedData({
-    ...{ spec, folder, sources: { examplesFolder: examples, readS3 } },
-    makeDataset: ({ digest }, store) =>
-      makeDataset({ ...parts, store }, { run: 'plan', spec, snapshot: digest }, context),
+    ...{ spec, folder, sources },
+    makeDataset: async (input, store) => {
+      const { dataset } = await makeDataset({ ...parts, store }, options, { run: 'plan', ...input }, context);
+      return dataset;
+    },
   });
 }
 
@@ -103,10 +92,16 @@ function couldFit(spec: Spec, shape: ModelShape, data: PlannedData, host: Host):
   return tokens !== undefined && wantsProbe(questionOf(shape, spec.train, tokens, host), host, 0);
 }
 
-async function measure(spec: Spec, base: string, data: PlannedData, folder: string): Promise<ProbeResult> {
+async function measure(
+  spec: Spec,
+  base: string,
+  data: PlannedData,
+  folder: string,
+  strategy: StrategyChoice,
+): Promise<ProbeResult> {
   const { python } = locateLocal();
   const model = { name: spec.model.base, folder: base };
-  const job = probeJob(model, data.train, join(folder, 'probe', 'steps'), spec.train);
+  const job = probeJob(model, data.train, join(folder, 'probe', 'steps'), spec.train, strategy);
   return await runProbe({ python, warmParent: null, job, folder: join(folder, 'probe'), onProgress: () => undefined });
 }
 

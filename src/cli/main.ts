@@ -36,6 +36,7 @@ function createProgram(setExit: SetExit): Command {
     .exitOverride();
   addStackCommands(program, setExit);
   addRunCommands(program, setExit);
+  addDataCommands(program, setExit);
   addModelCommands(program, setExit);
   addScheduleCommands(program, setExit);
   addPoolCommands(program, setExit);
@@ -60,7 +61,8 @@ function addStackCommands(program: Command, setExit: SetExit): void {
 
 function addRunCommands(program: Command, setExit: SetExit): void {
   withSpec(command(program, 'run [spec]', 'start a run, or attach to the one that does the same'))
-    .option('--wait', 'follow it to its end; the exit code is 0, 1 or 10 (gate failed)')
+    .option('--wait', 'follow it to its end; the exit code is 0, 1, 10 (gate failed) or 11 (its budget is used up)')
+    .option('--keep-waiting', 'with --wait: until somebody gives a run more whose budget is used up')
     .option('-y, --yes', 'on a terminal, start it without showing the plan and asking')
     .action(async (spec, options) => setExit(await (await import('./commands/run.ts')).run(spec, options)));
   withSpec(command(program, 'plan [spec]', 'what a run will do, need, take and cost, before anything is spent'))
@@ -69,9 +71,9 @@ function addRunCommands(program: Command, setExit: SetExit): void {
   command(program, 'status [run]', 'what is known of a run; the newest where none is named').action(
     async (run, options) => setExit(await (await import('./commands/runs.ts')).status(run, options)),
   );
-  command(program, 'watch [run]', 'follow a run live; Ctrl-C leaves it going').action(async (run, options) =>
-    setExit(await (await import('./commands/runs.ts')).watch(run, options)),
-  );
+  command(program, 'watch [run]', 'follow a run live; Ctrl-C leaves it going')
+    .option('--keep-waiting', 'also while its budget is used up')
+    .action(async (run, options) => setExit(await (await import('./commands/runs.ts')).watch(run, options)));
   command(program, 'ps', 'list runs, newest first')
     .option('-n, --limit <n>', 'at most so many', wholeNumber(1, 1000), 20)
     .action(async (options) => setExit(await (await import('./commands/runs.ts')).ps(options)));
@@ -83,6 +85,7 @@ function addRunCommands(program: Command, setExit: SetExit): void {
     command(program, 'resume <run>', 'go on with a paused run, or start an ended one again; what is done is kept'),
   )
     .option('--wait', 'follow it to its end')
+    .option('--keep-waiting', 'with --wait: also while its budget is used up')
     .action(async (run, options) => setExit(await (await import('./commands/pauses.ts')).resume(run, options)));
   withBudget(
     command(program, 'budget <run>', 'change what a training may use; one that waits for more goes on'),
@@ -93,6 +96,41 @@ function addRunCommands(program: Command, setExit: SetExit): void {
   command(program, 'cancel <run>', 'stop a run; it saves a checkpoint first')
     .option('--wait', 'wait until it has stopped')
     .action(async (run, options) => setExit(await (await import('./commands/runs.ts')).cancel(run, options)));
+}
+
+function addDataCommands(program: Command, setExit: SetExit): void {
+  const data = program.command('data').description('look at data before and after a run').exitOverride();
+  withSettings(
+    command(data, 'check [source...]', 'what a run would keep and drop of sources, and why, without training'),
+  )
+    .option('--spec <file>', 'by the rules of this spec, and of its sources where none is named')
+    .option('--card <file>', 'write the data card: .html, .md or .json')
+    .action(async (sources, options) =>
+      setExit(await (await import('./commands/data-check.ts')).check(sources, options)),
+    );
+  command(data, 'card <run-or-dataset>', 'the data card of a dataset: on the terminal, or as a file')
+    .option('--to <file>', '.html, .md or .json')
+    .action(async (what, options) => setExit(await (await import('./commands/data-card.ts')).card(what, options)));
+  command(data, 'import', 'turn the dataset description of another tool into the `data` of a spec')
+    .requiredOption('--from <file>', 'dataset_info.json of LLaMA-Factory, or a configuration of Axolotl')
+    .option('--name <dataset>', 'of a dataset_info.json: only this one')
+    .action(async (options) => setExit(await (await import('./commands/data-import.ts')).importData(options)));
+  const quarantine = data.command('quarantine').description('rows that were dropped').exitOverride();
+  withCode(command(quarantine, 'show <run-or-dataset>', 'why rows were dropped, and where they are'))
+    .option('-n, --limit <n>', 'at most so many', wholeNumber(1, 100_000), 20)
+    .action(async (what, options) =>
+      setExit(await (await import('./commands/data-quarantine.ts')).showQuarantine(what, options)),
+    );
+  withCode(command(quarantine, 'export <run-or-dataset>', 'write dropped rows to a file, one JSON object a line'))
+    .requiredOption('--to <file>', 'a .jsonl file')
+    .option('--original', 'with each row as it stands in its source, with whatever is personal in it')
+    .action(async (what, options) =>
+      setExit(await (await import('./commands/data-quarantine.ts')).exportQuarantine(what, options)),
+    );
+}
+
+function withCode(target: Command): Command {
+  return target.option('--code <code>', 'only rows that were dropped under this code, such as invalid_json');
 }
 
 function addModelCommands(program: Command, setExit: SetExit): void {
@@ -191,10 +229,18 @@ function withBudget(target: Command): Command {
     .option('--reason <text>', 'why; shown with the run');
 }
 
+const collect = (value: string, before: string[] = []) => [...before, value];
+
+function withSettings(target: Command): Command {
+  return target.option(
+    '--set <path=value>',
+    'set a field of the spec, such as train.epochs=2; may be repeated',
+    collect,
+  );
+}
+
 function withSpec(target: Command): Command {
-  const collect = (value: string, before: string[] = []) => [...before, value];
-  return target
-    .option('--set <path=value>', 'set a field of the spec, such as train.epochs=2; may be repeated', collect)
+  return withSettings(target)
     .option('--source <uri>', "read this instead of the spec's sources; may be repeated", collect)
     .option('--name <name>', 'name of the run, the model and the endpoint')
     .option('--team <name>', 'whose turn it takes where runs wait for a GPU')

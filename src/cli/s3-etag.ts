@@ -1,5 +1,6 @@
-// The ETag of an `s3://bucket/key` source, where the store can be asked.
+// The ETag of an `s3://bucket/key` source, where the store can be asked, and those of all objects under a prefix.
 import type { Environment } from '../contracts/environment.ts';
+import type { SourceContext } from '../data/source/context.ts';
 
 /** How long the store may take to answer, ms. */
 const HEAD_MS_MAX = 5_000;
@@ -19,6 +20,17 @@ export function createS3ETagReader(environment: Environment): (uri: string) => P
       client.destroy();
     }
   };
+}
+
+export async function createS3Listing(environment: Environment): Promise<Pick<SourceContext, 'readS3' | 'listS3'>> {
+  const { createS3Lister, createS3Reader } = await import('../storage/s3-store.ts');
+  const store = {
+    endpoint: environment.ANNEAL_S3_ENDPOINT,
+    region: environment.AWS_REGION,
+    accessKeyId: environment.AWS_ACCESS_KEY_ID,
+    secretAccessKey: environment.AWS_SECRET_ACCESS_KEY,
+  };
+  return { readS3: createS3Reader(store), listS3: createS3Lister(store) };
 }
 
 function clientOptions(environment: Environment) {

@@ -27,7 +27,14 @@ export async function resolveEnvironment(env: NodeJS.ProcessEnv = process.env): 
 }
 
 /** What the embedded stack takes over from the caller; addresses, folders of state and credentials are its own. */
-const HANDED_ON = ['ANNEAL_PYTHON', 'ANNEAL_MODELS', 'ANNEAL_EXAMPLES', 'ANNEAL_SERVE_BASE', 'ANNEAL_LOG_LEVEL'];
+const HANDED_ON = [
+  'ANNEAL_PYTHON',
+  'ANNEAL_MODELS',
+  'ANNEAL_EXAMPLES',
+  'ANNEAL_SERVE_BASE',
+  'ANNEAL_PRICES',
+  'ANNEAL_LOG_LEVEL',
+];
 
 /** Variables for the workers of a stack that the caller starts. */
 export function workerEnvironment(env: NodeJS.ProcessEnv = process.env): Record<string, string> {

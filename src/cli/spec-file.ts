@@ -1,12 +1,13 @@
 // A spec as a user writes it: a YAML or JSON file, with settings from the command line, and source paths that are relative
 // to the file. What leaves here is complete, valid and free of relative paths.
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { AnnealError, type Problem } from '../contracts/failure.ts';
 import { partsOf, setPath } from '../contracts/paths.ts';
 import { parseSpec, type Spec } from '../contracts/spec.ts';
+import { baseOf, isPattern } from '../data/source/glob.ts';
 
 export interface SpecOptions {
   /** `path=value`, such as `train.epochs=2`; the value is read as YAML. */
@@ -80,7 +81,9 @@ export function resolveSources(input: unknown, folder: string, problems: Problem
 
 function resolveSource(source: unknown, path: string, folder: string, problems: Problem[]): unknown {
   const uri = (source as { uri?: unknown } | null)?.uri;
-  if (typeof uri !== 'string' || uri === '' || /^(https?|s3|example):/.test(uri)) return source;
+  if (typeof uri !== 'string' || uri === '' || /^(https?|s3|example|postgres|postgresql):/.test(uri)) return source;
+  const database = /^sqlite:(.*)$/s.exec(uri)?.[1];
+  if (database !== undefined) return { ...(source as object), uri: `sqlite:${resolve(folder, database)}` };
   const file = /^file:/.test(uri) ? fileURLToPath(uri) : resolve(folder, uri);
   const wrong = whyUnreadable(uri, file);
   if (wrong === null) return { ...(source as object), uri: pathToFileURL(file).href };
@@ -90,11 +93,11 @@ function resolveSource(source: unknown, path: string, folder: string, problems: 
 
 function whyUnreadable(uri: string, file: string): string | null {
   if (/^[a-z][a-z0-9+.-]+:/i.test(uri) && !uri.startsWith('file:')) {
-    return `has an unknown scheme; use a path, file://, http(s)://, s3:// or example:, got ${uri}`;
+    return `has an unknown scheme; use a path, file://, http(s)://, s3://, example:, sqlite: or postgres://, got ${uri}`;
   }
-  const stat = statSync(file, { throwIfNoEntry: false });
-  if (!stat) return `names the file ${file}, which does not exist`;
-  return stat.isDirectory() ? `names the folder ${file}; name a file in it` : null;
+  if (existsSync(file)) return null;
+  if (!isPattern(file)) return `names the file ${file}, which does not exist`;
+  return existsSync(baseOf(file)) ? null : `looks for files in the folder ${baseOf(file)}, which does not exist`;
 }
 
 /** @throws AnnealError `bad_request` when there is no `=`. */

@@ -1,6 +1,6 @@
 // The connection to Temporal behind every way in (CLI, CI, programs). Every call has a deadline.
 import { Client, Connection } from '@temporalio/client';
-import type { Environment } from '../contracts/environment.ts';
+import { type Environment, webUiLink } from '../contracts/environment.ts';
 import { toClientError } from './errors.ts';
 import { createPauses, type Pauses } from './pauses.ts';
 import { createPool, type Pool } from './pool.ts';
@@ -51,8 +51,7 @@ export async function connect(settings: Settings): Promise<AnnealClient> {
     ...createSweeps(caller),
     schedules: createSchedules(caller),
     pool: createPool(caller),
-    linkTo: (run) =>
-      `${settings.ANNEAL_WEB_UI.replace(/\/$/, '')}/namespaces/${namespace}/workflows/${encodeURIComponent(run)}`,
+    linkTo: (run) => webUiLink(settings, run),
     close: () => connection.close(),
   };
 }

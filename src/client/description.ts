@@ -110,8 +110,8 @@ async function gangActivities(caller: Caller, described: WorkflowExecutionDescri
 export function stageProgress(pending: PendingActivity[]): Progress | null {
   // On several hosts it is the first that reports.
   const reports = ({ activity }: PendingActivity) =>
-    (STAGES as readonly string[]).includes(activity) || /^train-\d+-0$/.test(activity);
-  return pending.find(reports)?.progress ?? null;
+    (STAGES as readonly string[]).includes(activity) || /^(train-\d+-0|preprocess-.+)$/.test(activity);
+  return pending.find((one) => reports(one) && one.progress !== null)?.progress ?? null;
 }
 
 function decodeProgress(

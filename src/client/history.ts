@@ -1,4 +1,4 @@
-// A run's status read from its history alone: the words of the six stages are the ids of the activities.
+// A run's status read from its history alone: the ids of the activities are the words of the six stages, or begin with one.
 import { defaultPayloadConverter } from '@temporalio/client';
 import { STAGES, type Stage } from '../contracts/names.ts';
 import { parseSpec, type Spec } from '../contracts/spec.ts';
@@ -54,25 +54,47 @@ function specOf(events: HistoryEvent[]): Spec | null {
 }
 
 function stagesOf(events: HistoryEvent[], until: Stage): StageStatus[] {
-  const scheduled = new Map<string, { stage: string; ms: number }>();
-  const known = new Map<string, { state: StageState; seconds: number | null }>();
+  const scheduled = new Map<string, string>();
+  const known = new Map<string, KnownStage>();
   for (const event of events) {
-    const begun = event.activityTaskScheduledEventAttributes;
-    if (begun?.activityId) {
-      scheduled.set(String(event.eventId), { stage: begun.activityId, ms: timeMs(event) });
-      known.set(begun.activityId, { state: 'running', seconds: null });
+    const begun = event.activityTaskScheduledEventAttributes?.activityId;
+    if (begun) {
+      scheduled.set(String(event.eventId), begun);
+      const stage = stageOf(begun);
+      const earlier = stage === begun ? undefined : known.get(stage);
+      known.set(stage, { startedMs: earlier?.startedMs ?? timeMs(event), state: 'running', seconds: null });
     }
     const ended = endOf(event);
-    const start = ended && scheduled.get(String(ended.scheduledEventId));
-    if (ended && start) known.set(start.stage, { state: ended.state, seconds: (timeMs(event) - start.ms) / 1000 });
+    const activity = ended && scheduled.get(String(ended.scheduledEventId));
+    if (ended && activity) noteEnd(known, activity, ended.state, timeMs(event));
   }
   return STAGES.map((stage, i) => {
-    const found = known.get(stage) ?? {
-      state: i > STAGES.indexOf(until) ? ('skipped' as const) : ('waiting' as const),
-      seconds: null,
-    };
-    return { stage, outcome: null, ...found };
+    const isBehind = i > STAGES.indexOf(until);
+    const { state, seconds } = known.get(stage) ?? { state: isBehind ? 'skipped' : 'waiting', seconds: null };
+    // A stage of several activities is over when the next one has begun.
+    const isOver = state === 'running' && STAGES.slice(i + 1).some((later) => known.has(later));
+    return { stage, outcome: null, state: isOver ? 'done' : state, seconds };
   });
+}
+
+interface KnownStage {
+  startedMs: number;
+  state: StageState;
+  seconds: number | null;
+}
+
+/** The last of the activities of which a stage may consist. */
+const LAST_PARTS: readonly string[] = ['preprocess-finish'];
+
+function stageOf(activity: string): string {
+  return /^preprocess-/.test(activity) ? 'preprocess' : activity;
+}
+
+function noteEnd(known: Map<string, KnownStage>, activity: string, state: StageState, ms: number): void {
+  const stage = stageOf(activity);
+  const before = known.get(stage);
+  const isPart = stage !== activity && !LAST_PARTS.includes(activity) && state === 'done';
+  if (before && !isPart) known.set(stage, { ...before, state, seconds: (ms - before.startedMs) / 1000 });
 }
 
 function endOf(event: HistoryEvent): { scheduledEventId: unknown; state: StageState } | null {

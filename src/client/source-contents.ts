@@ -2,12 +2,14 @@
 // It only names a run; what the run reads is frozen and verified by its ingest stage.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { fileURLToPath } from 'node:url';
 import type { Source } from '../contracts/data-spec.ts';
-import { isRemote, showUri } from '../contracts/source-uri.ts';
-import { identifyContent } from '../storage/run-id.ts';
+import { isDatabase, isRemote, showUri } from '../contracts/source-uri.ts';
+import type { SourceContext } from '../data/source/context.ts';
+import { findFiles, type SourceFiles } from '../data/source/files.ts';
+import { identifyFiles } from '../data/source/identity.ts';
+import { placeOf } from '../data/source/raw-source.ts';
+import { identifyContent, type SourceContent } from '../storage/run-id.ts';
 
 export interface SourceIdentity {
   /** As `identifyContent` makes it. */
@@ -16,11 +18,16 @@ export interface SourceIdentity {
   note: string | null;
 }
 
+/** What is left out has its default. */
+type NamedSource = Pick<Source, 'uri'> & Partial<Source>;
+
 export interface IdentifyOptions {
   /** Folder that `example:` sources are read from. */
   examples: string;
   /** ETag of an `s3://bucket/key`, or null when it cannot be had. */
   s3ETag: (uri: string) => Promise<string | null>;
+  /** Of patterns and prefixes in a store; absent = they are known by their address. */
+  s3?: Pick<SourceContext, 'readS3' | 'listS3'>;
   signal?: AbortSignal;
 }
 
@@ -28,29 +35,71 @@ export interface IdentifyOptions {
 const HEAD_MS_MAX = 5_000;
 
 /** In the order of the sources. */
-export async function identifySources(
-  sources: Pick<Source, 'uri'>[],
-  options: IdentifyOptions,
-): Promise<SourceIdentity[]> {
+export async function identifySources(sources: NamedSource[], options: IdentifyOptions): Promise<SourceIdentity[]> {
   const identities: SourceIdentity[] = [];
-  for (const { uri } of sources) identities.push(await identify(uri, options));
+  for (const source of sources) identities.push(await identify(source, options));
   return identities;
 }
 
-async function identify(uri: string, options: IdentifyOptions): Promise<SourceIdentity> {
-  if (isRemote(uri)) {
-    const etag = await (uri.startsWith('s3:') ? options.s3ETag(uri) : httpETag(uri, options.signal));
-    const note = etag === null ? `${showUri(uri)} gave no ETag; the run id follows its address only.` : null;
-    return { identity: identifyContent(uri, { sha256: null, etag }), note };
+async function identify(source: NamedSource, options: IdentifyOptions): Promise<SourceIdentity> {
+  const { uri } = source;
+  if (isDatabase(uri)) {
+    const why = 'is a database, whose content is known only once it was read';
+    return {
+      identity: identifyContent(uri, UNKNOWN),
+      note: `${showUri(uri)} ${why}; the run id follows its address and query only.`,
+    };
   }
-  const sha256 = await hashFile(localPath(uri, options.examples), options.signal).catch(() => null);
-  const note = sha256 === null ? `${uri} cannot be read from here; the run id follows its address only.` : null;
-  return { identity: identifyContent(uri, { sha256, etag: null }), note };
+  const content = await contentOf(source, options);
+  const isKnown = content.sha256 !== null || content.etag !== null;
+  const why = isRemote(uri) ? 'gave no ETag' : 'cannot be read from here';
+  const note = isKnown ? null : `${showUri(uri)} ${why}; the run id follows its address only.`;
+  return { identity: identifyContent(uri, content), note };
 }
 
-function localPath(uri: string, examples: string): string {
-  if (uri.startsWith('example:')) return join(examples, uri.slice('example:'.length));
-  return uri.startsWith('file:') ? fileURLToPath(uri) : uri;
+const UNKNOWN: SourceContent = { sha256: null, etag: null };
+
+async function contentOf(source: NamedSource, options: IdentifyOptions): Promise<SourceContent> {
+  const { uri } = source;
+  if (/^https?:/i.test(uri)) return { sha256: null, etag: await httpETag(uri, options.signal) };
+  const found = await find(source, options).catch(absent(options.signal));
+  if (found === null) return UNKNOWN;
+  const { files, isMany } = found;
+  if (isRemote(uri)) return { sha256: null, etag: isMany ? identifyETags(files) : await options.s3ETag(uri) };
+  const hashes = await hashFiles(files, options).catch(absent(options.signal));
+  if (hashes === null) return UNKNOWN;
+  return { sha256: isMany ? identifyFiles(hashes) : (hashes[0]?.sha256 ?? null), etag: null };
+}
+
+/** The files that the ingest stage will find, by the same rules. */
+async function find(source: NamedSource, { examples, s3, signal }: IdentifyOptions): Promise<SourceFiles> {
+  const whole = { format: 'auto', config: null, allowPrivate: false, ...source } as Source;
+  const ctx = { readS3: async () => null, ...s3, examplesFolder: examples };
+  return await findFiles(whole, ctx, signal);
+}
+
+function identifyETags(files: SourceFiles['files']): string | null {
+  const isKnown = files.every(({ etag }) => etag !== null);
+  return isKnown ? identifyFiles(files.map(({ name, etag }) => ({ name, sha256: etag as string }))) : null;
+}
+
+async function hashFiles(
+  files: SourceFiles['files'],
+  options: IdentifyOptions,
+): Promise<{ name: string; sha256: string }[]> {
+  const hashes: { name: string; sha256: string }[] = [];
+  for (const { name, address } of files) {
+    const path = placeOf(address, { examplesFolder: options.examples, readS3: async () => null })?.path ?? address;
+    hashes.push({ name, sha256: await hashFile(path, options.signal) });
+  }
+  return hashes;
+}
+
+function absent(signal?: AbortSignal): (error: unknown) => null {
+  return (error) => {
+    if (signal?.aborted) throw error;
+    return null; // the ingest stage, which has to read it, says what is wrong
+  };
 }
 
 async function httpETag(uri: string, signal?: AbortSignal): Promise<string | null> {

@@ -25,7 +25,7 @@ export function deadlineAtMs(deadline: string, startedMs: number): number | null
   return Number.isNaN(atMs) ? null : atMs;
 }
 
-/** GPU seconds that hours and cost allow, the smaller of both; null = no limit. */
+/** GPU seconds that hours and cost allow, the smaller of both; null = no limit. A cost without a price says nothing yet. */
 export function gpuSecondsMax({ gpuHours, costUsd, pricePerGpuHour }: Budget): number | null {
   const hours = [
     ...(gpuHours === null ? [] : [gpuHours]),
@@ -41,14 +41,16 @@ export function budgetProblem(budget: Budget): { field: keyof Budget; message: s
     if (value === null || (typeof value === 'number' && Number.isFinite(value) && value > 0)) continue;
     return { field, message: 'must be a number above 0' };
   }
-  if (budget.costUsd !== null && budget.pricePerGpuHour === null) {
-    return { field: 'pricePerGpuHour', message: 'must be given with `costUsd`: dollars for an hour of one GPU' };
-  }
   const { deadline } = budget;
   if (deadline !== null && (typeof deadline !== 'string' || deadlineAtMs(deadline, 0) === null)) {
     return { field: 'deadline', message: DEADLINE_HELP };
   }
   return null;
+}
+
+/** What the price table of a GPU worker must still turn into hours; null = nothing. */
+export function unpricedCostUsd({ costUsd, pricePerGpuHour }: Budget): number | null {
+  return pricePerGpuHour === null ? costUsd : null;
 }
 
 export interface Spent {

@@ -25,10 +25,14 @@ export const EnvironmentSchema = z.object({
   ANNEAL_MODELS: z.string().default('.anneal/models'),
   /** Folder that `example:` sources are read from. */
   ANNEAL_EXAMPLES: z.string().default('.anneal/examples'),
+  /** Folder that files named as sources must lie in, links followed; empty = anywhere. */
+  ANNEAL_DATA_ROOT: z.string().default(''),
   ANNEAL_GATEWAY_HOST: z.string().default('127.0.0.1'),
   ANNEAL_GATEWAY_PORT: Port.default(8080),
   /** Where others reach the gateway. */
   ANNEAL_GATEWAY_URL: z.string().default('http://127.0.0.1:8080'),
+  /** Where people's browsers reach the gateway; empty = `ANNEAL_GATEWAY_URL`. */
+  ANNEAL_PUBLIC_URL: z.string().default(''),
   /** The base model that the gateway's engine holds. */
   ANNEAL_SERVE_BASE: z.string().default('smollm2-135m'),
   /** Of a GPU worker, unique among all; empty = the machine's own name. */
@@ -44,9 +48,22 @@ export const EnvironmentSchema = z.object({
   ANNEAL_HOST_GPUS: z.coerce.number().int().min(0).max(64).optional(),
   /** Only hosts with the same labels train together, such as `gpu=h100,rack=3`. */
   ANNEAL_HOST_LABELS: z.string().max(200).default(''),
+  /** Of a data worker: the project's secret from which pseudonyms are made; the same key gives the same pseudonyms. */
+  ANNEAL_PSEUDONYM_KEY: z.string().optional(),
+  /** What an hour of a GPU costs; empty = `prices.yaml` in the state folder. `examples/prices.yaml` shows its form. */
+  ANNEAL_PRICES: z.string().default(''),
   ANNEAL_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
 });
 export type Environment = z.infer<typeof EnvironmentSchema>;
+
+/** Page of a run in Temporal's Web UI. */
+export function webUiLink(
+  environment: Pick<Environment, 'ANNEAL_TEMPORAL_NAMESPACE' | 'ANNEAL_WEB_UI'>,
+  run: string,
+): string {
+  const { ANNEAL_WEB_UI: webUi, ANNEAL_TEMPORAL_NAMESPACE: namespace } = environment;
+  return `${webUi.replace(/\/$/, '')}/namespaces/${namespace}/workflows/${encodeURIComponent(run)}`;
+}
 
 /** @throws AnnealError `bad_request` with every bad variable at once. */
 export function readEnvironment(env: Record<string, string | undefined>): Environment {

@@ -1,45 +1,88 @@
 // What the stages hand to each other and what the object store remembers. Every record is JSON and immutable.
 import { z } from 'zod';
-import { AccountsSchema } from './rows.ts';
+import { AccountsSchema, SPLITS } from './rows.ts';
 import { BestSchema, OUTPUTS, TokeniseResultSchema, TrainResultSchema } from './trainer-protocol.ts';
 
 export const Digest = z.string().regex(/^[0-9a-f]{64}$/, 'must be a SHA-256 in 64 hex digits');
 
-/** Files kept as content-addressed parts; `digest` is the SHA-256 of the canonical JSON of `files`, the identity of the whole. */
-export const FileSetSchema = z.object({
-  digest: Digest,
-  files: z.array(
-    z.object({
-      /** Relative, with `/`; sorted by it. */
-      path: z.string(),
-      size: z.int().min(0),
-      sha256: Digest,
-      /** SHA-256 of each part, in order; a part has at most 32 MiB. */
-      parts: z.array(Digest),
-    }),
-  ),
+/** A file kept as content-addressed parts. */
+export const StoredFileSchema = z.object({
+  /** Relative, with `/`; sorted by it. */
+  path: z.string(),
+  size: z.int().min(0),
+  sha256: Digest,
+  /** SHA-256 of each part, in order; a part has at most 32 MiB. */
+  parts: z.array(Digest),
 });
+export type StoredFile = z.infer<typeof StoredFileSchema>;
+
+/** `digest` is the SHA-256 of the canonical JSON of `files`, the identity of the whole. */
+export const FileSetSchema = z.object({ digest: Digest, files: z.array(StoredFileSchema) });
 export type FileSet = z.infer<typeof FileSetSchema>;
+
+/** Bytes that a source gave, as later stages read them. A folder, a pattern or a prefix gives one for each of its files. */
+export const FrozenSourceSchema = z.object({
+  uri: z.string(),
+  format: z.enum(['jsonl', 'json', 'csv']),
+  shape: z.string(),
+  sizeBytes: z.int(),
+  sha256: Digest,
+  parts: z.array(Digest),
+  etag: z.string().nullable(),
+  /** Line ends in each part; absent in snapshots of older versions. */
+  newlines: z.array(z.int()).optional(),
+  /** Index into the spec's sources; absent = its own place. */
+  from: z.int().optional(),
+  /** Where the source itself says to which split its rows belong. */
+  split: z.enum(SPLITS).optional(),
+  /** What was done to the bytes, such as `gzip` or `cp1252`; absent = nothing. */
+  converted: z.string().optional(),
+});
+export type FrozenSource = z.infer<typeof FrozenSourceSchema>;
 
 /** Frozen input of a run. */
 export const SnapshotSchema = z.object({
   /** Digest of the sources' contents and how they are to be read. */
   digest: Digest,
-  sources: z.array(
-    z.object({
-      uri: z.string(),
-      format: z.enum(['jsonl', 'json', 'csv']),
-      shape: z.string(),
-      sizeBytes: z.int(),
-      sha256: Digest,
-      parts: z.array(Digest),
-      etag: z.string().nullable(),
-    }),
-  ),
+  sources: z.array(FrozenSourceSchema),
 });
 export type Snapshot = z.infer<typeof SnapshotSchema>;
 
-/** What preprocess made. `files` holds `<split>.jsonl`, `<split>.safetensors` and `quarantine.jsonl`. */
+/** What is in a source of a spec: by its bytes, and by its server's word. */
+export const SourceContentSchema = z.object({ sha256: Digest, etag: z.string().nullable() });
+
+/** What the ingest of one source gave. */
+export const IngestedSchema = z.object({
+  entries: z.array(FrozenSourceSchema),
+  content: SourceContentSchema,
+  /** What people should know of it, such as files that were passed over. */
+  notes: z.array(z.string()),
+});
+export type Ingested = z.infer<typeof IngestedSchema>;
+
+/** The snapshot that a run was handed: it reads no source again. */
+export const HandedSnapshotSchema = z.object({ snapshot: Digest, contents: z.array(SourceContentSchema) });
+
+/** Up to where a followed source was taken. */
+export const MarkSchema = z.object({
+  /** Files by name, with what tells one content from another. */
+  files: z.record(z.string(), z.string()),
+  /** Of a database: the highest value of the watermark, and the rows near it, by digest. */
+  watermark: z.object({ column: z.string(), recent: z.array(z.string()) }).nullable(),
+});
+export type Mark = z.infer<typeof MarkSchema>;
+
+/** One taking of a followed source by a run. The records of a source are numbered; each begins where the one before it ended. */
+export const TakenSchema = z.object({
+  number: z.int().min(1),
+  run: z.string(),
+  source: z.string(),
+  mark: MarkSchema,
+  ingested: IngestedSchema,
+});
+export type Taken = z.infer<typeof TakenSchema>;
+
+/** What preprocess made. `files` holds the shards of each split (`shards.ts`) and `quarantine.jsonl`. */
 export const DatasetSchema = z.object({
   digest: Digest,
   snapshot: Digest,
@@ -47,6 +90,10 @@ export const DatasetSchema = z.object({
   accounts: AccountsSchema,
   tokens: TokeniseResultSchema,
   system: z.string().nullable(),
+  /** `card.html`, `card.md` and `card.json`; absent in datasets of older versions, and so is the next. */
+  card: FileSetSchema.optional(),
+  /** Blob of the rows' profile as JSON. */
+  profile: Digest.optional(),
 });
 export type Dataset = z.infer<typeof DatasetSchema>;
 

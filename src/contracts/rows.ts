@@ -11,11 +11,13 @@ export const MessageSchema = z.object({
   /** JSON text of OpenAI `tool_calls`. */
   tool_calls: z.string().optional(),
   tool_call_id: z.string().optional(),
+  /** What an assistant thought before it answered; it is up to the template whether the model sees it. */
+  reasoning_content: z.string().optional(),
 });
 export type Message = z.infer<typeof MessageSchema>;
 
-/** 32 hex digits of the SHA-256 of the row's content: all but group and src. */
-const Id = z.string().regex(/^[0-9a-f]{32}$/);
+/** 32 hex digits of the SHA-256 of the row's content: all but group and src. Of a row that was cut into several: `…#1`, `…#2`. */
+const Id = z.string().regex(/^[0-9a-f]{32}(#\d+)?$/);
 const Origin = {
   /** JSON text of the tool definitions. */
   tools: z.string().optional(),
@@ -25,9 +27,34 @@ const Origin = {
   src: z.object({ source: z.int().min(0), line: z.int().min(1) }),
 };
 
-/** A chat as it lies in a dataset, one JSON object a line, keys in this order. */
-export const RowSchema = z.object({ id: Id, messages: z.array(MessageSchema).min(1), ...Origin });
+export const MEDIA_TYPES = ['image/png', 'image/jpeg', 'image/webp', 'image/gif'] as const;
+
+/** An image of a row; its bytes are the blob of that digest. */
+export const MediaRefSchema = z.object({
+  digest: z.string().regex(/^[0-9a-f]{64}$/),
+  type: z.enum(MEDIA_TYPES),
+  /** Pixels. */
+  width: z.int().min(1),
+  height: z.int().min(1),
+  sizeBytes: z.int().min(1),
+});
+export type MediaRef = z.infer<typeof MediaRefSchema>;
+
+/** Stands in the text of a chat where its next image belongs. */
+export const IMAGE_TAG = '<image>';
+
+/** A chat as it lies in a dataset, one JSON object a line, keys in this order: `media` after `tools`. */
+export const RowSchema = z.object({
+  id: Id,
+  messages: z.array(MessageSchema).min(1),
+  ...Origin,
+  media: z.array(MediaRefSchema).min(1).optional(),
+});
 export type Row = z.infer<typeof RowSchema>;
+
+/** A text without turns, every token of which is trained on. */
+export const TextRowSchema = z.object({ id: Id, text: z.string().min(1), group: Origin.group, src: Origin.src });
+export type TextRow = z.infer<typeof TextRowSchema>;
 
 /** Two answers to one prompt, each one assistant turn. */
 export const PairRowSchema = z.object({
@@ -59,6 +86,7 @@ export const DROP_CODES = [
   'invalid_json',
   'too_large',
   'not_object',
+  'document_unreadable',
   'unknown_shape',
   'missing_field',
   'wrong_type',
@@ -75,12 +103,28 @@ export const DROP_CODES = [
   'chosen_equals_rejected',
   'label_missing',
   'bad_label',
+  'tool_call_without_result',
+  'tool_result_without_call',
+  'bad_tool_schema',
+  'media_missing',
+  'media_unreadable',
+  'media_count_mismatch',
+  'mojibake',
+  'trailing_space',
   'csv_missing_columns',
   'csv_too_many_columns',
   'csv_stray_quote',
   'csv_unterminated_quote',
   'too_long',
   'no_trainable_token',
+  'media_not_trained',
+  'too_short',
+  'too_long_text',
+  'lang_excluded',
+  'pii_dropped',
+  'pii_blocked',
+  'near_duplicate',
+  'contaminated',
 ] as const;
 export type DropCode = (typeof DROP_CODES)[number];
 
@@ -88,6 +132,9 @@ export type DropCode = (typeof DROP_CODES)[number];
 export const QuarantinedRowSchema = z.object({
   source: z.string(),
   line: z.int().min(1),
+  /** Where the row's bytes lie in its source, as far as it was read; absent where only the tokeniser saw it. */
+  byteOffset: z.int().min(0).optional(),
+  byteLength: z.int().min(0).optional(),
   code: z.enum(DROP_CODES),
   /** Path inside the row, such as `messages[0].content`; empty for the row itself. */
   path: z.string(),
@@ -100,21 +147,28 @@ export type QuarantinedRow = z.infer<typeof QuarantinedRowSchema>;
 export const SPLITS = ['train', 'validation', 'test'] as const;
 export type Split = (typeof SPLITS)[number];
 
-/** rowsIn = kept + duplicates + the sum of `dropped`, and kept = the sum of `splits`; checked where it is made. */
+const Count = z.int().min(0);
+
+const Book = {
+  rowsIn: Count,
+  kept: Count,
+  duplicates: Count,
+  dropped: z.record(z.string(), Count),
+  /** Dropped because a row that is nearly the same stays; absent = 0, and so are the next two. */
+  nearDuplicates: Count.optional(),
+  /** Taken out by the source's `weight`. */
+  leftOut: Count.optional(),
+  /** Copies of kept rows that the source's `weight` adds to the training split. */
+  repeated: Count.optional(),
+};
+
+/**
+ * rowsIn = kept + duplicates + nearDuplicates + leftOut + the sum of `dropped`, and kept + repeated = the sum of `splits`; checked where it
+ * is made.
+ */
 export const AccountsSchema = z.object({
-  rowsIn: z.int().min(0),
-  kept: z.int().min(0),
-  duplicates: z.int().min(0),
-  dropped: z.record(z.string(), z.int().min(0)),
-  splits: z.record(z.enum(SPLITS), z.int().min(0)),
-  bySource: z.array(
-    z.object({
-      uri: z.string(),
-      rowsIn: z.int().min(0),
-      kept: z.int().min(0),
-      duplicates: z.int().min(0),
-      dropped: z.record(z.string(), z.int().min(0)),
-    }),
-  ),
+  ...Book,
+  splits: z.record(z.enum(SPLITS), Count),
+  bySource: z.array(z.object({ uri: z.string(), ...Book })),
 });
 export type Accounts = z.infer<typeof AccountsSchema>;

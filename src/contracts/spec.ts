@@ -1,11 +1,13 @@
 // The spec of a run: what a user writes in YAML or JSON. Every field has a default and a limit; `{}` is the demo.
 import { z } from 'zod';
 import { budgetProblem } from './budget.ts';
+import { columnProblems } from './column-map.ts';
 import { CHAT_SHAPES, DataSchema, type Source } from './data-spec.ts';
 import { DEMO_SPEC } from './demo-spec.ts';
 import { AnnealError, type Problem } from './failure.ts';
 import { STAGES } from './names.ts';
 import { ROW_KINDS, type RowKind } from './rows.ts';
+import { SCHEDULES } from './schedules.ts';
 import { DeepSpeedSchema, PRECISIONS, STRATEGIES, strategyProblems } from './strategies.ts';
 import { OUTPUTS } from './trainer-protocol.ts';
 
@@ -56,7 +58,14 @@ const TrainFieldsSchema = z.strictObject({
   microBatch: z.int().min(1).max(1024).default(8),
   accumulation: z.int().min(1).max(1024).default(1),
   learningRate: z.number().gt(0).max(1).default(2e-4),
-  schedule: z.enum(['linear', 'cosine', 'constant']).default('linear'),
+  /** `warmup_stable_decay` holds the rate and lets it fall over the last `decayRatio` of the steps; `inverse_sqrt` falls with the root of the step. */
+  schedule: z.enum(SCHEDULES).default('linear'),
+  /** Where the rate ends, with `cosine`, `polynomial` and `warmup_stable_decay`. */
+  minLearningRate: z.number().min(0).max(1).default(0),
+  /** Of `polynomial`; 1 = a line. */
+  schedulePower: z.number().gt(0).max(10).default(1),
+  /** Of `warmup_stable_decay`, share of the steps. */
+  decayRatio: z.number().gt(0).max(1).default(0.2),
   /** Share of the steps in which the rate grows to `learningRate`. */
   warmupRatio: z.number().min(0).max(1).default(0.1),
   /** The same in steps; null = by `warmupRatio`. */
@@ -131,6 +140,9 @@ const TrainFieldsSchema = z.strictObject({
 /** Each answer is compared with another row's of its micro-batch. */
 export const KTO_MICRO_BATCH_MIN = 2;
 
+/** The others end at 0, or nowhere. */
+const SCHEDULES_WITH_MINIMUM: string[] = ['cosine', 'polynomial', 'warmup_stable_decay'];
+
 /** What decides a training's bytes besides model and data. */
 export const RecipeSchema = TrainFieldsSchema.superRefine((train, context) => {
   const refuse = (path: string, message: string) => context.addIssue({ code: 'custom', path: [path], message });
@@ -139,6 +151,12 @@ export const RecipeSchema = TrainFieldsSchema.superRefine((train, context) => {
   if (method !== 'sft' && streaming) refuse('streaming', `must be false with \`method: ${method}\``);
   if (method === 'sft' && train.earlyStopping?.metric === 'evalAccuracy')
     refuse('earlyStopping', 'must have the metric `evalLoss` with `method: sft`, which has no accuracy');
+  if (train.minLearningRate > 0 && !SCHEDULES_WITH_MINIMUM.includes(train.schedule))
+    refuse(
+      'minLearningRate',
+      `must be 0 with \`schedule: ${train.schedule}\`; ${SCHEDULES_WITH_MINIMUM.join(', ')} have one`,
+    );
+  if (train.minLearningRate >= train.learningRate) refuse('minLearningRate', 'must be below `learningRate`');
   if (method === 'kto' && train.microBatch < KTO_MICRO_BATCH_MIN)
     refuse('microBatch', 'must be at least 2 with `method: kto`, which compares each answer with another row’s');
   if (train.tuning === 'full' && train.outputs.some((name) => name.startsWith('merged-')))
@@ -193,7 +211,7 @@ const BudgetSchema = z
   .strictObject({
     /** Hours of one GPU, over all attempts; each rank counts, on CPUs too. */
     gpuHours: z.number().gt(0).max(10_000_000).nullable().default(null),
-    /** Of those hours at `pricePerGpuHour`. */
+    /** Of those hours at `pricePerGpuHour`; null = as the price table of the GPU worker says (`ANNEAL_PRICES`). */
     costUsd: z.number().gt(0).max(1e9).nullable().default(null),
     pricePerGpuHour: z.number().gt(0).max(10_000).nullable().default(null),
     /** A time such as `2027-01-31T18:00:00Z`, or a duration from the workflow's start such as `90 min`, `8h` or `2d`. */
@@ -256,6 +274,7 @@ export const SpecSchema = SpecFieldsSchema.superRefine(({ data, train, evaluate,
   for (const [i, { shape }] of data.sources.entries())
     if (!shapes.includes(shape))
       refuse(['data', 'sources', i, 'shape'], `must be ${shapes.join(' or ')} with \`train.method: ${method}\``);
+  for (const { path, message } of columnProblems(data, kind)) refuse(['data', ...path], message);
   if (data.split.validation === 0 && train.outputs.some((name) => name.endsWith('best')))
     refuse(
       ['train', 'outputs'],
@@ -266,6 +285,8 @@ export const SpecSchema = SpecFieldsSchema.superRefine(({ data, train, evaluate,
   const { metric } = evaluate.gate;
   if (kind === 'chat' && metric === 'preference')
     refuse(['evaluate', 'gate', 'metric'], 'must be auto, match or loss with `train.method: sft`');
+  if (metric === 'match' && data.sources.some(({ shape, columns }) => shape === 'text' || columns?.text !== undefined))
+    refuse(['evaluate', 'gate', 'metric'], 'must be auto or loss with sources of text, which have no answers');
   if (kind !== 'chat' && metric === 'match')
     refuse(['evaluate', 'gate', 'metric'], `must be auto, preference or loss with \`train.method: ${method}\``);
   if (method === 'reward' && until === 'deploy')
@@ -321,7 +342,13 @@ function describeIssue(issue: z.core.$ZodIssue, input: unknown): Problem[] {
     (value, part) => (value as Record<PropertyKey, unknown> | undefined)?.[part],
     input,
   );
-  const shown = found === undefined ? 'nothing' : JSON.stringify(found)?.slice(0, 80);
+  // An address may hold a password.
+  const shown =
+    found === undefined
+      ? 'nothing'
+      : JSON.stringify(found)
+          ?.replace(/\/\/[^/@]*@/, '//…@')
+          .slice(0, 80);
   return [
     {
       path,
@@ -340,7 +367,8 @@ function knownKeys(path: PropertyKey[]): string[] {
     const here = inner(schema) as { shape?: Record<PropertyKey, unknown>; element?: unknown };
     schema = typeof part === 'number' ? here.element : here.shape?.[part];
   }
-  return Object.keys((inner(schema) as { shape?: object }).shape ?? {});
+  const found = inner(schema) as { shape?: object; def?: { keyType?: { options?: string[] } } };
+  return found.def?.keyType?.options ?? Object.keys(found.shape ?? {});
 }
 
 /** The candidate within an edit distance of a third of the word, or null. */

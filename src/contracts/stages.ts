@@ -32,6 +32,49 @@ export interface PreprocessResult extends Outcome {
   dataset: string;
   accounts: Accounts;
   trainTokens: number;
+  /** Address of the data card; absent where there is no gateway to show it. */
+  card?: string;
+}
+
+/** Every activity of a preparation but the first finds the spec and the ranges by this digest. */
+export interface PreparationRef {
+  run: string;
+  preparation: string;
+}
+export interface PlanRangesResult extends Outcome {
+  preparation: string;
+  ranges: number;
+  /** The dataset, where this input was prepared before. */
+  done: PreprocessResult | null;
+}
+export interface RangeInput extends PreparationRef {
+  /** From 0 on. */
+  range: number;
+}
+export interface CleanRangeResult extends Outcome {
+  /** Digest of the record. */
+  cleaned: string;
+}
+export interface ResolveRowsInput extends PreparationRef {
+  /** By range. */
+  cleaned: string[];
+}
+export interface ResolveRowsResult extends Outcome {
+  /** Key of the record. */
+  resolution: string;
+}
+export interface TokeniseRangeInput extends RangeInput {
+  cleaned: string;
+  resolution: string;
+}
+export interface TokeniseRangeResult extends Outcome {
+  /** Key of the record. */
+  tokenised: string;
+}
+export interface FinishDatasetInput extends ResolveRowsInput {
+  resolution: string;
+  /** By range. */
+  tokenised: string[];
 }
 
 export interface TrainInput extends StageInput, TrainLimits {
@@ -43,6 +86,8 @@ export interface TrainLimits {
   pauseAt?: number;
   /** Over all attempts of the run. */
   gpuSecondsMax?: number;
+  /** The same in dollars, by the price table of the GPU worker. */
+  costUsdMax?: number;
   /** What earlier attempts have used, as far as the workflow knows. */
   gpuSecondsBefore?: number;
 }
@@ -54,6 +99,8 @@ export interface TrainPaused extends Outcome {
     step: number | null;
     evalLoss: number | null;
     gpuSeconds: number;
+    /** By which `costUsdMax` was counted. */
+    pricePerGpuHour?: number;
   };
 }
 /** What a training that was told to stop leaves behind: the details of its cancellation. null = it had not begun. */
@@ -105,6 +152,8 @@ export interface DeployResult extends Outcome {
 }
 
 export interface PlanRetrainingInput extends Pick<IngestResult, 'snapshot' | 'contents'> {
+  /** Absent in histories of older versions; 0 = the sources gave nothing new. */
+  sizeBytes?: number;
   spec: Spec;
 }
 export interface RetrainingPlan {

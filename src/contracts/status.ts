@@ -23,6 +23,8 @@ export interface RunStatus {
   model: string;
   stages: StageStatus[];
   data: Accounts | null;
+  /** Address of the data card. */
+  card?: string | null;
   evaluation: Omit<Evaluation, 'predictions'> | null;
   training: Omit<TrainResultSummary, 'record' | 'outcome'> | null;
   version: number | null;
@@ -80,16 +82,25 @@ export interface RungReached {
   evalLoss: number | null;
 }
 
+/** People, or its budget, have paused a trial before its rung. */
+export interface TrialHeld {
+  run: string;
+  step: number | null;
+  /** By whom and why; null = it goes on again. */
+  why: string | null;
+}
+
 export interface TrialStatus {
   run: string;
   /** What differs from the sweep's spec, such as `train.learningRate=0.001`. */
   changes: string;
-  state: 'waiting' | 'training' | 'paused' | 'lost' | 'won' | 'done' | 'failed';
+  /** `paused`: at its rung. `held`: before it, by people or by its budget. */
+  state: 'waiting' | 'training' | 'paused' | 'held' | 'lost' | 'won' | 'done' | 'failed';
   /** Share of the steps that it has reached. */
   share: number;
   step: number | null;
   evalLoss: number | null;
-  /** Why it lost or failed. */
+  /** Why it is held, lost or failed. */
   why: string | null;
 }
 export interface SweepStatus {

@@ -23,7 +23,6 @@ export interface Combination {
   deepspeed: z.infer<typeof DeepSpeedSchema>;
   offload: 'none' | 'cpu';
   precision: (typeof PRECISIONS)[number];
-  method: string;
   tuning: string;
   optimizer: string;
   device: string;
@@ -46,7 +45,7 @@ export function strategyProblems(recipe: Combination): StrategyProblem[] {
 
 /** Why ranks cannot hold a part each. */
 function sharingProblems(recipe: Combination): StrategyProblem[] {
-  const { strategy, method, tuning } = recipe;
+  const { strategy, tuning } = recipe;
   if (strategy !== 'fsdp' && strategy !== 'deepspeed') return [];
   const reasons: [boolean, string][] = [
     [recipe.processes * recipe.hosts < 2, '`processes: 1`: there is nobody to share with'],
@@ -54,11 +53,6 @@ function sharingProblems(recipe: Combination): StrategyProblem[] {
     [recipe.streaming, '`streaming`, which has one reader'],
     [tuning === 'qlora', '`tuning: qlora`: quantised weights cannot be cut into parts'],
     [recipe.optimizer === 'adamw8bit', '`optimizer: adamw8bit`, whose blocks do not end where the parts do'],
-    [
-      tuning === 'full' && (method === 'dpo' || method === 'kto'),
-      `\`method: ${method}\` and \`tuning: full\`, whose frozen reference model every rank needs whole`,
-    ],
-    [method === 'reward' || (method === 'kto' && strategy === 'deepspeed'), `\`method: ${method}\``],
   ];
   return reasons.flatMap(([holds, reason]) =>
     holds ? [{ path: ['strategy'], message: `must be \`auto\` or \`ddp\` with ${reason}` }] : [],

@@ -105,6 +105,11 @@ function problemsOf(input: unknown): Problem[] {
   try {
     const { data, until } = parseSpec(input);
     if (until === 'ingest' || until === 'preprocess') return [{ path: 'until', message: 'must be `train` or later' }];
+    const followed = data.sources.findIndex(({ follow }) => follow && follow.mode === 'new');
+    if (followed >= 0)
+      return [
+        { path: `data.sources[${followed}].follow`, message: 'must be of mode `all`: what is new is given to one run' },
+      ];
     if (data.split.validation === 0)
       return [
         { path: 'data.split.validation', message: 'must be above 0: trials are compared by their validation loss' },

@@ -9,7 +9,9 @@
 // `prepare-train` is a parent itself, with model and trainer built, and forks one trainer per attempt. Commands come to both
 // on standard input. A forked child connects to the Unix socket `channel`, which takes the place of descriptors 0 and 3.
 import { z } from 'zod';
+import { TooLongSchema } from './data-spec.ts';
 import { RowSchema } from './rows.ts';
+import { SCHEDULES } from './schedules.ts';
 import { DeepSpeedSchema, PRECISIONS } from './strategies.ts';
 
 export const PROTOCOL_VERSION = 1;
@@ -61,7 +63,11 @@ export const ResolvedRecipeSchema = z.object({
   orderBatch: z.int().optional(),
   accumulation: z.int(),
   learningRate: z.number(),
-  schedule: z.enum(['linear', 'cosine', 'constant']),
+  schedule: z.enum(SCHEDULES),
+  /** Absent in jobs of runs that began before there was one, as the next two are. */
+  minLearningRate: z.number().optional(),
+  schedulePower: z.number().optional(),
+  decayRatio: z.number().optional(),
   warmupRatio: z.number(),
   warmupSteps: z.int().nullable(),
   weightDecay: z.number(),
@@ -144,7 +150,8 @@ export const TrainJobSchema = z.object({
    * Tokenised shards: safetensors, rows laid end to end. For `sft`: `input_ids` (int32), `trainable` (uint8, 1 = has a label),
    * `offsets` (int64, rows + 1). For `dpo` and `reward`: `prompt`, `chosen` and `rejected` (int32), each with `<name>_offsets`
    * (int64, rows + 1); both answers go on from the prompt. For `kto`: `prompt` and `completion` in the same way, and `label` (uint8,
-   * rows; 1 = a good answer).
+   * rows; 1 = a good answer). The path is the split's name: where there is no such file, its shards beside it are one sequence, in order
+   * (`train-00000-of-00012.safetensors`).
    */
   train: Path,
   validation: Path.nullable(),
@@ -202,6 +209,20 @@ export const ProbeResultSchema = z.object({
 });
 export type ProbeResult = z.infer<typeof ProbeResultSchema>;
 
+/** A row that cannot be trained on. */
+export const TokeniserRejectSchema = z.object({
+  split: z.string(),
+  /** Counts the split's rows from 0. */
+  index: z.int(),
+  code: z.string(),
+  message: z.string(),
+  /** Of a row that is too long. */
+  tokens: z.int().optional(),
+  src: z.object({ source: z.int(), line: z.int() }).nullable(),
+  /** The row's content as JSON, at most 2,300 characters; personal data is still in it. */
+  preview: z.string(),
+});
+
 export const TokeniseJobSchema = z.object({
   v: z.literal(PROTOCOL_VERSION),
   command: z.literal('tokenise'),
@@ -209,9 +230,16 @@ export const TokeniseJobSchema = z.object({
   maxLength: z.int(),
   /** What the rows are: `chat`, `pair` (`dpo` and `reward`) or `judged` (`kto`); it decides the tensors of the shard. */
   kind: z.enum(['chat', 'pair', 'judged']).default('chat'),
-  /** Each split's rows (`rows.ts`, JSONL) and where its shard goes. */
-  splits: z.array(z.object({ name: z.string(), rows: Path, out: Path })),
-  /** JSONL of rejected rows goes here: `{split, index, code, message}`, and with the code `too_long` the row's `tokens`. */
+  /** What becomes of rows that are too long; absent = `auto`. */
+  tooLong: TooLongSchema.optional(),
+  /** How many at once; null or absent = one a core. The bytes do not depend on it. */
+  processes: z.int().min(1).nullable().optional(),
+  /**
+   * Each split's rows (`rows.ts`, JSONL), where its shard goes, and where the rows go that are in the shard, one to one: those that
+   * stay byte for byte, of cut ones the pieces, as `<id>#1`, `<id>#2`, …
+   */
+  splits: z.array(z.object({ name: z.string(), rows: Path, out: Path, kept: Path.nullable().optional() })),
+  /** JSONL of `TokeniserRejectSchema` goes here. */
   rejected: Path,
 });
 export type TokeniseJob = z.infer<typeof TokeniseJobSchema>;
@@ -349,15 +377,33 @@ export const TrainResultSchema = z.object({
 });
 export type TrainResult = z.infer<typeof TrainResultSchema>;
 
+/** Rows that were too long and are in the dataset all the same. */
+export const CutSchema = z.object({
+  truncated: z.int().default(0),
+  split: z.object({ rows: z.int().default(0), into: z.int().default(0) }).prefault({}),
+  /** Turns of split chats that were to be trained on and do not fit even alone. */
+  lostTurns: z.int().default(0),
+});
+
 export const TokeniseResultSchema = z.object({
   splits: z.record(
     z.string(),
-    z.object({ rows: z.int(), tokens: z.int(), trainableTokens: z.int(), longest: z.int() }),
+    z.object({
+      rows: z.int(),
+      tokens: z.int(),
+      trainableTokens: z.int(),
+      longest: z.int(),
+      /** Rows by length: entry b counts those of 2^(b/4) up to but not including 2^((b+1)/4) tokens. */
+      histogram: z.array(z.int()).optional(),
+    }),
   ),
   rejected: z.int(),
+  cut: CutSchema.prefault({}),
+  /** Rows that the chat template refuses, and what it says of the first; null = none. */
+  unrendered: z.object({ rows: z.int(), first: z.string() }).nullable().default(null),
   templateSha256: z.string(),
   tokenizerSha256: z.string(),
-  /** One training row decoded: pieces of text, each with or without a label. */
+  /** The first row decoded: pieces of text, each with or without a label, together at most 2,000 characters. */
   sample: z.array(z.object({ text: z.string(), trainable: z.boolean() })),
 });
 export type TokeniseResult = z.infer<typeof TokeniseResultSchema>;

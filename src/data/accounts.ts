@@ -1,68 +1,86 @@
-// Keeps the books of preprocess: every row that was read is kept, a duplicate or dropped with a code, in total and per source.
+// Keeps the books of preprocess: every row that was read is kept, a duplicate, left out or dropped with a code, in total and per source.
 import { AnnealError } from '../contracts/failure.ts';
+import type { CleanedPiece, ResolvedSource, TokenisedRange } from '../contracts/ranges.ts';
 import type { Snapshot } from '../contracts/records.ts';
-import { type Accounts, type DropCode, type Method, ROW_KINDS, type Split } from '../contracts/rows.ts';
+import { type Accounts, type Method, ROW_KINDS, SPLITS } from '../contracts/rows.ts';
 import { type Shares, wantedSplits } from './split.ts';
 
-/** A row that the tokeniser rejected, and where it came from. */
-export interface TokeniserReject {
-  split: Split;
-  source: number;
-  code: DropCode;
-  /** Its length, where that is what is wrong. */
-  tokens?: number;
+type Book = Omit<Accounts, 'splits' | 'bySource'>;
+
+/** The books of what the ranges offered and what was decided over all of them. @throws AnnealError `trainer_bug` when sums are off. */
+export function openAccounts(
+  { sources }: Pick<Snapshot, 'sources'>,
+  pieces: CleanedPiece[],
+  resolved: ResolvedSource[],
+): Accounts {
+  const bySource = sources.map(({ uri }, i) => {
+    const counts = pieces.filter(({ source }) => source === i).map((piece) => piece.counts);
+    return { uri, ...bookOf(counts, resolved[i] as ResolvedSource) };
+  });
+  const splits = { train: 0, validation: 0, test: 0 };
+  for (const source of resolved) for (const split of SPLITS) splits[split] += source.splits[split];
+  splits.train += sum(resolved.map(({ repeated }) => repeated));
+  const accounts = { ...addBooks(bySource), splits, bySource };
+  assertBalanced(accounts);
+  return accounts;
 }
 
-export function openAccounts(snapshot: Snapshot): Accounts {
+function bookOf(counts: CleanedPiece['counts'][], resolved: ResolvedSource): Book {
+  const { splits, duplicates, nearDuplicates, contaminated, leftOut, repeated } = resolved;
+  const dropped = addCounts([...counts.map((one) => one.dropped), contaminated > 0 ? { contaminated } : {}]);
   return {
-    rowsIn: 0,
-    kept: 0,
-    duplicates: 0,
-    dropped: {},
-    splits: { train: 0, validation: 0, test: 0 },
-    bySource: snapshot.sources.map(({ uri }) => ({ uri, rowsIn: 0, kept: 0, duplicates: 0, dropped: {} })),
+    rowsIn: sum(counts.map(({ rowsIn }) => rowsIn)),
+    kept: sum(Object.values(splits)),
+    ...{ duplicates, dropped },
+    ...whereAny({ nearDuplicates, leftOut, repeated }),
   };
 }
 
-export function countKept(accounts: Accounts, source: number, split: Split): void {
-  for (const book of [accounts, sourceBook(accounts, source)]) {
-    book.rowsIn++;
-    book.kept++;
-  }
-  accounts.splits[split]++;
+function addBooks(books: Book[]): Book {
+  const total = (field: 'rowsIn' | 'kept' | 'duplicates' | 'nearDuplicates' | 'leftOut' | 'repeated') =>
+    sum(books.map((book) => book[field] ?? 0));
+  return {
+    ...{ rowsIn: total('rowsIn'), kept: total('kept'), duplicates: total('duplicates') },
+    dropped: addCounts(books.map(({ dropped }) => dropped)),
+    ...whereAny({
+      ...{ nearDuplicates: total('nearDuplicates'), leftOut: total('leftOut'), repeated: total('repeated') },
+    }),
+  };
 }
 
-export function countDuplicate(accounts: Accounts, source: number): void {
-  for (const book of [accounts, sourceBook(accounts, source)]) {
-    book.rowsIn++;
-    book.duplicates++;
-  }
+/** Fields of which there are none are absent. */
+function whereAny<T extends Record<string, number>>(counts: T): Partial<T> {
+  return Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0)) as Partial<T>;
 }
 
-export function countDropped(accounts: Accounts, source: number, code: DropCode): void {
-  for (const book of [accounts, sourceBook(accounts, source)]) {
-    book.rowsIn++;
-    book.dropped[code] = (book.dropped[code] ?? 0) + 1;
-  }
+export function addCounts(all: Record<string, number>[]): Record<string, number> {
+  const added: Record<string, number> = {};
+  for (const counts of all) for (const [key, count] of Object.entries(counts)) added[key] = (added[key] ?? 0) + count;
+  return added;
 }
 
 /**
  * The accounts with the tokeniser's rejects taken from what was kept.
  * @throws AnnealError `trainer_bug` when the sums do not agree, `data_rejected` when a split has no row left.
  */
-export function finishAccounts(accounts: Accounts, rejected: TokeniserReject[], shares: Shares): Accounts {
+export function finishAccounts(
+  accounts: Accounts,
+  tokenised: Pick<TokenisedRange, 'rejected' | 'shortestTooLong'>[],
+  shares: Shares,
+): Accounts {
   const finished = structuredClone(accounts);
-  for (const { split, source, code } of rejected) {
+  for (const { split, source, code, rows, copies } of tokenised.flatMap(({ rejected }) => rejected)) {
     for (const book of [finished, sourceBook(finished, source)]) {
-      book.kept--;
-      book.dropped[code] = (book.dropped[code] ?? 0) + 1;
+      book.kept -= rows;
+      book.dropped[code] = (book.dropped[code] ?? 0) + rows;
+      if (book.repeated !== undefined) book.repeated -= copies - rows;
     }
-    finished.splits[split]--;
+    finished.splits[split] -= copies;
   }
   assertBalanced(finished);
-  const lengths = rejected.flatMap(({ tokens }) => tokens ?? []);
-  const shortest = lengths.reduce((least, tokens) => Math.min(least, tokens), Number.POSITIVE_INFINITY);
-  requireRows(finished, shares, lengths.length === 0 ? '' : `The shortest that is too long has ${shortest} tokens.`);
+  const lengths = tokenised.flatMap(({ shortestTooLong }) => shortestTooLong ?? []);
+  const hint = lengths.length === 0 ? '' : `The shortest that is too long has ${Math.min(...lengths)} tokens.`;
+  requireRows(finished, shares, hint);
   return finished;
 }
 
@@ -72,11 +90,12 @@ export function assertBalanced(accounts: Accounts): void {
   checkBook('all sources', total);
   for (const book of bySource) checkBook(book.uri, book);
   const inSplits = sum(Object.values(splits));
-  if (inSplits !== total.kept) throw unbalanced('the splits', `hold ${inSplits} rows`, `${total.kept} were kept`);
-  for (const field of ['rowsIn', 'kept', 'duplicates'] as const) {
-    const inSources = sum(bySource.map((book) => book[field]));
-    if (inSources !== total[field])
-      throw unbalanced('the sources', `have ${field} ${inSources}`, `the total is ${total[field]}`);
+  const placed = total.kept + (total.repeated ?? 0);
+  if (inSplits !== placed) throw unbalanced('the splits', `hold ${inSplits} rows`, `${placed} were kept or repeated`);
+  for (const field of ['rowsIn', 'kept', 'duplicates', 'nearDuplicates', 'leftOut', 'repeated'] as const) {
+    const inSources = sum(bySource.map((book) => book[field] ?? 0));
+    if (inSources !== (total[field] ?? 0))
+      throw unbalanced('the sources', `have ${field} ${inSources}`, `the total is ${total[field] ?? 0}`);
   }
 }
 
@@ -114,12 +133,11 @@ export function requireRows(accounts: Accounts, shares: Shares, hint = ''): void
   );
 }
 
-type Book = Pick<Accounts, 'rowsIn' | 'kept' | 'duplicates' | 'dropped'>;
-
 function checkBook(name: string, book: Book): void {
-  const out = book.kept + book.duplicates + sum(Object.values(book.dropped));
-  if (out !== book.rowsIn || book.kept < 0)
-    throw unbalanced(name, `have ${book.rowsIn} rows`, `kept, duplicates and dropped are ${out} (kept ${book.kept})`);
+  const { rowsIn, kept, duplicates, nearDuplicates = 0, leftOut = 0, dropped } = book;
+  const out = kept + duplicates + nearDuplicates + leftOut + sum(Object.values(dropped));
+  if (out !== rowsIn || kept < 0)
+    throw unbalanced(name, `have ${rowsIn} rows`, `kept, duplicates, left out and dropped are ${out} (kept ${kept})`);
 }
 
 function unbalanced(name: string, found: string, other: string): AnnealError {
@@ -129,7 +147,7 @@ function unbalanced(name: string, found: string, other: string): AnnealError {
   );
 }
 
-function describeDropped(dropped: Accounts['dropped']): string {
+export function describeDropped(dropped: Accounts['dropped']): string {
   const counts = Object.entries(dropped).sort((a, b) => b[1] - a[1]);
   return counts.length === 0 ? 'none' : counts.map(([code, n]) => `${code} ${n}`).join(', ');
 }

@@ -1,5 +1,4 @@
 // Finds where a CSV record and its fields end, and what is broken in it. Works on bytes; nothing here knows of columns.
-import { isUtf8 } from 'node:buffer';
 import type { DropCode } from '../contracts/rows.ts';
 import { countNewlines } from './rows-read.ts';
 
@@ -8,13 +7,10 @@ const NEWLINE = 10;
 const RETURN = 13;
 
 export interface CsvRecord {
-  fields: string[];
+  fields: FieldSpan[];
   /** End of the record without its line end, and the start of the next. */
   end: number;
   next: number;
-  isUtf8: boolean;
-  /** A line of white space, which is no row. */
-  isBlank: boolean;
 }
 
 export interface CsvFault {
@@ -35,12 +31,12 @@ export function scanRecord(
   delimiter: number,
   isEnd: boolean,
 ): CsvRecord | CsvFault | CsvOpen {
-  const spans: FieldSpan[] = [];
+  const fields: FieldSpan[] = [];
   for (let at = from; ; ) {
     const field =
       bytes[at] === QUOTE ? scanQuoted(bytes, at, delimiter, isEnd) : scanPlain(bytes, at, delimiter, isEnd);
     if (!('stop' in field)) return field;
-    spans.push(field);
+    fields.push(field);
     if (field.stop < bytes.length && bytes[field.stop] === delimiter) {
       at = field.stop + 1;
       continue;
@@ -49,14 +45,11 @@ export function scanRecord(
       field.stop > from && bytes[field.stop] === NEWLINE && bytes[field.stop - 1] === RETURN
         ? field.stop - 1
         : field.stop;
-    const isValid = isUtf8(bytes.subarray(from, end));
-    const fields = spans.map((span) => decodeField(bytes, span));
-    const isBlank = spans.length === 1 && bytes[from] !== QUOTE && fields[0]?.trim() === '';
-    return { fields, end, next: Math.min(field.stop + 1, bytes.length), isUtf8: isValid, isBlank };
+    return { fields, end, next: Math.min(field.stop + 1, bytes.length) };
   }
 }
 
-interface FieldSpan {
+export interface FieldSpan {
   from: number;
   to: number;
   hasDoubledQuotes: boolean;
@@ -118,7 +111,7 @@ export function unterminatedSentence(line: number, within: string): string {
   return `the quote that opens on line ${line} is not closed${within && ` ${within}`}; close it, and double the quotes inside the field`;
 }
 
-function decodeField(bytes: Buffer, span: FieldSpan): string {
+export function decodeField(bytes: Buffer, span: FieldSpan): string {
   const text = bytes.toString('utf8', span.from, span.to);
   return span.hasDoubledQuotes ? text.replaceAll('""', '"') : text;
 }

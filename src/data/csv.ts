@@ -1,78 +1,113 @@
 // Reads CSV with a header row (RFC 4180; `,`, `;` or tab), with physical line numbers also where a quoted field spans lines.
 // A broken quote costs one row: reading goes on at the line after the one on which the quote stands.
+import { isUtf8 } from 'node:buffer';
 import { AnnealError } from '../contracts/failure.ts';
 import { ByteWindow, parserOf } from './byte-window.ts';
-import { type CsvFault, type CsvOpen, type CsvRecord, scanRecord, unterminatedSentence } from './csv-scan.ts';
+import {
+  type CsvFault,
+  type CsvOpen,
+  type CsvRecord,
+  decodeField,
+  type FieldSpan,
+  scanRecord,
+  unterminatedSentence,
+} from './csv-scan.ts';
 import {
   brokenRow,
   countNewlines,
+  type GoodRow,
   invalidUtf8,
+  type Place,
   type ReadRow,
   ROW_BYTES_MAX,
   type RowParser,
+  type TakeRow,
   tooLarge,
 } from './rows-read.ts';
 
 const NEWLINE = 10;
 
+/** Bytes looked at for the end of a record: the longest row and its line end. */
+const SCAN_BYTES_MAX = ROW_BYTES_MAX + 2;
+
 /** Detected in this order where counts are equal. */
 const DELIMITERS = [',', ';', '\t'] as const;
 type Delimiter = (typeof DELIMITERS)[number];
 
+/** What was found in the header. */
+export interface CsvHeader {
+  delimiter: Delimiter;
+  columns: string[];
+}
+
 export interface CsvOptions {
   /** Named in errors. */
   name: string;
-  /** Called once, with what was found in the header. */
-  onHeader?: (header: { delimiter: Delimiter; columns: string[] }) => void;
+  /** Of bytes that start behind the header. */
+  header?: CsvHeader | null;
+  /** Called once the header was read. */
+  onHeader?: (header: CsvHeader) => void;
+  /** Called where a record starts. With it records are found but not read: no row is given. */
+  onRecord?: (start: Place) => void;
 }
 
 /** @throws AnnealError `data_rejected` from `push` or `end` when the header cannot be used. */
-export function createCsvParser(options: CsvOptions): RowParser {
-  const reader = new CsvReader(options);
-  return parserOf(reader.window, (rows, isEnd) => reader.step(rows, isEnd));
+export function createCsvParser(options: CsvOptions, start: Place): RowParser {
+  const reader = new CsvReader(options, start);
+  return parserOf(reader.window, (take, isEnd) => reader.step(take, isEnd));
 }
 
 /** First the delimiter is detected, then the header is read, then rows. */
 class CsvReader {
-  readonly window = new ByteWindow();
+  readonly window: ByteWindow;
   readonly #options: CsvOptions;
-  #delimiter: Delimiter | null = null;
-  #columns: string[] | null = null;
+  #delimiter: Delimiter | null;
+  #columns: string[] | null;
   /** Inside a line that is too long to be held; its row was given already. */
   #isSkipping = false;
 
-  constructor(options: CsvOptions) {
+  constructor(options: CsvOptions, start: Place) {
+    this.window = new ByteWindow(start);
     this.#options = options;
+    this.#delimiter = options.header?.delimiter ?? null;
+    this.#columns = options.header?.columns ?? null;
   }
 
-  step(rows: ReadRow[], isEnd: boolean): boolean {
+  step(take: TakeRow, isEnd: boolean): boolean {
     const { window } = this;
     if (this.#isSkipping) return this.#skipLine(isEnd);
     if (window.isSpent) return false;
     if (this.#delimiter === null) return this.#detectDialect(isEnd);
-    const record = scanRecord(window.bytes, window.at, this.#delimiter.charCodeAt(0), isEnd);
+    if (this.#columns !== null) this.#options.onRecord?.(window.place);
+    const limit = window.at + SCAN_BYTES_MAX;
+    const isLong = window.bytes.length > limit;
+    const bytes = isLong ? window.bytes.subarray(0, limit) : window.bytes;
+    const record = scanRecord(bytes, window.at, this.#delimiter.charCodeAt(0), isEnd && !isLong);
     if ('openQuote' in record) {
-      if (window.bytes.length - window.at <= ROW_BYTES_MAX) return false;
-      rows.push(this.#giveUp(record));
+      if (!isLong) return false;
+      take(this.#giveUp(record));
       return true;
     }
     const row = 'code' in record ? this.#readFault(record) : this.#readRecord(record);
-    if (row !== null) rows.push(row);
+    if (row !== null && this.#options.onRecord === undefined) take(row);
     return true;
   }
 
   /** False when the header's line is not complete. */
   #detectDialect(isEnd: boolean): boolean {
+    const { window } = this;
     const next = this.#nextLine();
+    if (next === null && window.rest().length > ROW_BYTES_MAX)
+      throw headerError(this.#options.name, window.line, `it has no end within ${ROW_BYTES_MAX} bytes`);
     if (next === null && !isEnd) return false;
-    const text = this.window
+    const text = window
       .rest(next ?? undefined)
       .toString('utf8')
       .replace(/\r?\n$/, '');
     const declared = /^sep=([,;\t])$/.exec(text)?.[1] as Delimiter | undefined;
     const isBlank = text.trim() === '';
     if (!isBlank) this.#delimiter = declared ?? detectDelimiter(text);
-    if (isBlank || declared !== undefined) this.window.moveTo(next ?? this.window.bytes.length);
+    if (isBlank || declared !== undefined) window.moveTo(next ?? window.bytes.length);
     return true;
   }
 
@@ -92,62 +127,110 @@ class CsvReader {
   /** A record that has no end within the limit. */
   #giveUp({ openQuote }: CsvOpen): ReadRow {
     const { window } = this;
-    const row =
-      openQuote === null
-        ? tooLarge(window.line, window.rest())
-        : unterminated(window, openQuote, `within ${ROW_BYTES_MAX} bytes`);
-    if (openQuote !== null) window.moveTo(openQuote);
+    const bytes = window.rest(window.at + ROW_BYTES_MAX);
+    if (this.#columns === null)
+      throw headerError(this.#options.name, window.line, `it has no end within ${ROW_BYTES_MAX} bytes`);
     this.#isSkipping = true;
+    if (openQuote === null) return tooLarge(window.place, bytes);
+    const quoteLine = window.line + countNewlines(window.bytes, window.at, openQuote);
+    const sentence = unterminatedSentence(quoteLine, `within ${ROW_BYTES_MAX} bytes`);
+    const row = brokenRow(window.place, 'csv_unterminated_quote', sentence, bytes);
+    window.moveTo(openQuote);
     return row;
   }
 
   #readFault(fault: CsvFault): ReadRow {
-    const { at, line } = this.window;
+    const { at, line, place } = this.window;
     const sentence = fault.message(at, line);
     if (this.#columns === null) throw headerError(this.#options.name, line, sentence);
-    const row = brokenRow(line, fault.code, sentence, this.window.rest(fault.next));
+    const row = brokenRow(place, fault.code, sentence, this.window.rest(fault.next));
     this.window.moveTo(fault.next);
     return row;
   }
 
   /** null for the header, and for a blank line. */
   #readRecord(record: CsvRecord): ReadRow | null {
-    const { line } = this.window;
-    const bytes = this.window.rest(record.end);
-    this.window.moveTo(record.next);
-    if (record.isBlank) return null;
-    if (this.#columns !== null) return toRow(record, this.#columns, bytes, line);
-    this.#columns = checkHeader(record, this.#options.name, line);
-    this.#options.onHeader?.({ delimiter: this.#delimiter as Delimiter, columns: this.#columns });
-    return null;
+    const { window } = this;
+    const { bytes, at, place } = window;
+    window.moveTo(record.next);
+    if (this.#columns === null) {
+      this.#readHeader(bytes, at, record, place.line);
+      return null;
+    }
+    if (this.#options.onRecord !== undefined || isBlank(bytes, at, record)) return null;
+    return toRow(bytes, at, record, this.#columns, place);
+  }
+
+  #readHeader(bytes: Buffer, from: number, record: CsvRecord, line: number): void {
+    if (isBlank(bytes, from, record)) return;
+    const { name, onHeader } = this.#options;
+    if (!isUtf8(bytes.subarray(from, record.end)))
+      throw headerError(name, line, 'it has bytes that are not UTF-8; save the file as UTF-8');
+    this.#columns = record.fields.map((field) => decodeField(bytes, field).trim());
+    const twice = this.#columns.find((column, i, all) => column !== '' && all.indexOf(column) !== i);
+    if (twice !== undefined) throw headerError(name, line, `it names the column "${twice}" twice; rename one`);
+    onHeader?.({ delimiter: this.#delimiter as Delimiter, columns: this.#columns });
   }
 }
 
-function unterminated({ bytes, at, line }: ByteWindow, open: number, within: string): ReadRow {
-  const sentence = unterminatedSentence(line + countNewlines(bytes, at, open), within);
-  return brokenRow(line, 'csv_unterminated_quote', sentence, bytes.subarray(at));
+/** A line of white space is no row. */
+function isBlank(bytes: Buffer, from: number, { fields }: CsvRecord): boolean {
+  const [first] = fields;
+  if (first === undefined || fields.length > 1 || first.from !== from) return false;
+  return decodeField(bytes, first).trim() === '';
 }
 
-function toRow(record: CsvRecord, columns: string[], bytes: Buffer, line: number): ReadRow {
-  if (bytes.length > ROW_BYTES_MAX) return tooLarge(line, bytes);
-  if (!record.isUtf8) return invalidUtf8(bytes, line);
-  const found = record.fields.length;
-  if (found !== columns.length) {
-    const code = found < columns.length ? 'csv_missing_columns' : 'csv_too_many_columns';
-    const fix = found < columns.length ? 'add what is missing' : 'put fields that hold the delimiter into quotes';
-    const message = `the row has ${countOf(found, 'column')}, the header has ${columns.length} (${columns.join(', ')}); ${fix}`;
-    return brokenRow(line, code, message, bytes);
+function toRow(bytes: Buffer, from: number, record: CsvRecord, columns: string[], place: Place): ReadRow {
+  const whole = bytes.subarray(from, record.end);
+  if (whole.length > ROW_BYTES_MAX) return tooLarge(place, whole.subarray(0, ROW_BYTES_MAX));
+  if (!isUtf8(whole)) return invalidUtf8(whole, place);
+  if (record.fields.length !== columns.length) return wrongColumns(record.fields.length, columns, whole, place);
+  return new CsvRow(place, whole, columns, (column) => decodeField(bytes, record.fields[column] as FieldSpan));
+}
+
+/** Its cells are decoded when they are asked for. */
+export class CsvRow implements GoodRow {
+  readonly line: number;
+  readonly offset: number;
+  readonly bytes: Buffer;
+  readonly columns: string[];
+  readonly #decode: (column: number) => string;
+
+  constructor({ line, offset }: Place, bytes: Buffer, columns: string[], decode: (column: number) => string) {
+    this.line = line;
+    this.offset = offset;
+    this.bytes = bytes;
+    this.columns = columns;
+    this.#decode = decode;
   }
-  const value = Object.fromEntries(columns.map((column, i) => [column, record.fields[i]]));
-  return { line, value, text: bytes.toString('utf8') };
+
+  /** The text in the column of that number. */
+  cell(column: number): string {
+    return this.#decode(column);
+  }
+
+  get value(): Record<string, string> {
+    const value: Record<string, string> = {};
+    for (let i = 0; i < this.columns.length; i++) setField(value, this.columns[i] as string, this.cell(i));
+    return value;
+  }
+
+  get text(): string {
+    return this.bytes.toString('utf8');
+  }
 }
 
-function checkHeader(record: CsvRecord, name: string, line: number): string[] {
-  if (!record.isUtf8) throw headerError(name, line, 'it has bytes that are not UTF-8; save the file as UTF-8');
-  const columns = record.fields.map((column) => column.trim());
-  const twice = columns.find((column, i) => column !== '' && columns.indexOf(column) !== i);
-  if (twice !== undefined) throw headerError(name, line, `it names the column "${twice}" twice; rename one`);
-  return columns;
+/** A column may have any name. */
+function setField(row: Record<string, string>, name: string, value: string): void {
+  if (name !== '__proto__') row[name] = value;
+  else Object.defineProperty(row, name, { value, enumerable: true, configurable: true, writable: true });
+}
+
+function wrongColumns(found: number, columns: string[], bytes: Buffer, place: Place): ReadRow {
+  const code = found < columns.length ? 'csv_missing_columns' : 'csv_too_many_columns';
+  const fix = found < columns.length ? 'add what is missing' : 'put fields that hold the delimiter into quotes';
+  const message = `the row has ${countOf(found, 'column')}, the header has ${columns.length} (${columns.join(', ')}); ${fix}`;
+  return brokenRow(place, code, message, bytes);
 }
 
 function headerError(name: string, line: number, what: string): AnnealError {

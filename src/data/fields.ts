@@ -24,7 +24,9 @@ export function requireText(value: unknown, path: string): string {
   throw wrongType(path, 'text', value);
 }
 
-export function requireList(value: unknown, path: string, least: 'one' | 'empty' = 'one'): unknown[] {
+/** Also JSON text of a list, as tables hold it. */
+export function requireList(given: unknown, path: string, least: 'one' | 'empty' = 'one'): unknown[] {
+  const value = typeof given === 'string' && /^\s*\[/.test(given) ? parseJsonText(given, path) : given;
   if (value === undefined) throw missing(path, 'a list');
   if (!Array.isArray(value)) throw wrongType(path, 'a list', value);
   if (value.length === 0 && least === 'one')

@@ -16,11 +16,13 @@ import {
   brokenRow,
   invalidUtf8,
   isBroken,
+  type Place,
   PREVIEW_CHARS_MAX,
   parseJsonRow,
   type ReadRow,
   ROW_BYTES_MAX,
   type RowParser,
+  type TakeRow,
   tooLarge,
 } from './rows-read.ts';
 
@@ -36,28 +38,34 @@ const SEEK_TAIL_BYTES = 4096;
 /** Bytes waited for before text outside an array is previewed, so that the preview does not depend on the chunks. */
 const PREVIEW_BYTES = 4 * PREVIEW_CHARS_MAX;
 
-export function createJsonArrayParser(): RowParser {
-  const reader = new ArrayReader();
-  const parser = parserOf(reader.window, (rows, isEnd) => reader.step(rows, isEnd));
-  return { push: parser.push, end: () => [...parser.end(), ...reader.close()] };
+export function createJsonArrayParser(start: Place): RowParser {
+  const reader = new ArrayReader(start);
+  return parserOf(reader.window, (take, isEnd) => reader.step(take, isEnd));
 }
 
 class ArrayReader {
-  readonly window = new ByteWindow();
+  readonly window: ByteWindow;
   #state: State = 'start';
   /** The first key of the elements, in its quotes. */
   #firstKey: string | null = null;
 
-  step(rows: ReadRow[], isEnd: boolean): boolean {
+  constructor(start: Place) {
+    this.window = new ByteWindow(start);
+  }
+
+  step(take: TakeRow, isEnd: boolean): boolean {
     const { window } = this;
     if (this.#state === 'seeking') return this.#seek(isEnd);
     if (this.#state === 'ignoring') window.moveToEnd();
     window.moveTo(skipSpace(window.bytes, window.at));
-    if (window.isSpent) return false;
+    if (window.isSpent) {
+      if (isEnd) this.#close(take);
+      return false;
+    }
     const byte = window.bytes[window.at];
     if (this.#state === 'done' || (this.#state === 'start' && byte !== OPEN_BRACKET)) {
       if (!isEnd && window.rest().length < PREVIEW_BYTES) return false;
-      rows.push(this.#readAstray());
+      take(this.#readAstray());
     } else if (this.#state === 'start' || byte === COMMA) {
       this.#pass('element');
     } else if (byte === CLOSE_BRACKET) {
@@ -65,16 +73,17 @@ class ArrayReader {
     } else {
       const row = this.#readElement(isEnd);
       if (row === null) return false;
-      rows.push(row);
+      take(row);
     }
     return true;
   }
 
   /** What the end of the source says of the array. */
-  close(): ReadRow[] {
-    if (this.#state !== 'element' && this.#state !== 'after') return [];
-    const message = 'the array is not closed by `]`; the file seems cut off, fetch it again';
-    return [brokenRow(this.window.line, 'invalid_json', message, Buffer.alloc(0))];
+  #close(take: TakeRow): void {
+    if (this.#state === 'element' || this.#state === 'after') {
+      const message = 'the array is not closed by `]`; the file seems cut off, fetch it again';
+      take(brokenRow(this.window.place, 'invalid_json', message, Buffer.alloc(0)));
+    }
   }
 
   /** Over one byte, into the state behind it. */
@@ -85,16 +94,16 @@ class ArrayReader {
 
   /** null when more bytes are needed. */
   #readElement(isEnd: boolean): ReadRow | null {
-    const { bytes, at, line } = this.window;
+    const { bytes, at, place } = this.window;
     const { outcome, offset } = findElementEnd(bytes, at);
-    if (offset - at > ROW_BYTES_MAX) return this.#giveUp(tooLarge(line, this.window.rest()));
+    if (offset - at > ROW_BYTES_MAX) return this.#giveUp(tooLarge(place, this.window.rest(at + ROW_BYTES_MAX)));
     if (outcome === 'end') return this.#readClosed(offset);
     if (outcome === 'more' && !isEnd) return null;
     return this.#giveUpBefore(offset);
   }
 
   #readClosed(end: number): ReadRow {
-    const row = parseJsonRow(trimEnd(this.window.rest(end)), this.window.line);
+    const row = parseJsonRow(trimEnd(this.window.rest(end)), this.window.place);
     // A string that is not closed may seem to be closed by a later one.
     if (isBroken(row) && this.#findNext(end) !== null) return this.#giveUpBefore(end);
     this.#learnFirstKey();
@@ -106,7 +115,7 @@ class ArrayReader {
   /** Gives up the element, which has no end before the offset; it reaches to the next one at most. */
   #giveUpBefore(offset: number): ReadRow {
     const bytes = this.window.rest(this.#findNext(offset) ?? offset);
-    return this.#giveUp(describeOpen(trimEnd(bytes), this.window.line));
+    return this.#giveUp(describeOpen(trimEnd(bytes), this.window.place));
   }
 
   #giveUp(row: ReadRow): ReadRow {
@@ -144,13 +153,13 @@ class ArrayReader {
     const message = isBehind
       ? 'text follows the end of the array; take the `]` before it away, or the text'
       : 'the file must be a JSON array of rows; put the rows into [ ], or set `format` to jsonl';
-    return brokenRow(this.window.line, 'invalid_json', message, this.window.rest());
+    return brokenRow(this.window.place, 'invalid_json', message, this.window.rest(this.window.at + PREVIEW_BYTES));
   }
 }
 
 /** The reason for an element that has no end. */
-function describeOpen(bytes: Buffer, line: number): ReadRow {
-  if (!isUtf8(bytes)) return invalidUtf8(bytes, line);
+function describeOpen(bytes: Buffer, place: Place): ReadRow {
+  if (!isUtf8(bytes)) return invalidUtf8(bytes, place);
   const message = 'the element has a string, bracket or brace that is not closed; write it with a JSON library';
-  return brokenRow(line, 'invalid_json', message, bytes);
+  return brokenRow(place, 'invalid_json', message, bytes);
 }

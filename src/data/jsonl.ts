@@ -1,75 +1,96 @@
 // Reads JSON Lines: one row a line; blank lines are no rows.
-import { parseJsonRow, type ReadRow, ROW_BYTES_MAX, type RowParser, tooLarge } from './rows-read.ts';
+import { type Place, parseJsonRow, ROW_BYTES_MAX, type RowParser, type TakeRow, tooLarge } from './rows-read.ts';
 
-export function createJsonlParser(): RowParser {
-  const lines = createLineCutter(ROW_BYTES_MAX);
-  const read = ({ bytes, number, isCut }: Line): ReadRow | null => {
-    if (isCut) return tooLarge(number, bytes);
-    return isBlank(bytes) ? null : parseJsonRow(bytes, number);
+const NEWLINE = 10;
+const RETURN = 13;
+
+export function createJsonlParser(start: Place): RowParser {
+  const lines = createLineCutter(ROW_BYTES_MAX, start);
+  const read = (line: Line, take: TakeRow) => {
+    if (line.isCut) take({ ...tooLarge(line.place, line.bytes), sizeBytes: line.sizeBytes });
+    else if (!isBlank(line.bytes)) take(parseJsonRow(line.bytes, line.place));
   };
   return {
-    push: (chunk) =>
-      lines
-        .push(chunk)
-        .map(read)
-        .filter((row) => row !== null),
-    end: () =>
-      lines
-        .end()
-        .map(read)
-        .filter((row) => row !== null),
+    push: (chunk, take) => lines.push(chunk, (line) => read(line, take)),
+    end: (take) => lines.end((line) => read(line, take)),
+    get at() {
+      return lines.at;
+    },
   };
 }
 
 interface Line {
-  /** 1-based. */
-  number: number;
+  place: Place;
+  /** Without its line end. */
   bytes: Buffer;
   /** The line is longer than the limit, and `bytes` is only its start. */
   isCut: boolean;
+  /** Of the whole line. */
+  sizeBytes: number;
+}
+
+type TakeLine = (line: Line) => void;
+
+export interface LineCutter {
+  push(chunk: Buffer, take: TakeLine): void;
+  end(take: TakeLine): void;
+  /** Where the next line starts. */
+  readonly at: Place;
 }
 
 /** Cuts at `\n`, takes a `\r` before it away, and holds at most `lineBytesMax` of a line. */
-export function createLineCutter(lineBytesMax: number): { push(chunk: Buffer): Line[]; end(): Line[] } {
+export function createLineCutter(lineBytesMax: number, start: Place = { line: 1, offset: 0 }): LineCutter {
+  let { line: number, offset } = start;
+  /** The start of a line whose end has not come, and all its bytes so far. */
   let held: Buffer[] = [];
   let heldBytes = 0;
-  let isCut = false;
-  let number = 1;
+  let lineBytes = 0;
 
   const hold = (piece: Buffer) => {
-    const room = lineBytesMax + 1 - heldBytes;
-    if (piece.length > room) isCut = true;
-    const kept = piece.subarray(0, room);
-    held.push(kept);
+    const kept = piece.subarray(0, Math.max(0, lineBytesMax + 1 - heldBytes));
+    lineBytes += piece.length;
     heldBytes += kept.length;
+    // A copy, so that the chunk can be given up.
+    if (kept.length > 0) held.push(Buffer.from(kept));
   };
-  const finish = (): Line => {
-    const whole = held.length === 1 ? (held[0] as Buffer) : Buffer.concat(held);
-    const bytes = whole.at(-1) === 13 ? whole.subarray(0, -1) : whole;
-    const line = { number: number++, bytes, isCut: isCut || bytes.length > lineBytesMax };
-    held = [];
-    heldBytes = 0;
-    isCut = false;
-    return line;
+  const give = (whole: Buffer, sizeBytes: number, lineEndBytes: number, take: TakeLine) => {
+    const hasReturn = sizeBytes === whole.length && whole[whole.length - 1] === RETURN;
+    const bytes = hasReturn ? whole.subarray(0, -1) : whole;
+    const place = { line: number++, offset };
+    offset += sizeBytes + lineEndBytes;
+    take({ place, bytes, isCut: bytes.length > lineBytesMax, sizeBytes: hasReturn ? sizeBytes - 1 : sizeBytes });
+  };
+  const giveHeld = (lineEndBytes: number, take: TakeLine) => {
+    const [whole, sizeBytes] = [held.length === 1 ? (held[0] as Buffer) : Buffer.concat(held), lineBytes];
+    [held, heldBytes, lineBytes] = [[], 0, 0];
+    give(whole, sizeBytes, lineEndBytes, take);
   };
 
   return {
-    push(chunk) {
-      const lines: Line[] = [];
-      let start = 0;
-      for (let at = chunk.indexOf(10); at !== -1; at = chunk.indexOf(10, start)) {
-        hold(chunk.subarray(start, at));
-        lines.push(finish());
-        start = at + 1;
+    push(chunk, take) {
+      let from = 0;
+      for (let to = chunk.indexOf(NEWLINE); to !== -1; to = chunk.indexOf(NEWLINE, from)) {
+        if (lineBytes === 0) {
+          const length = Math.min(to - from, lineBytesMax + 1);
+          give(chunk.subarray(from, from + length), to - from, 1, take);
+        } else {
+          hold(chunk.subarray(from, to));
+          giveHeld(1, take);
+        }
+        from = to + 1;
       }
-      if (start < chunk.length) hold(chunk.subarray(start));
-      return lines;
+      if (from < chunk.length) hold(chunk.subarray(from));
     },
-    end: () => (heldBytes > 0 ? [finish()] : []),
+    end: (take) => {
+      if (lineBytes > 0) giveHeld(0, take);
+    },
+    get at() {
+      return { line: number, offset };
+    },
   };
 }
 
 function isBlank(bytes: Buffer): boolean {
-  for (const byte of bytes) if (byte !== 32 && byte !== 9 && byte !== 13) return false;
+  for (const byte of bytes) if (byte !== 32 && byte !== 9 && byte !== RETURN) return false;
   return true;
 }

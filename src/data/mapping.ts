@@ -1,8 +1,13 @@
-// Decides what a source row becomes for a training method: a chat, a pair or a judged answer, or a fault that says why not.
-
+// Decides what a source row becomes for a training method: a chat, a text, a pair or a judged answer, or a fault that says why not.
+import type { Columns, Roles, TurnFields } from '../contracts/column-map.ts';
 import type { Source } from '../contracts/data-spec.ts';
-import { type Method, ROW_KINDS } from '../contracts/rows.ts';
+import { type DropCode, type Method, ROW_KINDS } from '../contracts/rows.ts';
+import { ASKED_CODES, type Rules } from '../contracts/rules.ts';
+import { createColumns } from './columns/columns.ts';
+import { createDropper } from './columns/drop.ts';
+import { createTurnNames } from './columns/turn-names.ts';
 import { type Fields, requireObject } from './fields.ts';
+import { mend } from './mend.ts';
 import {
   type Judged,
   looksLikeJudged,
@@ -12,34 +17,104 @@ import {
   mapPair,
   type Pair,
 } from './preferences.ts';
-import { type Chat, type ChatShape, looksLikeChat, mapChat, unknownShape } from './shapes.ts';
-import { RowFault } from './turns.ts';
+import { type Chat, type ChatShape, looksLikeChat, mapChat, type Text, unknownShape } from './shapes.ts';
+import { refuseUnreadable } from './source/unreadable.ts';
+import { type Judge, RowFault } from './turns.ts';
 
 /** A row without its id, group and place; keys in the order of the contract. */
-export type Content = Chat | Pair | Judged;
+export type Content = Chat | Text | Pair | Judged;
 
+/** How the rows of a source are mapped: what the source says of itself, and what the data's rules say. */
 export interface Mapping {
   method: Method;
   shape: Source['shape'];
+  columns?: Columns | null;
+  turns?: TurnFields | null;
+  roles?: Roles;
   /** System message put before rows that have none. */
   system: string | null;
+  rules?: Rules;
+  dropColumns?: readonly string[];
 }
 
-/** @throws RowFault with the first thing that is wrong. */
-export function mapRow(value: unknown, { method, shape, system }: Mapping): Content {
-  const row = requireObject(value, '', 'not_object');
+export interface Mapped {
+  content: Content;
+  /** Rules that the row broke: mended, or let pass. A code stands there once. */
+  fixed: DropCode[];
+  warned: RowFault[];
+}
+
+/** Gives what a row becomes, or throws RowFault with the first thing that is wrong. Pure. */
+export type RowMapper = (value: unknown) => Mapped;
+
+/** Mends of one row, each of a copy: a row that needs more is beyond mending. */
+const MENDS_MAX = 100;
+
+export function createRowMapper(mapping: Mapping): RowMapper {
+  const { rules = {} } = mapping;
+  const drop = createDropper(mapping.dropColumns ?? []);
+  const rename = createTurnNames(mapping.turns ?? null, mapping.roles ?? {});
+  const map = mapping.columns == null ? (row: Fields) => row : createColumns(mapping.columns);
+  return (value) => {
+    refuseUnreadable(value);
+    let row = rename(map(drop(requireObject(value, '', 'not_object'))));
+    const fixed = new Set<DropCode>();
+    for (let mends = 0; ; mends++) {
+      const warned: RowFault[] = [];
+      try {
+        return { content: mapFields(row, mapping, createJudge(rules, warned)), fixed: [...fixed], warned };
+      } catch (error) {
+        const mended = mends < MENDS_MAX && error instanceof RowFault ? mendBy(rules, row, error, fixed) : null;
+        if (mended === null) throw error;
+        row = mended;
+      }
+    }
+  };
+}
+
+/** True where a row of a known shape can only become what stands in it: nothing is renamed, taken out or looked at on request. */
+export function isPlainMapping({ columns, turns, roles = {}, rules = {}, dropColumns = [] }: Mapping): boolean {
+  const isRenamed = columns != null || turns != null || Object.keys(roles).length > 0 || dropColumns.length > 0;
+  return !isRenamed && ASKED_CODES.every((code) => rules[code] === undefined);
+}
+
+/** What groups a row that no column does: its first question, or the text itself. */
+export function groupTextOf(content: Content): string {
+  if ('text' in content) return content.text;
+  const turns = 'messages' in content ? content.messages : content.prompt;
+  return turns.find(({ role }) => role === 'user')?.content ?? '';
+}
+
+function createJudge(rules: Rules, warned: RowFault[]): Judge {
+  return {
+    take(fault) {
+      if (rules[fault.code] !== 'warn') throw fault;
+      if (warned.every(({ code }) => code !== fault.code)) warned.push(fault);
+    },
+    asks: (code) => rules[code] !== undefined,
+  };
+}
+
+function mendBy(rules: Rules, row: Fields, fault: RowFault, fixed: Set<DropCode>): Fields | null {
+  if (rules[fault.code] !== 'fix') return null;
+  const mended = mend(row, fault);
+  if (mended !== null) fixed.add(fault.code);
+  return mended;
+}
+
+function mapFields(row: Fields, { method, shape, system }: Mapping, judge: Judge): Content {
   const kind = ROW_KINDS[method];
   switch (kind) {
     case 'chat':
-      if (shape === 'preference') return mapChosen(row, system);
+      if (shape === 'preference') return mapChosen(row, system, judge);
       if (shape === 'auto') refusePair(row);
-      return mapChat(row, shape as ChatShape, system);
+      return mapChat(row, shape as ChatShape, system, judge);
     case 'pair':
       if (shape === 'auto') requirePair(row, method);
-      return mapPair(row, system);
+      return mapPair(row, system, judge);
     case 'judged':
       if (shape === 'auto') requireJudged(row);
-      return mapJudged(row, system);
+      return mapJudged(row, system, judge);
     default:
       return kind satisfies never;
   }

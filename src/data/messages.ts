@@ -1,19 +1,14 @@
-// Messages as OpenAI writes them, and what is wrong with one: role, content, weight, tool calls.
-import type { Message } from '../contracts/rows.ts';
-import { describe, type Fields, isPresent, parseJsonText, requireList, requireObject, requireText } from './fields.ts';
+// One message as OpenAI writes it, and what is wrong with it: role, content, weight, tool calls.
+import { IMAGE_TAG, type Message } from '../contracts/rows.ts';
+import { describe, type Fields, isPresent, requireObject, requireText } from './fields.ts';
+import { readToolCalls } from './tools.ts';
 import { RowFault, type Turn } from './turns.ts';
-
-export function readMessages(row: Fields, field: string): Turn[] {
-  return requireList(row[field], field).map((entry, i) => toTurn(entry, `${field}[${i}]`));
-}
 
 const ROLES: readonly string[] = ['system', 'developer', 'user', 'assistant', 'tool'];
 
 export function toTurn(raw: unknown, at: string): Turn {
   const entry = requireObject(raw, at, 'wrong_type');
-  const named = requireText(entry.role, `${at}.role`);
-  const role = named === 'function' ? 'tool' : named;
-  if (!ROLES.includes(role)) throw unknownRole(`${at}.role`, role, ROLES);
+  const role = readRole(entry, at);
   const calls = readToolCalls(entry, at);
   if (calls !== undefined && role !== 'assistant')
     throw new RowFault(
@@ -21,33 +16,73 @@ export function toTurn(raw: unknown, at: string): Turn {
       `${at}.tool_calls`,
       `${at}.tool_calls stands on a ${role} turn; only assistant turns call tools`,
     );
+  const images: (string | null)[] = [];
   const message: Message = {
-    role: role as Message['role'],
-    content: readContent(entry.content, `${at}.content`, calls !== undefined),
+    role,
+    content: readContent(entry.content, { path: `${at}.content`, role, images, isOptional: calls !== undefined }),
   };
   if (isPresent(entry.name)) message.name = requireText(entry.name, `${at}.name`);
   Object.assign(message, readWeight(entry.weight, `${at}.weight`));
   if (calls !== undefined) message.tool_calls = calls;
   if (isPresent(entry.tool_call_id)) message.tool_call_id = requireText(entry.tool_call_id, `${at}.tool_call_id`);
-  return { message, at, field: '.content' };
+  if (role === 'assistant') Object.assign(message, readReasoning(entry, at));
+  const turn: Turn = { message, at, field: '.content' };
+  return images.length === 0 ? turn : { ...turn, images: images.filter((address) => address !== null) };
 }
 
-/** Text, or a list of text parts, which are joined by line ends as vLLM joins them. */
-function readContent(value: unknown, path: string, isOptional: boolean): string {
-  if (isOptional && !isPresent(value)) return '';
-  if (!Array.isArray(value)) return requireText(value, path);
-  return value.map((part: unknown, i) => readPart(part, `${path}[${i}]`)).join('\n');
+function readRole(entry: Fields, at: string): Message['role'] {
+  const named = requireText(entry.role, `${at}.role`);
+  const role = named === 'function' ? 'tool' : named;
+  if (!ROLES.includes(role)) throw unknownRole(`${at}.role`, role, ROLES);
+  return role as Message['role'];
 }
 
-function readPart(value: unknown, path: string): string {
+interface Place {
+  path: string;
+  role: Message['role'];
+  /** Addresses found are added here; null = an image part without one. */
+  images: (string | null)[];
+  isOptional: boolean;
+}
+
+/** Text, or a list of parts: texts are joined by line ends as vLLM joins them, an image stands among them as a tag. */
+function readContent(value: unknown, place: Place): string {
+  if (place.isOptional && !isPresent(value)) return '';
+  if (!Array.isArray(value)) return requireText(value, place.path);
+  return value
+    .map((part: unknown, i) => readPart(part, `${place.path}[${i}]`, place))
+    .reduce((joined, { text, isImage }, i, parts) => {
+      if (i === 0) return text;
+      return isImage || parts[i - 1]?.isImage ? joined + text : `${joined}\n${text}`;
+    }, '');
+}
+
+function readPart(value: unknown, path: string, { role, images }: Place): { text: string; isImage: boolean } {
   const part = requireObject(value, path, 'wrong_type');
-  if (part.type !== 'text')
+  if (part.type === 'text') return { text: requireText(part.text, `${path}.text`), isImage: false };
+  if (part.type !== 'image_url' && part.type !== 'image')
     throw new RowFault(
       'wrong_type',
       `${path}.type`,
-      `${path} must be a part of type text, found ${describe(part.type)}; only text is trained on`,
+      `${path} must be a part of type text, image or image_url, found ${describe(part.type)}; only those are trained on`,
     );
-  return requireText(part.text, `${path}.text`);
+  if (role === 'assistant' || role === 'system' || role === 'developer')
+    throw new RowFault(
+      'wrong_type',
+      `${path}.type`,
+      `${path} is an image on a ${role} turn; only user and tool turns show images`,
+    );
+  const address = addressOf(part);
+  images.push(address === undefined ? null : requireText(address, `${path}.${part.type}`));
+  return { text: IMAGE_TAG, isImage: true };
+}
+
+/** OpenAI's `image_url: {url}`, Hugging Face's `url`, `path` or `image`; undefined where the row's `images` are meant. */
+function addressOf(part: Fields): unknown {
+  const named = [part.image_url, part.image, part.url, part.path].find(isPresent);
+  return typeof named === 'object' && named !== null
+    ? ((named as Fields).url ?? (named as Fields).path)
+    : (named ?? undefined);
 }
 
 export function readWeight(value: unknown, path: string): { weight?: 0 | 1 } {
@@ -60,38 +95,9 @@ export function readWeight(value: unknown, path: string): { weight?: 0 | 1 } {
   );
 }
 
-/** OpenAI's `tool_calls`, or the `function_call` that came before it, as JSON text. */
-function readToolCalls(entry: Fields, at: string): string | undefined {
-  if (isPresent(entry.function_call)) {
-    const path = `${at}.function_call`;
-    return JSON.stringify([toToolCall({ function: entry.function_call }, path)]);
-  }
-  if (!isPresent(entry.tool_calls)) return undefined;
-  const path = `${at}.tool_calls`;
-  const value = typeof entry.tool_calls === 'string' ? parseJsonText(entry.tool_calls, path) : entry.tool_calls;
-  const calls = requireList(value, path, 'empty');
-  return calls.length === 0 ? undefined : JSON.stringify(calls.map((call, i) => toToolCall(call, `${path}[${i}]`)));
-}
-
-export function toToolCall(raw: unknown, path: string): Fields {
-  const call = requireObject(raw, path, 'wrong_type');
-  const called = requireObject(call.function, `${path}.function`, 'wrong_type');
-  requireText(called.name, `${path}.function.name`);
-  return Object.hasOwn(call, 'type') ? call : { type: 'function', ...call };
-}
-
-/** `tools`, or the `functions` that came before it, as JSON text. */
-export function readTools(row: Fields): string | undefined {
-  if (isPresent(row.functions)) {
-    const functions = requireList(row.functions, 'functions', 'empty');
-    return functions.length === 0
-      ? undefined
-      : JSON.stringify(functions.map((f) => ({ type: 'function', function: f })));
-  }
-  if (!isPresent(row.tools) || row.tools === '') return undefined;
-  const value = typeof row.tools === 'string' ? parseJsonText(row.tools, 'tools') : row.tools;
-  const tools = requireList(value, 'tools', 'empty');
-  return tools.length === 0 ? undefined : JSON.stringify(tools);
+function readReasoning(entry: Fields, at: string): { reasoning_content?: string } {
+  if (!isPresent(entry.reasoning_content) || entry.reasoning_content === '') return {};
+  return { reasoning_content: requireText(entry.reasoning_content, `${at}.reasoning_content`) };
 }
 
 export function unknownRole(path: string, found: string, known: readonly string[]): RowFault {

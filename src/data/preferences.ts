@@ -1,20 +1,20 @@
 // Maps the shapes of preferences that people bring: pairs of answers to one prompt, and answers with a label.
 import type { JudgedRow, Message, PairRow } from '../contracts/rows.ts';
+import { readConversation, readMessages, toShareGptTurn } from './conversation.ts';
 import { describe, type Fields, isPresent, requireObject, requireText } from './fields.ts';
-import { readMessages, readTools } from './messages.ts';
 import {
   asContext,
   type Chat,
   optionalSystem,
   plainTurn,
   readAlpacaPrompt,
-  readConversation,
   readQuestionPrompt,
-  toShareGptTurn,
+  readUserPrompt,
   withSystem,
   withTools,
 } from './shapes.ts';
-import { checkTurns, RowFault, type Turn } from './turns.ts';
+import { readTools } from './tools.ts';
+import { checkTurns, type Judge, RowFault, type Turn } from './turns.ts';
 
 export type Pair = Omit<PairRow, 'id' | 'group' | 'src'>;
 export type Judged = Omit<JudgedRow, 'id' | 'group' | 'src'>;
@@ -36,17 +36,17 @@ export function looksLikeJudged(row: Fields): boolean {
 }
 
 /** @throws RowFault with the first thing that is wrong. */
-export function mapPair(row: Fields, system: string | null): Pair {
-  const { prompt, chosen, rejected } = readPair(row, system);
+export function mapPair(row: Fields, system: string | null, judge: Judge): Pair {
+  const { prompt, chosen, rejected } = readPair(row, system, judge);
   const pair = { prompt: messagesOf(prompt), chosen: messageOf(chosen), rejected: messageOf(rejected) };
-  return withTools(pair, readTools(toolsOwner(row)));
+  return withTools(pair, readTools(toolsOwner(row), judge));
 }
 
 /** The pair as a chat that ends with its chosen answer. */
-export function mapChosen(row: Fields, system: string | null): Chat {
-  const { prompt, chosen } = readPair(row, system);
+export function mapChosen(row: Fields, system: string | null, judge: Judge): Chat {
+  const { prompt, chosen } = readPair(row, system, judge);
   const messages = [...prompt.map((turn) => asContext(turn).message), messageOf(chosen)];
-  return withTools({ messages }, readTools(toolsOwner(row)));
+  return withTools({ messages }, readTools(toolsOwner(row), judge));
 }
 
 interface PairTurns {
@@ -55,7 +55,7 @@ interface PairTurns {
   rejected: Turn;
 }
 
-function readPair(row: Fields, system: string | null): PairTurns {
+function readPair(row: Fields, system: string | null, judge: Judge): PairTurns {
   const [chosenField, rejectedField] =
     PAIR_FIELDS.find((pair) => pair.some((f) => Object.hasOwn(row, f))) ?? PAIR_FIELDS[0];
   const chosenTurns = readAnswer(row[chosenField], chosenField);
@@ -68,23 +68,25 @@ function readPair(row: Fields, system: string | null): PairTurns {
   const chosen = onlyAnswer(chosenTurns.slice(shared), chosenField);
   const rejected = onlyAnswer(rejectedTurns.slice(shared), rejectedField);
   const whole = withSystem(prompt, system);
-  checkAnswers(whole, [chosen, rejected]);
+  checkAnswers(whole, [chosen, rejected], judge);
   requireDifferent(chosen, rejected);
   return { prompt: whole, chosen, rejected };
 }
 
 /** @throws RowFault with the first thing that is wrong. */
-export function mapJudged(row: Fields, system: string | null): Judged {
+export function mapJudged(row: Fields, system: string | null, judge: Judge): Judged {
   const label = readLabel(row);
   const { prompt, completion } = readCompletion(row);
   const whole = withSystem(prompt, system);
-  checkAnswers(whole, [completion]);
-  return withTools({ prompt: messagesOf(whole), completion: messageOf(completion), label }, readTools(row));
+  checkAnswers(whole, [completion], judge);
+  return withTools({ prompt: messagesOf(whole), completion: messageOf(completion), label }, readTools(row, judge));
 }
 
 /** The answer stands in a field of its own, or is the last turn of the chat. */
 function readCompletion(row: Fields): { prompt: Turn[]; completion: Turn } {
-  const field = (['completion', 'response', 'output', 'answer'] as const).find((name) => isPresent(row[name]));
+  const field = (['completion', 'response', 'output', 'answer', 'assistant'] as const).find((name) =>
+    isPresent(row[name]),
+  );
   if (field !== undefined)
     return { prompt: readPrompt(row), completion: onlyAnswer(readAnswer(row[field], field), field) };
   if (!isPresent(row.messages) && !isPresent(row.conversations))
@@ -94,7 +96,16 @@ function readCompletion(row: Fields): { prompt: Turn[]; completion: Turn } {
   return { prompt, completion };
 }
 
-const PROMPT_FIELDS = ['prompt', 'input', 'conversations', 'instruction', 'question', 'query', 'messages'] as const;
+const PROMPT_FIELDS = [
+  'prompt',
+  'input',
+  'conversations',
+  'instruction',
+  'question',
+  'query',
+  'messages',
+  'user',
+] as const;
 
 function readPrompt(row: Fields): Turn[] {
   const field = PROMPT_FIELDS.find(
@@ -114,6 +125,8 @@ function readPrompt(row: Fields): Turn[] {
       return readQuestionPrompt(row);
     case 'messages':
       return readMessages(row, 'messages');
+    case 'user':
+      return readUserPrompt(row);
     case 'prompt':
     case undefined:
       return [...optionalSystem(row), ...readPromptField(row)];
@@ -185,13 +198,22 @@ function onlyAnswer(turns: Turn[], field: string): Turn {
 }
 
 /** Each answer must be a good end of the chat. */
-function checkAnswers(prompt: Turn[], answers: Turn[]): void {
+function checkAnswers(prompt: Turn[], answers: Turn[], judge: Judge): void {
   for (const answer of answers) {
     const { message, at, field } = answer;
+    refuseImages([...prompt, answer]);
     if (message.content.trim() === '' && message.tool_calls === undefined)
       throw new RowFault('empty_answer', at + field, `${at + field} is empty; write the answer, or leave the row out`);
-    checkTurns([...prompt.map(withoutWeight), withoutWeight(answer)]);
+    checkTurns([...prompt.map(withoutWeight), withoutWeight(answer)], judge);
   }
+}
+
+/** Only chats carry images. */
+function refuseImages(turns: Turn[]): void {
+  const turn = turns.find(({ images }) => images !== undefined);
+  if (turn === undefined) return;
+  const path = `${turn.at}${turn.field}`;
+  throw new RowFault('wrong_type', path, `${path} shows an image, and answers are compared by text alone; take it out`);
 }
 
 function requireDifferent(chosen: Turn, rejected: Turn): void {

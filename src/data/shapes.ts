@@ -1,40 +1,57 @@
 // Maps the shapes of chats that people bring to the canonical chat: which fields a shape has, and what is wrong with a row of it.
-
 import type { Source } from '../contracts/data-spec.ts';
-import type { Message } from '../contracts/rows.ts';
+import type { MediaRef, Message } from '../contracts/rows.ts';
+import { readConversation, readMessages } from './conversation.ts';
 import {
   type Fields,
   firstPresent,
   isPresent,
   optionalText,
-  parseJsonText,
   requireList,
-  requireObject,
   requireOneOf,
   requireText,
   wrongType,
 } from './fields.ts';
-import { readMessages, readTools, readWeight, toToolCall, toTurn, unknownRole } from './messages.ts';
-import { checkTurns, RowFault, type Turn } from './turns.ts';
+import { type PendingMedia, readMedia } from './media/pending.ts';
+import { readTools } from './tools.ts';
+import { checkText, checkTurns, type Judge, RowFault, type Turn } from './turns.ts';
 
 export type ChatShape = Exclude<Source['shape'], 'preference' | 'kto'>;
-type Shape = Exclude<ChatShape, 'auto'>;
+type TurnShape = Exclude<ChatShape, 'auto' | 'text'>;
 
 export interface Chat {
   messages: Message[];
   /** JSON text. */
   tools?: string;
+  /** Pending until they are read; then what the contract says. */
+  media?: (PendingMedia | MediaRef)[];
+}
+
+/** Text without turns. */
+export interface Text {
+  text: string;
 }
 
 /**
- * The row as a chat, with `system` put before it when it has no system message.
- * @throws RowFault with the first thing that is wrong.
+ * The row as a chat, with `system` put before it when it has no system message, or as a text.
+ * @throws RowFault with the first thing that is wrong and that the judge does not let pass.
  */
-export function mapChat(row: Fields, shape: ChatShape, system: string | null): Chat {
+export function mapChat(row: Fields, shape: ChatShape, system: string | null, judge: Judge): Chat | Text {
   const found = shape === 'auto' ? detectShape(row) : shape;
+  if (found === 'text') return mapText(row, judge);
   const turns = withSystem(MAPPERS[found](row), system);
-  checkTurns(turns);
-  return withTools({ messages: turns.map((turn) => turn.message) }, readTools(row));
+  checkTurns(turns, judge);
+  const media = readMedia(row, turns);
+  const chat: Chat = withTools({ messages: turns.map((turn) => turn.message) }, readTools(row, judge));
+  return media.length === 0 ? chat : { ...chat, media };
+}
+
+function mapText(row: Fields, judge: Judge): Text {
+  const text = requireText(row.text, 'text');
+  checkText(text, 'text', judge);
+  if (text.trim() === '')
+    throw new RowFault('empty_content', 'text', 'text is empty; write the text, or leave the row out');
+  return { text };
 }
 
 export function withSystem(turns: Turn[], system: string | null): Turn[] {
@@ -47,7 +64,7 @@ export function withTools<T extends object>(content: T, tools: string | undefine
 }
 
 /** Field names that tell a shape, in the order in which they are looked for. */
-const SIGNS: readonly (readonly [string, Shape])[] = [
+const SIGNS: readonly (readonly [string, TurnShape | 'text'])[] = [
   ['messages', 'messages'],
   ['conversations', 'sharegpt'],
   ['instruction', 'alpaca'],
@@ -58,20 +75,32 @@ const SIGNS: readonly (readonly [string, Shape])[] = [
   ['answer', 'question-answer'],
   ['response', 'question-answer'],
   ['output', 'alpaca'],
+  ['user', 'user-assistant'],
+  ['assistant', 'user-assistant'],
+  ['text', 'text'],
 ];
 
 /** @throws RowFault `unknown_shape`. */
-function detectShape(row: Fields): Shape {
+function detectShape(row: Fields): TurnShape | 'text' {
   const sign = SIGNS.find(([field]) => Object.hasOwn(row, field));
+  if (sign?.[1] === 'text') refuseLabelled(row);
   if (sign !== undefined) return sign[1];
   throw unknownShape(
     row,
-    'messages, conversations, instruction and output, prompt and completion, or question and answer',
+    'messages, conversations, instruction and output, prompt and completion, question and answer, user and assistant, or text, or map them by the source’s `columns`',
   );
 }
 
+/** Sets for classifiers: reading their texts on would pass over what they are for. */
+function refuseLabelled(row: Fields): void {
+  const label = ['label', 'labels'].find((field) => Object.hasOwn(row, field));
+  if (label === undefined) return;
+  const sentence = `text has a ${label}, and is no chat; make one of both by the source’s \`columns\`, or set its \`shape\` to text to learn the text alone`;
+  throw new RowFault('unknown_shape', '', sentence);
+}
+
 export function looksLikeChat(row: Fields): boolean {
-  return SIGNS.some(([field]) => Object.hasOwn(row, field));
+  return SIGNS.some(([field, shape]) => shape !== 'text' && Object.hasOwn(row, field));
 }
 
 export function unknownShape(row: Fields, known: string): RowFault {
@@ -79,54 +108,22 @@ export function unknownShape(row: Fields, known: string): RowFault {
   return new RowFault('unknown_shape', '', `the fields (${names}) are of no known shape; use ${known}`);
 }
 
-const MAPPERS: Record<Shape, (row: Fields) => Turn[]> = {
+const MAPPERS: Record<TurnShape, (row: Fields) => Turn[]> = {
   messages: (row) => readMessages(row, 'messages'),
   sharegpt: mapShareGpt,
   alpaca: mapAlpaca,
   'prompt-completion': mapPromptCompletion,
   'question-answer': mapQuestionAnswer,
+  'user-assistant': (row) => [...readUserPrompt(row), plainTurn(row, 'assistant', 'assistant')],
 };
 
 function mapShareGpt(row: Fields): Turn[] {
   return [...optionalSystem(row), ...readConversation(row.conversations, 'conversations')];
 }
 
-/** Turns as ShareGPT or OpenAI writes them. */
-export function readConversation(value: unknown, path: string): Turn[] {
-  return requireList(value, path).map((entry, i) => toShareGptTurn(entry, `${path}[${i}]`));
-}
-
-const SHAREGPT_ROLES: Record<string, Message['role']> = {
-  system: 'system',
-  human: 'user',
-  user: 'user',
-  gpt: 'assistant',
-  chatgpt: 'assistant',
-  assistant: 'assistant',
-  function_call: 'assistant',
-  observation: 'tool',
-  tool: 'tool',
-};
-
-export function toShareGptTurn(raw: unknown, at: string): Turn {
-  const entry = requireObject(raw, at, 'wrong_type');
-  if (Object.hasOwn(entry, 'role') && !Object.hasOwn(entry, 'from')) return toTurn(entry, at);
-  const from = requireText(entry.from, `${at}.from`);
-  const role = Object.hasOwn(SHAREGPT_ROLES, from) ? SHAREGPT_ROLES[from] : undefined;
-  if (role === undefined) throw unknownRole(`${at}.from`, from, Object.keys(SHAREGPT_ROLES));
-  const content = requireText(entry.value, `${at}.value`);
-  const weight = readWeight(entry.weight, `${at}.weight`);
-  const message: Message =
-    from === 'function_call'
-      ? { role, content: '', ...weight, tool_calls: toolCallOf(content, `${at}.value`) }
-      : { role, content, ...weight };
-  return { message, at, field: '.value' };
-}
-
-/** ShareGPT's `function_call` is JSON text of one call. */
-function toolCallOf(text: string, path: string): string {
-  const call = requireObject(parseJsonText(text, path), path, 'wrong_type');
-  return JSON.stringify([toToolCall({ function: call }, path)]);
+/** What `columns` make, and some sets have. */
+export function readUserPrompt(row: Fields): Turn[] {
+  return [...optionalSystem(row), ...readHistory(row.history), plainTurn(row, 'user', 'user')];
 }
 
 function mapAlpaca(row: Fields): Turn[] {

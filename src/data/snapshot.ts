@@ -1,14 +1,24 @@
 // Freezes the sources of a run: every byte that later stages read is here, under its digest.
 import { createHash } from 'node:crypto';
+import { z } from 'zod';
 import type { Source } from '../contracts/data-spec.ts';
-import type { Snapshot } from '../contracts/records.ts';
+import {
+  type FrozenSource,
+  FrozenSourceSchema,
+  type Ingested,
+  type Mark,
+  MarkSchema,
+  type Snapshot,
+} from '../contracts/records.ts';
 import { canonicalJson, digestOf } from '../storage/digest.ts';
 import { putBlob } from '../storage/file-set.ts';
 import { keys } from '../storage/keys.ts';
 import { type ObjectStore, PART_BYTES_MAX } from '../storage/object-store.ts';
-import { openSource, type SourceContext } from './sources.ts';
-
-type FrozenSource = Snapshot['sources'][number];
+import { EmptySource } from './source/content.ts';
+import { type Follower, takeFollowed } from './source/follow.ts';
+import { identifyFiles } from './source/identity.ts';
+import { type Opened, type Opening, planOpenings } from './source/openings.ts';
+import type { SourceContext } from './sources.ts';
 
 export interface IngestProgress {
   /** 1-based number of the source, and how many there are. */
@@ -20,10 +30,33 @@ export interface IngestProgress {
   sizeBytes: number | null;
 }
 
-/**
- * Reads each source once, from its start to its end, into parts of the store. Idempotent: the same bytes give the same snapshot.
- * Memory: one part. The digest does not depend on where the sources lie.
- */
+/** What became of one file of a source. */
+const FrozenFileSchema = z.object({
+  /** null = it is empty. */
+  entry: FrozenSourceSchema.nullable(),
+  origins: z.array(z.object({ name: z.string(), sha256: z.string() })),
+  watermark: MarkSchema.shape.watermark,
+  newRows: z.int(),
+});
+type FrozenFile = z.infer<typeof FrozenFileSchema>;
+
+export interface FreezeOptions {
+  /** Does the work, or reads what it gave when it was done before; absent = nothing is remembered. */
+  remember?: <S extends z.ZodType>(input: object, schema: S, work: () => Promise<z.output<S>>) => Promise<z.output<S>>;
+  /** What is taken of what was opened, of a source with so many openings; absent = everything. */
+  take?: (opened: Opened, openings: number) => Opened;
+  /** For whom followed sources are taken; absent = as if nobody had taken them before. */
+  follower?: Follower;
+}
+
+export interface FrozenSources {
+  snapshot: Snapshot;
+  /** By source of the spec. */
+  contents: Ingested['content'][];
+  notes: string[];
+}
+
+/** The snapshot alone: for those who remember nothing. */
 export async function takeSnapshot(
   store: ObjectStore,
   sources: Source[],
@@ -31,45 +64,152 @@ export async function takeSnapshot(
   onProgress: (progress: IngestProgress) => void,
   signal?: AbortSignal,
 ): Promise<Snapshot> {
-  const frozen: FrozenSource[] = [];
+  return (await freezeSources(store, sources, ctx, onProgress, signal)).snapshot;
+}
+
+/**
+ * Reads each source once, from its start to its end, into parts of the store. Idempotent: the same bytes give the same snapshot.
+ * Memory: one part. The digest does not depend on where the sources lie.
+ */
+export async function freezeSources(
+  store: ObjectStore,
+  sources: Source[],
+  ctx: SourceContext,
+  onProgress: (progress: IngestProgress) => void,
+  signal?: AbortSignal,
+  options: FreezeOptions = {},
+): Promise<FrozenSources> {
+  const all: Ingested[] = [];
   for (const [i, source] of sources.entries()) {
     const report = (uri: string, bytesRead: number, sizeBytes: number | null) =>
       onProgress({ source: i + 1, of: sources.length, uri, bytesRead, sizeBytes });
-    frozen.push(await freezeSource(store, source, ctx, report, signal));
+    all.push(await ingestSource({ store, source, ctx, report, signal, options }));
   }
-  const digest = digestOf(frozen.map(({ sha256, format, shape }) => ({ sha256, format, shape })));
-  const snapshot: Snapshot = { digest, sources: frozen };
+  const entries = all
+    .flatMap(({ entries: own }, from) => own.map((entry) => ({ ...entry, from })))
+    .map(({ from, ...entry }, at) => (from === at ? entry : { ...entry, from }));
+  const digest = digestOf(
+    entries.map(({ sha256, format, shape, split, ...more }) => ({
+      ...{ sha256, format, shape, split },
+      from: (more as FrozenSource).from,
+    })),
+  );
+  const snapshot: Snapshot = { digest, sources: entries };
   // Another run may have frozen the same bytes from elsewhere; its record stays, ours differs in the addresses only.
   await store.putIfAbsent(keys.snapshot(digest), Buffer.from(canonicalJson(snapshot)));
-  return snapshot;
+  return { snapshot, contents: all.map(({ content }) => content), notes: all.flatMap(({ notes }) => notes) };
 }
 
-async function freezeSource(
-  store: ObjectStore,
-  source: Source,
-  ctx: SourceContext,
-  report: (uri: string, bytesRead: number, sizeBytes: number | null) => void,
-  signal?: AbortSignal,
-): Promise<FrozenSource> {
-  const { uri, format, etag, sizeBytes: announced, bytes } = await openSource(source, ctx, signal);
+/** The source of the spec that an entry of the snapshot came from. */
+export function specSourceOf(sources: Source[], snapshot: Snapshot, entry: number): Source {
+  return sources[snapshot.sources[entry]?.from ?? entry] as Source;
+}
+
+interface Reading {
+  store: ObjectStore;
+  source: Source;
+  ctx: SourceContext;
+  report: (uri: string, bytesRead: number, sizeBytes: number | null) => void;
+  signal: AbortSignal | undefined;
+  options: FreezeOptions;
+}
+
+async function ingestSource(reading: Reading): Promise<Ingested> {
+  const { store, source, options } = reading;
+  if (!source.follow || options.follower === undefined) return (await readSource(reading, null)).ingested;
+  return await takeFollowed(store, options.follower, source, (after) => readSource(reading, after));
+}
+
+async function readSource(reading: Reading, after: Mark | null): Promise<{ ingested: Ingested; mark: Mark }> {
+  const { source, ctx, signal, options } = reading;
+  const { take = (opened) => opened, remember = async (_input, _schema, work) => await work() } = options;
+  const { openings, isMany, files, notes } = await planOpenings(source, ctx, after, signal);
+  const frozen: FrozenFile[] = [];
+  for (const opening of openings) {
+    const input = { source, name: opening.name, etag: opening.etag, after };
+    const open = async () => take(await opening.open(signal), openings.length);
+    const work = async () => await freezeOpened(reading, opening, await open());
+    frozen.push(await remember(input, FrozenFileSchema, work));
+  }
+  const empty = openings.filter((_, i) => frozen[i]?.entry === null).map(({ uri }) => uri);
+  const isNewOnly = source.follow && source.follow.mode === 'new' && after !== null;
+  if (empty.length === openings.length && !isNewOnly) throw new EmptySource(empty[0] ?? source.uri);
+  const watermark = frozen.find((file) => file.watermark !== null)?.watermark ?? after?.watermark ?? null;
+  const newRows = frozen[0]?.newRows ?? 0;
+  const told = after !== null && watermark !== null ? [`${newRows} new ${newRows === 1 ? 'row' : 'rows'}`] : [];
+  return {
+    ingested: {
+      entries: frozen.flatMap(({ entry }) => entry ?? []),
+      content: contentOf(frozen, openings, isMany),
+      notes: [...notes, ...told, ...(isMany ? empty.map((uri) => `${uri} is empty`) : [])],
+    },
+    mark: { files, watermark },
+  };
+}
+
+/** By the bytes at the source where they are known: then whoever can read it finds the same without converting anything. */
+function contentOf(frozen: FrozenFile[], openings: Opening[], isMany: boolean): Ingested['content'] {
+  const entries = frozen.flatMap(({ entry }) => entry ?? []);
+  const [first] = frozen;
+  if (!isMany)
+    return { sha256: first?.origins[0]?.sha256 ?? entries[0]?.sha256 ?? digestOf([]), etag: entries[0]?.etag ?? null };
+  const isKnown = openings.every(({ etag }) => etag !== null);
+  return {
+    sha256: identifyFiles(frozen.flatMap(({ origins }) => origins)),
+    etag: isKnown ? identifyFiles(openings.map(({ name, etag }) => ({ name, sha256: etag as string }))) : null,
+  };
+}
+
+async function freezeOpened(
+  { store, source, report }: Reading,
+  opening: Opening,
+  { uri, format, etag, sizeBytes: announced, bytes, ...opened }: Opened,
+): Promise<FrozenFile> {
   const whole = createHash('sha256');
   const parts: string[] = [];
+  const newlines: number[] = [];
   let sizeBytes = 0;
   report(uri, 0, announced);
-  for await (const part of cutParts(bytes)) {
-    whole.update(part);
-    parts.push(await putBlob(store, part));
-    sizeBytes += part.length;
-    report(uri, sizeBytes, announced);
+  try {
+    for await (const part of cutParts(bytes, (bytesRead) => report(uri, bytesRead, announced))) {
+      whole.update(part);
+      parts.push(await putBlob(store, part));
+      newlines.push(countNewlines(part));
+      sizeBytes += part.length;
+    }
+  } catch (error) {
+    if (!(error instanceof EmptySource)) throw error;
+    return { entry: null, origins: opened.origins(), watermark: opened.mark(), newRows: 0 };
   }
-  return { uri, format, shape: source.shape, sizeBytes, sha256: whole.digest('hex'), parts, etag };
+  const { split } = opening;
+  const converted = opened.converted().join(', ');
+  const entry: FrozenSource = {
+    ...{ uri, format, shape: source.shape, sizeBytes, sha256: whole.digest('hex'), parts, etag, newlines },
+    ...(split !== null && { split }),
+    ...(converted !== '' && { converted }),
+  };
+  const origins = opened.origins();
+  if (origins.length === 0) origins.push({ name: opening.name, sha256: entry.sha256 });
+  return { entry, origins, watermark: opened.mark(), newRows: opened.newRows() };
+}
+
+function countNewlines(bytes: Uint8Array): number {
+  let count = 0;
+  for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) count++;
+  return count;
 }
 
 /** Parts of exactly `PART_BYTES_MAX`, but for the last. A part is valid until the next is asked for. */
-async function* cutParts(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* cutParts(
+  bytes: AsyncIterable<Uint8Array>,
+  onRead: (bytesRead: number) => void,
+): AsyncGenerator<Uint8Array> {
   const part = Buffer.allocUnsafeSlow(PART_BYTES_MAX);
   let filled = 0;
+  let bytesRead = 0;
   for await (const piece of bytes) {
+    bytesRead += piece.length;
+    onRead(bytesRead);
     for (let at = 0; at < piece.length; ) {
       const taken = piece.subarray(at, at + PART_BYTES_MAX - filled);
       part.set(taken, filled);

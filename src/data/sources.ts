@@ -1,106 +1,189 @@
-// Opens a source, wherever it lies: a file, an example, HTTP or S3. Every way in which that can fail is one sentence.
-import { basename, extname, resolve } from 'node:path';
+// Opens sources as rows of three formats (JSONL, a JSON array, CSV), whatever they were: unpacked, converted, read out of tables,
+// documents and databases. Every way in which that can fail is one sentence.
+import { extname } from 'node:path';
 import type { Source } from '../contracts/data-spec.ts';
 import { showUri } from '../contracts/source-uri.ts';
 import type { Format } from './readers.ts';
-import { checkReadable, limit, peek, tooLarge } from './source/content.ts';
-import { exampleOf, fileOf, openFile } from './source/file.ts';
-import { type HttpLimits, openHttp } from './source/http.ts';
+import { codingOf, unpack, unpackedName } from './source/compression.ts';
+import { type Ahead, checkReadable, closeUnread, hashInPassing, limit, readAhead, tooLarge } from './source/content.ts';
+import { SOURCE_BYTES_MAX, type SourceContext } from './source/context.ts';
+import { collectDocument, createDocumentReader, documentLines, isDocumentName } from './source/documents.ts';
+import { decideEncoding, SAMPLE_BYTES, toUtf8 } from './source/encoding.ts';
+import type { SourceFile } from './source/files.ts';
 import { badSource, type RawSource } from './source/raw.ts';
-import { openS3, type ReadS3 } from './source/s3.ts';
+import { openRaw, placeOf } from './source/raw-source.ts';
+import { selectOf } from './source/sql.ts';
+import { requireMapped } from './source/table-columns.ts';
+import { readTable } from './source/tables.ts';
+import { copyToDisk } from './source/temporary-copy.ts';
 
-/** Largest source, bytes: one process reads it at some 40 MB/s, so that this is seven minutes; shard what is larger. */
-const SOURCE_BYTES_MAX = 16 * 1024 ** 3;
-
-/** A server that has not begun to answer by then is down. */
-const HTTP_ANSWER_TIMEOUT_MS = 30_000;
-
-/** A server that sends nothing for so long has lost the connection. */
-const HTTP_IDLE_TIMEOUT_MS = 60_000;
-
-export interface SourceContext {
-  /** Folder that `example:` sources are read from. */
-  examplesFolder: string;
-  readS3: ReadS3;
-  /** Instead of the limits above. */
-  bytesMax?: number;
-  answerTimeoutMs?: number;
-  idleTimeoutMs?: number;
-}
+export type { SourceContext } from './source/context.ts';
 
 export interface OpenSource {
   /** The source's address without credentials and query, fit for records and messages. */
   uri: string;
   format: Format;
   etag: string | null;
+  /** Of `bytes`; null where that is not known before they are read. */
   sizeBytes: number | null;
   /** To be read, to its end or until the loop is left; that closes what is open. */
   bytes: AsyncIterable<Uint8Array>;
+  /** What is done to the bytes, such as `gzip`; whole once they are read. */
+  converted: () => string[];
+  /** SHA-256 of the bytes as they lie at the source, once they are read; null where `bytes` are these. */
+  originSha256: () => string | null;
 }
 
 /**
+ * One file, or one object of a store, or one SQLite database.
  * @throws AnnealError `bad_request` when the address is wrong, `source_unavailable` when its server does not answer,
  * `data_rejected` when what lies there cannot be read; the last also from `bytes`.
  */
-export async function openSource(source: Source, ctx: SourceContext, signal?: AbortSignal): Promise<OpenSource> {
-  const uri = showUri(source.uri);
-  const raw = await openRaw(source.uri, uri, ctx, signal);
-  const bytesMax = ctx.bytesMax ?? SOURCE_BYTES_MAX;
-  const { head, rest } = await peek(raw.bytes);
+export async function openSource(
+  source: Source,
+  ctx: SourceContext,
+  signal?: AbortSignal,
+  file?: SourceFile,
+): Promise<OpenSource> {
+  const address = file?.address ?? source.uri;
+  const uri = showUri(address);
+  const version = file?.etag ? { etag: file.etag } : undefined;
+  const raw = await openRaw({ ...source, uri: address }, ctx, signal, version);
+  const { bytesMax = SOURCE_BYTES_MAX } = ctx;
+  const origin = hashInPassing(raw.bytes);
+  const ahead = await readAhead(origin.bytes, SAMPLE_BYTES);
   try {
     if (raw.sizeBytes !== null && raw.sizeBytes > bytesMax) throw tooLarge(uri, bytesMax);
-    checkReadable(head, uri);
+    const opened = { address, uri, source, ctx, signal, name: file?.name ?? uri, ahead, raw, converted: [] };
+    const { format, sizeBytes, bytes, converted } = await openContent(opened);
+    if (bytes === ahead.bytes) origin.stop();
+    const limited = limit(bytes, uri, bytesMax, signal);
+    return { uri, format, etag: raw.etag, sizeBytes, bytes: limited, converted, originSha256: origin.sha256 };
   } catch (error) {
-    await rest.return?.();
+    await closeUnread(ahead.bytes);
     throw error;
   }
-  const format = source.format === 'auto' ? detectFormat(nameOf(source.uri), head) : source.format;
-  return { uri, format, etag: raw.etag, sizeBytes: raw.sizeBytes, bytes: limit(head, rest, uri, bytesMax, signal) };
+}
+
+interface Opened {
+  address: string;
+  uri: string;
+  source: Source;
+  ctx: SourceContext;
+  signal: AbortSignal | undefined;
+  name: string;
+  ahead: Ahead;
+  raw: Pick<RawSource, 'sizeBytes'>;
+  converted: string[];
+}
+type Content = Pick<OpenSource, 'format' | 'sizeBytes' | 'bytes' | 'converted'>;
+
+async function openContent(opened: Opened): Promise<Content> {
+  const { uri, ahead, name, converted } = opened;
+  const coding = codingOf(ahead.head);
+  if (coding !== null && converted.length === 0) {
+    const unpacked = await readAhead(unpack(ahead.bytes, coding, uri), SAMPLE_BYTES);
+    const inner = { ...opened, name: unpackedName(name), ahead: unpacked, raw: { sizeBytes: null } };
+    return await openContent({ ...inner, converted: [coding] });
+  }
+  switch (kindOf(opened)) {
+    case 'parquet':
+      return convertingTable(opened, 'parquet', null);
+    case 'sqlite':
+      return convertingTable(opened, 'sqlite', selectOf(opened.source, uri));
+    case 'document':
+      return converting(opened, 'document', readDocument(opened));
+    case 'text':
+      return openText(opened);
+  }
+}
+
+function kindOf({ ahead: { head }, name, source, uri }: Opened): 'parquet' | 'sqlite' | 'document' | 'text' {
+  const start = head.toString('latin1', 0, 256);
+  if (start.startsWith('SQLite format 3\0')) return 'sqlite';
+  if (source.query || source.table)
+    throw badSource(uri, 'is no database, so it has no `query` and no `table`; take them out');
+  if (source.format === 'parquet' || start.startsWith('PAR1')) return 'parquet';
+  if (source.format === 'document') return 'document';
+  const isDocument = source.format === 'auto' && isDocumentName(name) && !isTable(name, head);
+  const looksLikeOne = source.format === 'auto' && /^(%PDF-|\s*<(!doctype\s+html|html[\s>]))/i.test(start);
+  return isDocument || looksLikeOne ? 'document' : 'text';
+}
+
+/** A `.txt` file may be a table after all: its first line is then a list of names. */
+function isTable(name: string, head: Buffer): boolean {
+  if (!/\.(txt|text)$/i.test(name)) return false;
+  const first = head.toString('utf8', 0, 4096).trimStart();
+  return /^[[{]/.test(first) || /^"?[\w-]+"?([,;\t]"?[\w-]+"?)+\r?(\n|$)/.test(first);
+}
+
+function convertingTable(opened: Opened, kind: 'parquet' | 'sqlite', sql: string | null): Content {
+  const rows = readFromDisk(opened, kind, sql);
+  return converting(opened, kind, requireMapped(rows, opened.source.columns, `Source ${opened.uri}`));
+}
+
+function converting(opened: Opened, what: string, bytes: AsyncIterable<Uint8Array>): Content {
+  const converted = [...opened.converted, what];
+  return { format: 'jsonl', sizeBytes: null, bytes, converted: () => converted };
+}
+
+function openText({ ahead, uri, source, name, raw, converted }: Opened): Content {
+  checkReadable(ahead.head, uri);
+  const encoding = decideEncoding(ahead.head, source.encoding, uri);
+  const format = formatOf(source.format, name, ahead.head, encoding);
+  if (encoding === null) return { format, sizeBytes: raw.sizeBytes, bytes: ahead.bytes, converted: () => converted };
+  const { bytes, lost } = toUtf8(ahead.bytes, encoding);
+  const what = () => (lost() === 0 ? encoding : `${encoding} (unreadable characters: ${lost()})`);
+  return { format, sizeBytes: null, bytes, converted: () => [...converted, what()] };
+}
+
+function formatOf(wanted: Source['format'], name: string, head: Buffer, encoding: string | null): Format {
+  if (wanted === 'jsonl' || wanted === 'json' || wanted === 'csv') return wanted;
+  return detectFormat(name, encoding?.startsWith('utf-16') ? Buffer.from(head.filter((byte) => byte !== 0)) : head);
 }
 
 /** By the name's ending, else by the first character that is no white space. A `.json` file may hold either kind of JSON. */
 export function detectFormat(name: string, head: Uint8Array): Format {
-  const extension = extname(name).toLowerCase();
+  const extension = extname(unpackedName(name)).toLowerCase();
   if (extension === '.jsonl' || extension === '.ndjson') return 'jsonl';
   if (extension === '.csv' || extension === '.tsv') return 'csv';
   const first = Buffer.from(head)
     .toString('utf8')
-    .replace(/^\ufeff/, '')
+    .replace(/^(\ufeff|\ufffd\ufffd)/, '')
     .trimStart()[0];
   if (first === '[') return 'json';
   return first === '{' ? 'jsonl' : 'csv';
 }
 
-async function openRaw(address: string, uri: string, ctx: SourceContext, signal?: AbortSignal): Promise<RawSource> {
-  const scheme = /^([a-z][a-z0-9+.-]+):/i.exec(address)?.[1]?.toLowerCase() ?? null;
-  switch (scheme) {
-    case null:
-      return openFile(resolve(address), uri, 'correct the path, which is looked for on the data worker');
-    case 'file':
-      return openFile(fileOf(address, uri), uri, 'correct the path, which is looked for on the data worker');
-    case 'example':
-      return openFile(
-        exampleOf(address, ctx.examplesFolder),
-        uri,
-        'the set-up writes the examples; run it again, or correct the name',
-      );
-    case 'http':
-    case 'https':
-      return openHttp(address, uri, httpLimits(ctx), signal);
-    case 's3':
-      return openS3(address, uri, ctx.readS3, signal);
-    default:
-      throw badSource(uri, `has the unknown scheme \`${scheme}:\`; use a path, file://, http(s)://, s3:// or example:`);
+/** A database on this disk is read where it lies, because its newest rows may lie in files beside it. */
+async function* readFromDisk(
+  { address, ahead, uri, ctx, signal, converted }: Opened,
+  kind: 'parquet' | 'sqlite',
+  sql: string | null,
+): AsyncGenerator<Uint8Array> {
+  const place = kind === 'sqlite' && converted.length === 0 ? placeOf(address, ctx) : null;
+  if (place !== null) {
+    await closeUnread(ahead.bytes);
+    yield* readTable({ kind, path: place.path, sql }, uri, signal);
+    return;
+  }
+  const copy = await copyToDisk(ahead.bytes, uri, ctx.temporaryFolder, ctx.bytesMax, signal);
+  try {
+    yield* readTable({ kind, path: copy.path, sql }, uri, signal);
+  } finally {
+    await copy.remove();
   }
 }
 
-function httpLimits(ctx: SourceContext): HttpLimits {
-  return {
-    answerTimeoutMs: ctx.answerTimeoutMs ?? HTTP_ANSWER_TIMEOUT_MS,
-    idleTimeoutMs: ctx.idleTimeoutMs ?? HTTP_IDLE_TIMEOUT_MS,
-  };
-}
-
-function nameOf(address: string): string {
-  return basename(showUri(address));
+async function* readDocument({ ahead, name, uri, source, signal }: Opened): AsyncGenerator<Uint8Array> {
+  const bytes = await collectDocument(limit(ahead.bytes, uri, Number.POSITIVE_INFINITY, signal));
+  const file = name === uri ? (uri.split('/').at(-1) ?? uri) : name;
+  const reader = createDocumentReader();
+  try {
+    yield Buffer.from(
+      `${(await documentLines(reader, { name: file, bytes, encoding: source.encoding }, signal)).join('\n')}\n`,
+    );
+  } finally {
+    await reader[Symbol.asyncDispose]();
+  }
 }

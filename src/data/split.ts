@@ -60,12 +60,13 @@ export interface Move {
  * Gives every wanted split a group when there are enough: few groups may all fall on one side. The held-out splits take the
  * smallest fraction of a split that keeps another group, the training split the largest. Such a choice is not stable:
  * it may change once more groups come.
+ * @param fixed splits that have rows besides, which cannot be moved.
  */
-export function decideMoves(edges: SplitEdges, shares: Shares): Move[] {
+export function decideMoves(edges: SplitEdges, shares: Shares, fixed: ReadonlySet<Split> = new Set()): Move[] {
   const left: SplitEdges = { train: [...edges.train], validation: [...edges.validation], test: [...edges.test] };
   const moves: Move[] = [];
   for (const to of wantedSplits(shares).toReversed()) {
-    if (left[to].length > 0) continue;
+    if (left[to].length > 0 || fixed.has(to)) continue;
     const from = donorOf(to, left);
     const moved = from === null ? undefined : to === 'train' ? left[from].pop() : left[from].shift();
     if (from === null || moved === undefined) continue;

@@ -1,12 +1,20 @@
 // Scores the candidate and the base model on the same held-out rows and judges the difference.
 // Every prediction is stored; every number is computed from the stored ones.
 import { createReadStream } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { z } from 'zod';
+import { z } from 'zod';
 import type { Evaluation, FileSet, VariantScore } from '../contracts/records.ts';
-import { JudgedRowSchema, type Method, PairRowSchema, ROW_KINDS, type Row, RowSchema } from '../contracts/rows.ts';
+import {
+  JudgedRowSchema,
+  type Method,
+  PairRowSchema,
+  ROW_KINDS,
+  type Row,
+  RowSchema,
+  TextRowSchema,
+} from '../contracts/rows.ts';
 import type { Spec } from '../contracts/spec.ts';
 import {
   type EvaluateJob,
@@ -44,6 +52,11 @@ export interface EvaluateOptions {
   onProgress: (done: number, of: number, detail: string) => void;
 }
 
+/** Rows of the splits that are scored or shown: `test.jsonl`, or `test-00000-of-00002.jsonl` where there are several. */
+const ROW_FILES = /^(test|train)(?:-\d+-of-\d+)?\.jsonl$/;
+/** What `sft` learns from. */
+const ChatRowSchema = z.union([RowSchema, TextRowSchema]);
+type ChatRow = z.infer<typeof ChatRowSchema>;
 /** Examples that are kept in the record for people. */
 const EXAMPLES_MAX = 6;
 /** From SIGTERM to SIGKILL; an evaluation has nothing to save, ms. */
@@ -55,7 +68,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   const { folder, store } = options;
   await rm(folder, { recursive: true, force: true });
   await mkdir(join(folder, 'out'), { recursive: true });
-  const wanted = options.dataset.files.filter((file) => ['test.jsonl', 'train.jsonl'].includes(file.path));
+  const wanted = options.dataset.files.filter(({ path }) => ROW_FILES.test(path));
   await getFolder(store, { digest: options.dataset.digest, files: wanted }, join(folder, 'dataset'), options.signal);
   await getFolder(store, options.adapter, join(folder, 'adapter'), options.signal);
 
@@ -64,13 +77,14 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
 
 async function evaluateChats(options: EvaluateOptions): Promise<Evaluation> {
   const { folder, store, spec } = options;
-  const rows = chooseRows(await readRows(join(folder, 'dataset', 'test.jsonl')), spec.rows);
-  const matchKind = decideMatchKind(spec.match, rows.map(referenceOf));
+  const rows = chooseRows(await readSplit(folder, 'test', ChatRowSchema), spec.rows);
+  // A text has no answer that could be right.
+  const matchKind = rows.some((row) => 'text' in row) ? 'none' : decideMatchKind(spec.match, rows.map(referenceOf));
   const shots =
     matchKind === 'none'
       ? []
       : chooseShots(
-          await readRows(join(folder, 'dataset', 'train.jsonl')),
+          (await readSplit(folder, 'train', ChatRowSchema)).filter((row) => 'messages' in row),
           spec.control.shots,
           spec.control.stratifyBy,
         );
@@ -89,7 +103,7 @@ async function evaluateChats(options: EvaluateOptions): Promise<Evaluation> {
 async function evaluatePreferences(options: EvaluateOptions, method: Exclude<Method, 'sft'>): Promise<Evaluation> {
   const { folder, store, spec } = options;
   const schema = ROW_KINDS[method] === 'pair' ? PairRowSchema : JudgedRowSchema;
-  const held: PreferenceRow[] = await readLines(join(folder, 'dataset', 'test.jsonl'), schema);
+  const held: PreferenceRow[] = await readSplit(folder, 'test', schema);
   const rows = chooseRows(held, spec.rows);
   const generate = method !== 'reward';
   const candidate = { name: 'candidate', adapter: join(folder, 'adapter'), shots: [], generate };
@@ -102,7 +116,7 @@ async function evaluatePreferences(options: EvaluateOptions, method: Exclude<Met
 /** @param answers of how many of the first rows; null = all. */
 async function predict(
   options: EvaluateOptions,
-  rows: (Row | PreferenceRow)[],
+  rows: (ChatRow | PreferenceRow)[],
   answers: number | null,
   variants: EvaluateJob['variants'],
 ): Promise<Prediction[]> {
@@ -141,7 +155,7 @@ async function predict(
 
 interface Scored {
   spec: Spec['evaluate'];
-  rows: Row[];
+  rows: ChatRow[];
   shots: number;
   matchKind: MatchKind;
   predictions: Prediction[];
@@ -160,7 +174,7 @@ export function summarise({ spec, rows, shots, matchKind, predictions, stored }:
   const candidate = score('candidate', 0);
   const other = control !== null && (control.match?.correct ?? 0) >= (base.match?.correct ?? 0) ? 'control' : 'base';
 
-  const judge = (variant: keyof typeof variants, row: Row) => {
+  const judge = (variant: keyof typeof variants, row: ChatRow) => {
     const prediction = variants[variant].get(row.id);
     return {
       correct: prediction === undefined ? null : isMatch(matchKind, referenceOf(row), prediction.output),
@@ -209,7 +223,7 @@ function describe(variant: 'base' | 'control', shots: number): string {
 function scoreVariant(
   name: string,
   shots: number,
-  rows: Row[],
+  rows: ChatRow[],
   predictions: Map<string, Prediction>,
   matchKind: MatchKind,
   confidence: number,
@@ -230,8 +244,12 @@ function scoreVariant(
   };
 }
 
-async function readRows(path: string): Promise<Row[]> {
-  return await readLines(path, RowSchema);
+/** All files of a split, in their order. */
+async function readSplit<S extends z.ZodType>(folder: string, split: string, schema: S): Promise<z.output<S>[]> {
+  const names = (await readdir(join(folder, 'dataset'))).filter((name) => ROW_FILES.exec(name)?.[1] === split);
+  const files: z.output<S>[][] = [];
+  for (const name of names.sort()) files.push(await readLines(join(folder, 'dataset', name), schema));
+  return files.flat();
 }
 
 async function readLines<S extends z.ZodType>(path: string, schema: S): Promise<z.output<S>[]> {

@@ -1,5 +1,5 @@
 // Chooses the examples that the untuned model gets in its prompt: a fixed sample of the training split, by hash, never by position.
-import type { Row } from '../contracts/rows.ts';
+import type { Row, TextRow } from '../contracts/rows.ts';
 import { sha256Hex } from '../storage/digest.ts';
 import { parseJson } from './match.ts';
 
@@ -22,11 +22,13 @@ export function chooseShots(rows: Row[], shots: number, stratifyBy: string | nul
     .map(({ row }) => row);
 }
 
-export function referenceOf(row: Row): string {
-  return row.messages.at(-1)?.content ?? '';
+/** A text without turns is all reference. */
+export function referenceOf(row: Row | TextRow): string {
+  return 'text' in row ? row.text : (row.messages.at(-1)?.content ?? '');
 }
 
-export function promptOf(row: Row): string {
+export function promptOf(row: Row | TextRow): string {
+  if ('text' in row) return '';
   return row.messages.findLast((message) => message.role === 'user')?.content ?? '';
 }
 

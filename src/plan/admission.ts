@@ -1,6 +1,7 @@
 // Before a run's first training: does it fit into this host's memory? Measures only where arithmetic leaves that open.
 import { join } from 'node:path';
 import type { Dataset } from '../contracts/records.ts';
+import { isShardOf } from '../contracts/shards.ts';
 import type { Recipe } from '../contracts/spec.ts';
 import { PROTOCOL_VERSION, type ProbeJob } from '../contracts/trainer-protocol.ts';
 import { getFolder } from '../storage/file-set.ts';
@@ -9,9 +10,10 @@ import type { ObjectStore } from '../storage/object-store.ts';
 import type { BaseModel } from '../trainer/base-model.ts';
 import type { PythonConfig } from '../trainer/child.ts';
 import { resolveRecipe } from '../trainer/recipe-changes.ts';
+import type { StrategyChoice } from '../trainer/strategy.ts';
 import type { WarmParent } from '../trainer/warm-parent.ts';
 import { describeHost } from './host.ts';
-import { checkMemory, questionOf, requireFit, wantsProbe } from './memory-check.ts';
+import { checkMemory, questionOf, requireFit, strategyFor, wantsProbe } from './memory-check.ts';
 import { readModelShape } from './model-shape.ts';
 import { runProbe } from './probe.ts';
 import { planSteps } from './steps.ts';
@@ -42,19 +44,21 @@ export async function requireMemory(options: AdmissionOptions): Promise<void> {
   if (recipe.probe === 'off' || tokens === undefined) return;
   if ((await store.list(keys.claims(run))).length > 0) return;
   const host = await describeHost(python.environment.CUDA_VISIBLE_DEVICES, options.systemRoot);
-  const question = questionOf(await readModelShape(base.folder), recipe, tokens, host);
+  const shape = await readModelShape(base.folder);
+  const question = questionOf(shape, recipe, tokens, host);
   const { total } = planSteps(recipe, { rowsPerEpoch: tokens.rows, splits: dataset.tokens.splits, factor: 1 });
   const isWorthIt = total >= PROBED_STEPS_MIN && wantsProbe(question, host);
-  const probe = isWorthIt ? await measure(options) : null;
+  const probe = isWorthIt ? await measure(options, strategyFor(shape, recipe, host)) : null;
   requireFit(checkMemory(question, host, probe), recipe);
 }
 
-async function measure(options: AdmissionOptions) {
+async function measure(options: AdmissionOptions, strategy: StrategyChoice) {
   const { store, dataset, run, base, recipe, state, signal } = options;
   const folder = join(state, 'gpu', 'runs', run);
-  const shards = dataset.files.files.filter(({ path }) => path === 'train.safetensors');
+  const shards = dataset.files.files.filter(({ path }) => isShardOf(path, 'train', 'safetensors'));
   await getFolder(store, { digest: dataset.digest, files: shards }, join(folder, 'dataset'), signal);
-  const job = probeJob(base, join(folder, 'dataset', 'train.safetensors'), join(folder, 'probe', 'steps'), recipe);
+  const [train, output] = [join(folder, 'dataset', 'train.safetensors'), join(folder, 'probe', 'steps')];
+  const job = probeJob(base, train, output, recipe, strategy);
   return await runProbe({ ...options, folder: join(folder, 'probe'), job });
 }
 
@@ -63,6 +67,7 @@ export function probeJob(
   train: string,
   output: string,
   recipe: Recipe,
+  { strategy }: Pick<StrategyChoice, 'strategy'> = { strategy: 'none' },
 ): ProbeJob {
   return {
     v: PROTOCOL_VERSION,
@@ -77,7 +82,12 @@ export function probeJob(
         validation: null,
         output,
       },
-      ...{ resume: null, warm: null, hole: null, recipe: resolveRecipe(recipe, []) },
+      ...{
+        resume: null,
+        warm: null,
+        hole: null,
+        recipe: resolveRecipe(recipe, [], strategy === 'none' ? 'ddp' : strategy),
+      },
     },
   };
 }

@@ -1,16 +1,16 @@
 // What a plan knows of the data: rows and tokens of each split, by the very code of the stages ingest and preprocess, without a stack.
 import { join } from 'node:path';
-import type { Dataset, Snapshot } from '../contracts/records.ts';
+import type { Dataset } from '../contracts/records.ts';
 import type { Accounts } from '../contracts/rows.ts';
+import { isShardOf } from '../contracts/shards.ts';
 import type { Spec } from '../contracts/spec.ts';
 import type { TokeniseResult } from '../contracts/trainer-protocol.ts';
-import { takeSnapshot } from '../data/snapshot.ts';
 import type { SourceContext } from '../data/sources.ts';
 import { getFolder } from '../storage/file-set.ts';
 import { createFileStore } from '../storage/file-store.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { packedRows } from './packing.ts';
-import { readIntegers } from './safetensors.ts';
+import { readSplitLengths } from './safetensors.ts';
 import { sampleSources } from './sample.ts';
 
 export interface PlannedData {
@@ -30,8 +30,8 @@ export interface PlannedDataOptions {
   sources: SourceContext;
   /** Working folder; does not outlive the plan. */
   folder: string;
-  /** The stage preprocess. */
-  makeDataset: (snapshot: Snapshot, store: ObjectStore) => Promise<Dataset>;
+  /** The stage preprocess, of the snapshot with the digest. */
+  makeDataset: (input: { spec: Spec; snapshot: string }, store: ObjectStore) => Promise<Dataset>;
   signal?: AbortSignal;
   /** Instead of the sample's size. */
   bytesMax?: number;
@@ -41,25 +41,22 @@ export interface PlannedDataOptions {
 export async function readPlannedData(options: PlannedDataOptions): Promise<PlannedData> {
   const { spec, folder, signal } = options;
   const store = createFileStore(join(folder, 'store'));
-  const sample = await sampleSources(
-    spec.data.sources,
-    options.sources,
-    join(folder, 'sources'),
-    signal,
-    options.bytesMax,
+  const sample = await sampleSources(store, spec.data.sources, options.sources, signal, options.bytesMax);
+  const planned = sample.factor === 1 ? spec : withoutMinRows(spec);
+  const { files, accounts, tokens } = await options.makeDataset(
+    { spec: planned, snapshot: sample.snapshot.digest },
+    store,
   );
-  const snapshot = await takeSnapshot(store, sample.sources, options.sources, () => undefined, signal);
-  const { files, accounts, tokens } = await options.makeDataset(snapshot, store);
-  const shards = files.files.filter(({ path }) => path === 'train.safetensors');
-  await getFolder(store, { digest: files.digest, files: shards }, join(folder, 'dataset'), signal);
-  const train = join(folder, 'dataset', 'train.safetensors');
+  const shards = files.files.filter(({ path }) => isShardOf(path, 'train', 'safetensors'));
+  const target = join(folder, 'dataset');
+  await getFolder(store, { digest: files.digest, files: shards }, target, signal);
   const rows = tokens.splits.train?.rows ?? 0;
-  const rowsPerEpoch = spec.train.packing ? packedRows(await readLengths(train)) : rows;
+  const rowsPerEpoch = spec.train.packing ? packedRows(await readSplitLengths(target, 'train')) : rows;
+  const train = join(target, 'train.safetensors');
   return { accounts, splits: tokens.splits, factor: sample.factor, rowsPerEpoch, train };
 }
 
-/** Packing is for chats, whose shards have one row after the other. */
-async function readLengths(shard: string): Promise<number[]> {
-  const offsets = await readIntegers(shard, 'offsets');
-  return offsets.slice(1).map((end, i) => end - (offsets[i] as number));
+/** A sample has fewer rows than the data. */
+function withoutMinRows(spec: Spec): Spec {
+  return { ...spec, data: { ...spec.data, gates: { ...spec.data.gates, minRows: 1 } } };
 }

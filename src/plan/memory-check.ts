@@ -87,16 +87,17 @@ export function checkMemory(question: MemoryQuestion, host: Host, probe: ProbeRe
   return { parts, bytes, how: probe === null ? 'arithmetic' : 'probe', limitBytes, device, verdict, remedies };
 }
 
-/** A probe trains by itself and without warm state; each of several ranks has its gradients a second time. */
+/** A probe trains without warm state, and a rank of DDP by itself: it has its gradients a second time. */
 function addUnmeasured(question: MemoryQuestion, bytes: number | null): number | null {
   if (bytes === null) return null;
   const { gradients, recovery } = predictMemory(question);
   return bytes + recovery + (question.sharding === 'ddp' ? gradients / 2 : 0);
 }
 
-/** Whether measuring is worth its time: not where there is plenty of room, nor where nothing fits; and one process has no parts of others. */
+/** Whether measuring is worth its time: not where there is plenty of room, nor where nothing fits; and ranks of other hosts are not here. */
 export function wantsProbe(question: MemoryQuestion, host: Host, from = PROBED_FROM): boolean {
-  if (question.sharding !== 'none' && question.sharding !== 'ddp') return false;
+  const holdsPart = question.sharding !== 'none' && question.sharding !== 'ddp';
+  if (holdsPart && question.recipe.hosts > 1) return false;
   const parts = predictMemory(question);
   const limit = limitOf(host, question.recipe);
   return totalOf(parts) > from * limit && fixedOf(parts) <= limit;

@@ -19,7 +19,7 @@ import {
 } from './memory-check.ts';
 import type { ModelShape } from './model-shape.ts';
 import { adaptedLayers, countParameters, moduleNames, type ParameterCount } from './parameters.ts';
-import { isOf, type Price, type Prices } from './prices.ts';
+import { isOf, type Price, type Prices, priceOf } from './prices.ts';
 import { speedOf } from './probe.ts';
 import type { Speed } from './speed.ts';
 import { planSteps, type StepPlan } from './steps.ts';
@@ -102,7 +102,7 @@ export function makePlan(facts: PlanFacts): Plan {
     ...(shape ? moduleProblems(shape, recipe) : []),
     ...gpuProblems(host, recipe),
     ...(memory ? memoryProblems(memory, recipe) : []),
-    ...(time ? budgetProblems(spec.budget, time, facts.nowMs) : []),
+    ...(time ? budgetProblems(spec.budget, time, facts) : []),
   ];
   return {
     ...{ name: spec.name, base: spec.model.base, method: recipe.method, tuning: recipe.tuning },
@@ -187,9 +187,10 @@ function memoryProblems(memory: MemoryCheck, recipe: Recipe): Problem[] {
   return problemIf(memory.verdict === 'too_large', 'train.microBatch', message);
 }
 
-function budgetProblems(budget: Budget, { gpuHours, seconds }: TimePlan, nowMs: number): Problem[] {
+function budgetProblems(budget: Budget, time: TimePlan, { prices, nowMs }: PlanFacts): Problem[] {
+  const { gpuHours, seconds, device } = time;
   const { costUsd, pricePerGpuHour, deadline } = budget;
-  const cost = gpuHours * (pricePerGpuHour ?? 0);
+  const cost = gpuHours * (pricePerGpuHour ?? (prices && priceOf(prices, [device])) ?? 0);
   const endsMs = (deadline && deadlineAtMs(deadline, nowMs)) || Number.POSITIVE_INFINITY;
   const atLeast = (planned: string, got: unknown) =>
     `must be at least ${planned}, got ${got}; raise it, or lower \`train.epochs\``;

@@ -43,6 +43,12 @@ export async function readPrices(path: string): Promise<Prices> {
   }
 }
 
+/** Of an hour of one of these devices, the dearest; null when the table lacks one of them. */
+export function priceOf({ gpus }: Prices, devices: string[]): number | null {
+  const found = devices.map((device) => gpus.find((price) => isOf(price, device))?.usdPerHour ?? null);
+  return found.reduce((a, b) => (a === null || b === null ? null : Math.max(a, b)), 0);
+}
+
 /** Whether a measurement on this device is one of this type of GPU. */
 export function isOf(price: Price, device: string): boolean {
   return device.toLowerCase().includes(price.name.toLowerCase());

@@ -1,6 +1,8 @@
 // Headers of safetensors files, and single tensors of whole numbers: a length, JSON, then the bytes.
-import { open } from 'node:fs/promises';
+import { open, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
+import { shardsOf } from '../contracts/shards.ts';
 
 interface Tensor {
   dtype: string;
@@ -32,6 +34,34 @@ export async function readHeader(path: string): Promise<Header> {
     if (!(error instanceof SyntaxError || error instanceof RangeError)) throw error;
     throw new AnnealError('bad_request', `${path} has no safetensors header; make or download it again.`);
   }
+}
+
+/** The tensors that say where each row's tokens end; a row's length is that of its prompt and its longest answer. */
+const ENDS = {
+  rows: ['offsets'],
+  prompts: ['prompt_offsets'],
+  answers: ['chosen_offsets', 'rejected_offsets', 'completion_offsets'],
+};
+
+/** Tokens of each row of a split, over all its shards in the folder, without reading the tokens. */
+export async function readSplitLengths(folder: string, split: string): Promise<number[]> {
+  const lengths: number[][] = [];
+  for (const file of shardsOf(await readdir(folder), split, 'safetensors')) {
+    lengths.push(await readLengths(join(folder, file)));
+  }
+  return lengths.flat();
+}
+
+async function readLengths(path: string): Promise<number[]> {
+  const { tensors } = await readHeader(path);
+  const lengthsOf = async (names: string[]) => {
+    const found = await Promise.all(names.filter((name) => name in tensors).map((name) => readIntegers(path, name)));
+    const each = found.map((ends) => ends.slice(1).map((end, i) => end - (ends[i] as number)));
+    return (each[0] ?? []).map((length, i) => Math.max(length, each[1]?.[i] ?? 0));
+  };
+  if ('offsets' in tensors) return await lengthsOf(ENDS.rows);
+  const [prompts, answers] = [await lengthsOf(ENDS.prompts), await lengthsOf(ENDS.answers)];
+  return prompts.map((length, i) => length + (answers[i] ?? 0));
 }
 
 /** A one-dimensional tensor of 64-bit integers. */

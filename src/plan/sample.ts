@@ -1,83 +1,88 @@
 // The sources of a plan: whole where they are small, else their beginning, which is enough to count by.
-import { createWriteStream } from 'node:fs';
-import { mkdir, open, truncate } from 'node:fs/promises';
-import { basename, join } from 'node:path';
-import { finished } from 'node:stream/promises';
-import { pathToFileURL } from 'node:url';
 import type { Source } from '../contracts/data-spec.ts';
-import { showUri } from '../contracts/source-uri.ts';
-import { openSource, type SourceContext } from '../data/sources.ts';
+import type { Snapshot } from '../contracts/records.ts';
+import { freezeSources } from '../data/snapshot.ts';
+import type { Opened } from '../data/source/openings.ts';
+import type { SourceContext } from '../data/sources.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
 
 /** Of each source, bytes: some hundred thousand rows, which are tokenised in half a minute. */
 const SAMPLE_BYTES_MAX = 32 * 1024 ** 2;
-/** Looked through backwards for the last row's end, bytes: the longest row that is allowed. */
-const TAIL_BYTES = 1024 ** 2;
 
 export interface Sample {
-  /** Local copies. */
-  sources: Source[];
-  /** Bytes of all sources ÷ those of the sample; 1 = all was read. null where a server does not say how much there is. */
+  /** As the stage ingest makes it, of the beginnings. */
+  snapshot: Snapshot;
+  /** Bytes of all sources ÷ those of the sample; 1 = all was read. null where it is not known how much there is. */
   factor: number | null;
 }
 
-export async function sampleSources(
-  sources: Source[],
-  ctx: SourceContext,
-  folder: string,
-  signal?: AbortSignal,
-  bytesMax = SAMPLE_BYTES_MAX,
-): Promise<Sample> {
-  const copies: Copy[] = [];
-  for (const [i, source] of sources.entries())
-    copies.push(await copyBeginning(source, ctx, join(folder, String(i)), bytesMax, signal));
-  const sizes = copies.map(({ wholeBytes }) => wholeBytes);
-  const read = copies.reduce((sum, { bytes }) => sum + bytes, 0);
-  const whole = sizes.includes(null) ? null : sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0);
-  return { sources: copies.map(({ source }) => source), factor: whole === null ? null : Math.max(1, whole / read) };
-}
-
-interface Copy {
-  source: Source;
+interface Beginning {
   bytes: number;
+  isCut: boolean;
   wholeBytes: number | null;
 }
 
-async function copyBeginning(
-  source: Source,
+export async function sampleSources(
+  store: ObjectStore,
+  sources: Source[],
   ctx: SourceContext,
-  folder: string,
-  bytesMax: number,
   signal?: AbortSignal,
-): Promise<Copy> {
-  const { format, sizeBytes, bytes } = await openSource(source, ctx, signal);
-  await mkdir(folder, { recursive: true });
-  const path = join(folder, basename(showUri(source.uri)));
-  const target = createWriteStream(path);
-  let written = 0;
-  let isCut = false;
-  // A JSON array has no end to cut at.
-  const room = format === 'json' ? Number.POSITIVE_INFINITY : bytesMax;
-  for await (const piece of bytes) {
-    const taken = piece.subarray(0, room - written);
-    if (!target.write(taken)) await new Promise<void>((drained) => target.once('drain', drained));
-    written += taken.length;
-    isCut = taken.length < piece.length;
-    if (isCut) break;
-  }
-  await finished(target.end());
-  const copy = { ...source, uri: pathToFileURL(path).href, format };
-  if (!isCut) return { source: copy, bytes: written, wholeBytes: written };
-  return { source: copy, bytes: await cutAtRow(path, written), wholeBytes: sizeBytes };
+  bytesMax = SAMPLE_BYTES_MAX,
+): Promise<Sample> {
+  const beginnings: Beginning[] = [];
+  const take = (opened: Opened, openings: number): Opened => {
+    const beginning: Beginning = { bytes: 0, isCut: false, wholeBytes: opened.sizeBytes };
+    beginnings.push(beginning);
+    // A JSON array has no end to cut at.
+    if (opened.format === 'json') return { ...opened, bytes: count(opened.bytes, beginning) };
+    return { ...opened, bytes: count(cutAtRow(opened.bytes, Math.ceil(bytesMax / openings), beginning), beginning) };
+  };
+  const { snapshot } = await freezeSources(store, sources, ctx, () => undefined, signal, { take });
+  return { snapshot, factor: factorOf(beginnings) };
 }
 
-/** Leaves whole lines only. */
-async function cutAtRow(path: string, sizeBytes: number): Promise<number> {
-  const file = await open(path);
-  const start = Math.max(0, sizeBytes - TAIL_BYTES);
-  const { buffer, bytesRead } = await file
-    .read(Buffer.alloc(sizeBytes - start), 0, sizeBytes - start, start)
-    .finally(() => file.close());
-  const end = start + buffer.subarray(0, bytesRead).lastIndexOf(0x0a) + 1;
-  if (end > start) await truncate(path, end);
-  return end > start ? end : sizeBytes;
+function factorOf(beginnings: Beginning[]): number | null {
+  let read = 0;
+  let whole = 0;
+  for (const { bytes, isCut, wholeBytes } of beginnings) {
+    if (isCut && wholeBytes === null) return null;
+    read += bytes;
+    whole += isCut ? (wholeBytes ?? 0) : bytes;
+  }
+  return Math.max(1, whole / read);
+}
+
+async function* count(bytes: AsyncIterable<Uint8Array>, beginning: Beginning): AsyncGenerator<Uint8Array> {
+  for await (const piece of bytes) {
+    beginning.bytes += piece.length;
+    yield piece;
+  }
+}
+
+/** Whole lines only, and at least one: what comes after a line's end is held back until the next. */
+async function* cutAtRow(
+  bytes: AsyncIterable<Uint8Array>,
+  bytesMax: number,
+  beginning: Beginning,
+): AsyncGenerator<Uint8Array> {
+  let room = bytesMax;
+  let hasRow = false;
+  let held: Uint8Array[] = [];
+  for await (const piece of bytes) {
+    let end = piece.subarray(0, Math.max(0, room)).lastIndexOf(10) + 1;
+    if (end === 0 && !hasRow) end = piece.indexOf(10) + 1 || piece.length;
+    hasRow ||= piece.subarray(0, end).includes(10);
+    room -= piece.length;
+    if (end > 0) {
+      yield* held;
+      yield piece.subarray(0, end);
+      held = [];
+    }
+    if (room < 0 && hasRow) {
+      beginning.isCut = true;
+      return;
+    }
+    if (end < piece.length) held.push(Uint8Array.from(piece.subarray(end)));
+  }
+  yield* held;
 }

@@ -4,8 +4,10 @@ import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import type { Route } from '../contracts/records.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type ApiError, notFound, toApiError } from './api-error.ts';
+import { serveCards } from './cards.ts';
 import { merge } from './channel.ts';
 import { type ChatRequest, parseChatRequest } from './chat-request.ts';
 import { completion, createChunks, event, type Identity, newIdentity, usageOf } from './chat-response.ts';
@@ -16,6 +18,8 @@ import { adapterName, type Routes } from './routes.ts';
 export interface GatewayConfig {
   engine: Engine;
   routes: Routes;
+  /** Where the data cards of datasets are read from. */
+  store: ObjectStore;
   /** Name of the base model, which is served under it too. */
   base: string;
   /** Tokens of prompt and answer that the engine holds; the bound of an answer whose length was not asked. */
@@ -102,6 +106,7 @@ export function createGateway(config: GatewayConfig): FastifyInstance {
     return reply.send(Readable.from(stream(first, answers, identity, asked, target), { objectMode: false }));
   });
 
+  serveCards(app, config.store);
   app.get('/health', (_request, reply) => {
     const isReady = engine.isReady();
     return reply.code(isReady ? 200 : 503).send({

@@ -102,6 +102,15 @@ export async function getFile(
   await rename(temporary, path);
 }
 
+/** A small file of the set as a whole; null when the set has none of that name. */
+export async function readStoredFile(store: ObjectStore, set: FileSet, path: string): Promise<Buffer | null> {
+  const file = set.files.find((one) => one.path === path);
+  if (file === undefined) return null;
+  const parts: Uint8Array[] = [];
+  for (const part of file.parts) parts.push(await getBlob(store, part));
+  return Buffer.concat(parts);
+}
+
 /** @throws AnnealError `checkpoint_corrupt` when the part is missing or has another digest. */
 export async function getBlob(store: ObjectStore, sha256: string): Promise<Uint8Array> {
   const bytes = await store.get(keys.blob(sha256));

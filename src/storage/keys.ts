@@ -5,12 +5,33 @@ const number = (n: number) => String(n).padStart(8, '0');
 export const keys = {
   blob: (sha256: string) => `blobs/sha256/${sha256.slice(0, 2)}/${sha256}`,
   snapshot: (digest: string) => `snapshots/${digest}.json`,
+  /** The snapshot that a run was handed by the one that planned it. */
+  handed: (run: string) => `runs/${run}/snapshot.json`,
+  /** What the runs of a spec name took of a followed source, in order. */
+  takings: (name: string, source: string) => `followed/${name}/${source}/`,
+  taking: (name: string, source: string, n: number) => `followed/${name}/${source}/${number(n)}.json`,
   dataset: (digest: string) => `datasets/${digest}.json`,
+  /** Those whose digest starts so. */
+  datasets: (start: string) => `datasets/${start}`,
   /** The dataset that was made of the input with this digest, in whichever run. */
   prepared: (inputDigest: string) => `prepared/${inputDigest}.json`,
+  rangePlan: (digest: string) => `preparation/plans/${digest}.json`,
+  /** A cleaned piece of a source, for the input with this digest; so are the next two. */
+  piece: (inputDigest: string) => `preparation/pieces/${inputDigest}.json`,
+  resolution: (inputDigest: string) => `preparation/resolutions/${inputDigest}.json`,
+  tokens: (inputDigest: string) => `preparation/tokens/${inputDigest}.json`,
+  /** The pieces of a range, by the digest of the record. */
+  cleanedRange: (digest: string) => `preparation/ranges/${digest}.json`,
+  /** The cleaned ranges of a run: where its quarantine is found when a gate stops it. */
+  allRunRanges: (run: string) => `runs/${run}/ranges/`,
+  runRanges: (run: string, digest: string) => `runs/${run}/ranges/${digest.slice(0, 16)}.json`,
+  /** Where the datasets of a name put their groups, oldest first. */
+  pins: (name: string) => `pins/${name}/`,
+  pinned: (name: string, n: number) => `pins/${name}/${number(n)}.json`,
   /** A finished stage of a run, for the input with this digest. */
   stage: (run: string, stage: string, inputDigest: string) =>
     `runs/${run}/stages/${stage}-${inputDigest.slice(0, 16)}.json`,
+  stages: (run: string, stage: string) => `runs/${run}/stages/${stage}-`,
   claims: (run: string) => `runs/${run}/claims/`,
   claim: (run: string, n: number) => `runs/${run}/claims/${number(n)}.json`,
   claimEnd: (run: string, n: number) => `runs/${run}/claims/${number(n)}/end.json`,

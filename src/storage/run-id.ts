@@ -23,7 +23,7 @@ export function identifyContent(uri: string, { sha256, etag }: SourceContent): s
  * in the order of the sources) says what is in them: the same checkout in another folder gives the same id.
  */
 export function runIdFor(spec: Spec, contents: string[], codeDigest: string): string {
-  const sources = spec.data.sources.map(({ format, shape }) => ({ format, shape }));
+  const sources = spec.data.sources.map(({ uri: _uri, ...how }) => how);
   // What may be spent and who goes first decides nothing of the result.
   const { budget: _budget, queue: _queue, ...deciding } = spec;
   const identity = { spec: { ...deciding, data: { ...spec.data, sources } }, data: contents, code: codeDigest };

@@ -15,6 +15,7 @@ import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { AnnealError } from '../contracts/failure.ts';
 import { sha256Hex } from './digest.ts';
 import type { ObjectStore, PutOutcome } from './object-store.ts';
+import { resumed } from './resumed.ts';
 
 export interface S3Config {
   /** Empty or undefined = AWS. */
@@ -192,25 +193,59 @@ function remedyFor(error: unknown): string {
   return 'check that it runs, can be reached and has space';
 }
 
-/** Reads objects that users name as sources: `null` when bucket or key are not there. */
+/**
+ * Reads objects that users name as sources: `null` when bucket or key are not there. What is read is one version, the given one if any,
+ * also where the connection breaks off meanwhile.
+ */
 export function createS3Reader(config: Omit<S3Config, 'bucket'>) {
   const client = createS3Client(config);
-  return async (bucket: string, key: string, signal?: AbortSignal) => {
+  return async (bucket: string, key: string, signal?: AbortSignal, version?: { etag: string }) => {
     const uri = `s3://${bucket}/${key}`;
+    const read = async (etag: string | undefined, from: number) => {
+      const command = new GetObjectCommand({
+        ...{ Bucket: bucket, Key: key, IfMatch: etag },
+        ...(from > 0 && { Range: `bytes=${from}-` }),
+      });
+      try {
+        return await client.send(command, signal ? { abortSignal: signal } : {});
+      } catch (error) {
+        if (statusOf(error) === 412 || (etag !== undefined && statusOf(error) === 404)) throw changedSource(uri, error);
+        if (statusOf(error) === 404) return null;
+        throw isRefused(error) ? refusedSource(uri, error) : storeError('read', uri, error);
+      }
+    };
+    const answer = await read(version?.etag, 0);
+    if (answer === null) return null;
+    const etag = answer.ETag;
+    const bodyOf = (part: typeof answer | null) => readBody(part?.Body as unknown as AsyncIterable<Uint8Array>, uri);
+    const bytes = resumed(bodyOf(answer), {
+      reopen: async (from) => bodyOf(await read(etag, from)),
+      isBreak: (error) => etag !== undefined && error instanceof AnnealError && error.kind === 'store_unavailable',
+      signal,
+    });
+    return { bytes, etag: etag ?? null, sizeBytes: answer.ContentLength ?? null };
+  };
+}
+
+/** Lists objects that users name by a prefix, sorted by the bytes of their keys: `null` when the bucket is not there. */
+export function createS3Lister(config: Omit<S3Config, 'bucket'>) {
+  const client = createS3Client(config);
+  return async (bucket: string, prefix: string, objectsMax: number) => {
+    const found: { key: string; etag: string; sizeBytes: number }[] = [];
+    let ContinuationToken: string | undefined;
     try {
-      const answer = await client.send(
-        new GetObjectCommand({ Bucket: bucket, Key: key }),
-        signal ? { abortSignal: signal } : {},
-      );
-      return {
-        bytes: readBody(answer.Body as unknown as AsyncIterable<Uint8Array>, uri),
-        etag: answer.ETag ?? null,
-        sizeBytes: answer.ContentLength ?? null,
-      };
+      do {
+        const page = await client.send(new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, ContinuationToken }));
+        for (const { Key, ETag, Size } of page.Contents ?? [])
+          if (Key !== undefined && !Key.endsWith('/')) found.push({ key: Key, etag: ETag ?? '', sizeBytes: Size ?? 0 });
+        ContinuationToken = page.NextContinuationToken;
+      } while (ContinuationToken !== undefined && found.length <= objectsMax);
     } catch (error) {
       if (statusOf(error) === 404) return null;
-      throw isRefused(error) ? refusedSource(uri, error) : storeError('read', uri, error);
+      const uri = `s3://${bucket}/${prefix}`;
+      throw isRefused(error) ? refusedSource(uri, error) : storeError('list', uri, error);
     }
+    return found.sort((a, b) => Buffer.compare(Buffer.from(a.key), Buffer.from(b.key)));
   };
 }
 
@@ -221,6 +256,14 @@ async function* readBody(body: AsyncIterable<Uint8Array>, uri: string): AsyncGen
   } catch (error) {
     throw storeError('read', uri, error);
   }
+}
+
+function changedSource(uri: string, cause: unknown): AnnealError {
+  return new AnnealError(
+    'source_unavailable',
+    `Source ${uri} changed while it was read; try again when its writer is done.`,
+    { cause },
+  );
 }
 
 /** Asking again does not give rights. */

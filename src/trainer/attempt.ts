@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
 import type { GangSeat } from '../contracts/gang.ts';
 import type { FileSet } from '../contracts/records.ts';
+import type { Split } from '../contracts/rows.ts';
+import { isShardOf } from '../contracts/shards.ts';
 import type { Recipe } from '../contracts/spec.ts';
 import type { TrainLimits } from '../contracts/stages.ts';
 import type { Progress } from '../contracts/status.ts';
@@ -155,15 +157,15 @@ async function fetchShards(
   { store, dataset, signal }: TrainingOptions,
   folder: string,
 ): Promise<{ train: string; validation: string | null }> {
-  const wanted = dataset.files.filter((file) => ['train.safetensors', 'validation.safetensors'].includes(file.path));
-  await getFolder(store, { digest: dataset.digest, files: wanted }, folder, signal);
-  const has = (path: string) => wanted.some((file) => file.path === path);
-  if (!has('train.safetensors')) {
+  const shardsOf = (split: Split) => dataset.files.filter(({ path }) => isShardOf(path, split, 'safetensors'));
+  const [train, validation] = [shardsOf('train'), shardsOf('validation')];
+  await getFolder(store, { digest: dataset.digest, files: [...train, ...validation] }, folder, signal);
+  if (train.length === 0) {
     throw new AnnealError('bad_request', 'The dataset has no train.safetensors; run preprocess again.');
   }
   return {
     train: join(folder, 'train.safetensors'),
-    validation: has('validation.safetensors') ? join(folder, 'validation.safetensors') : null,
+    validation: validation.length > 0 ? join(folder, 'validation.safetensors') : null,
   };
 }
 

@@ -29,6 +29,8 @@ const LOOK_MS = 300;
 const CLAIM_MS_MAX = 5 * 60_000;
 /** Between signs of life on this host's disk, ms. */
 const ALIVE_MS = 60_000;
+/** Between reports of the GPU time, ms: as often as heartbeats go out. */
+const REPORT_MS = 1_000;
 /** From SIGTERM to SIGKILL: a step, a save and some room, ms. */
 const GRACE_MS = 30_000;
 
@@ -42,8 +44,16 @@ export async function trainAlong(options: TrainingOptions): Promise<void> {
   const resume = await bringHere(places, await stateOf(attempt, claim, lineage), folder, stop);
   if (resume === 'unreadable') throw stateUnreadable(claim, attempt.recipe);
   await forgetClaimsBefore(attempt, claim);
-  const tell = (phase: string) => options.onProgress({ stage: 'train', phase, claim: claim.number });
-  tell('load');
+  const ranks = attempt.recipe.processes * attempt.recipe.hosts;
+  let phase = 'load';
+  const tell = (next = phase) => {
+    phase = next;
+    const gpuSeconds = (options.gpuSecondsBefore ?? 0) + (ranks * (Date.now() - attempt.startedMs)) / 1000;
+    options.onProgress({ stage: 'train', phase, claim: claim.number, gpuSeconds });
+  };
+  tell();
+  // Should the first host be lost, this is what is known of the GPU time.
+  const report = setInterval(() => tell(), REPORT_MS);
   const events = createEventLog(places.runFolder);
   events.append({ ev: 'claim', claim: claim.number, lineage, from: claim.resumeFrom?.step ?? 0 });
   // Warm state of runs that give no sign of life is deleted when a worker starts.
@@ -76,6 +86,7 @@ export async function trainAlong(options: TrainingOptions): Promise<void> {
     }
   } finally {
     clearInterval(beat);
+    clearInterval(report);
     events.close();
     await launcher.close();
   }

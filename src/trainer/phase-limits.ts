@@ -50,7 +50,8 @@ export interface PhaseLimits {
 }
 
 export function createPhaseLimits(rules: LimitRules = LIMIT_RULES): PhaseLimits {
-  const slowest = new Map<Phase, number>();
+  /** A fork loads in no time, which says nothing of a cold start. */
+  const slowest = new Map<Phase | 'load of a fork', number>();
   let phase: Phase = 'load';
   let step = 0;
   let isFork = false;
@@ -59,10 +60,9 @@ export function createPhaseLimits(rules: LimitRules = LIMIT_RULES): PhaseLimits 
   let patience = 1;
   let seen = new Set<string>();
 
+  const known = () => (phase === 'load' && isFork ? 'load of a fork' : phase);
   const learn = (nowMs: number) => {
-    const tookMs = nowMs - markMs;
-    slowest.set(phase, Math.max(tookMs, (slowest.get(phase) ?? 0) * FORGETTING));
-    markMs = nowMs;
+    slowest.set(known(), Math.max(nowMs - markMs, (slowest.get(known()) ?? 0) * FORGETTING));
   };
 
   /** Within one step each thing happens once. */
@@ -87,6 +87,10 @@ export function createPhaseLimits(rules: LimitRules = LIMIT_RULES): PhaseLimits 
         return false;
     }
   };
+
+  /** Comes when the phase is about to begin in earnest: the time until then says nothing of it. */
+  const isBeginning = (event: TrainerEvent) =>
+    event.ev === 'plan' || (event.ev === 'phase' && phaseAfter(event) === phase);
 
   /** Also where the event is no progress: it still says what is being done. */
   const phaseAfter = (event: TrainerEvent): Phase => {
@@ -114,7 +118,8 @@ export function createPhaseLimits(rules: LimitRules = LIMIT_RULES): PhaseLimits 
     },
     observe(event, nowMs) {
       const progressed = isProgress(event);
-      if (progressed) learn(nowMs);
+      if (progressed && !isBeginning(event)) learn(nowMs);
+      if (progressed) markMs = nowMs;
       if (event.ev === 'step' && progressed) {
         seen = new Set();
         step = event.step;
@@ -129,8 +134,8 @@ export function createPhaseLimits(rules: LimitRules = LIMIT_RULES): PhaseLimits 
     },
     phase: () => phase,
     limitMs() {
-      const known = slowest.get(phase);
-      if (known !== undefined) return patience * (rules.factor * known + rules.slackMs);
+      const seenMs = slowest.get(known());
+      if (seenMs !== undefined) return patience * (rules.factor * seenMs + rules.slackMs);
       const unseen = rules.unseenMs[phase];
       return patience * (isFork && !hasStepped ? Math.min(unseen, rules.unseenForkMs) : unseen);
     },

@@ -1,26 +1,44 @@
 // The data worker: reads, cleans and tokenises.
+import { join } from 'node:path';
 import { createIngestActivities } from '../activities/ingest.ts';
+import { rangesAtOnce } from '../activities/preparation/options.ts';
 import { createPreprocessActivities } from '../activities/preprocess.ts';
+import { webUiLink } from '../contracts/environment.ts';
 import { TASK_QUEUES } from '../contracts/names.ts';
-import { createS3Reader } from '../storage/s3-store.ts';
+import { createS3Lister, createS3Reader } from '../storage/s3-store.ts';
 import { orExit } from './process.ts';
 import { startWorker } from './start.ts';
 
-/** Runs prepared at once by one worker: the tokeniser uses every core that it finds. */
-const CONCURRENT_MAX = 2;
-
 orExit(
   startWorker('data', async ({ environment, parts }) => {
-    const readS3 = createS3Reader({
+    const store = {
       endpoint: environment.ANNEAL_S3_ENDPOINT,
       region: environment.AWS_REGION,
       accessKeyId: environment.AWS_ACCESS_KEY_ID,
       secretAccessKey: environment.AWS_SECRET_ACCESS_KEY,
-    });
+    };
+    const readS3 = createS3Reader(store);
+    const sources = {
+      listS3: createS3Lister(store),
+      root: environment.ANNEAL_DATA_ROOT || null,
+      temporaryFolder: join(parts.state, 'data'),
+    };
+    const preparation = {
+      sources: { examplesFolder: parts.examples, readS3, ...sources },
+      pseudonymKey: environment.ANNEAL_PSEUDONYM_KEY || null,
+      links: {
+        run: (run: string) => webUiLink(environment, run),
+        card: (dataset: string) =>
+          `${environment.ANNEAL_PUBLIC_URL || environment.ANNEAL_GATEWAY_URL}/datasets/${dataset}/card`,
+      },
+    };
     return {
       taskQueue: TASK_QUEUES.data,
-      activities: { ...createIngestActivities(parts, readS3), ...createPreprocessActivities(parts) },
-      maxConcurrentActivityTaskExecutions: CONCURRENT_MAX,
+      activities: {
+        ...createIngestActivities(parts, readS3, sources),
+        ...createPreprocessActivities(parts, preparation),
+      },
+      maxConcurrentActivityTaskExecutions: rangesAtOnce(),
     };
   }),
 );

@@ -45,7 +45,7 @@ async function run(): Promise<void> {
   const python = pythonFrom(environment);
   const engine = createEmbeddedEngine({ python, job, folder: join(folder, 'engine'), waitingMax: WAITING_MAX, log });
   const routes = createRoutes({ store, engine, base, folder, log });
-  const app = createGateway({ engine, routes, base, lengthMax: LENGTH_MAX, log });
+  const app = createGateway({ engine, routes, store, base, lengthMax: LENGTH_MAX, log });
 
   try {
     await app.listen({ host: environment.ANNEAL_GATEWAY_HOST, port: environment.ANNEAL_GATEWAY_PORT });

@@ -1,7 +1,7 @@
 // The GPU worker: supervises trainers and evaluations, one at a time for its GPU set. Keeps a warm parent from its start on, so that the
 // first training is forked too, and frees what a dead worker left behind: its trainer and old warm state. It polls two queues: the one
 // that all share, and its own, on which the GPU pool and the gangs of several hosts reach it.
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { createEvaluateActivities } from '../activities/evaluate.ts';
 import { createMemberActivities } from '../activities/gang-member.ts';
 import { createTrainActivities } from '../activities/train.ts';
@@ -34,7 +34,8 @@ orExit(
     const warmParent =
       process.platform === 'linux' ? createWarmParent(parts.python, join(parts.state, 'gpu', 'warm-parent')) : null;
     warmParent?.warmUp();
-    const gpuParts = { ...parts, warmParent, sharedMemory: SHARED_MEMORY };
+    const prices = resolve(environment.ANNEAL_PRICES || join(parts.state, 'prices.yaml'));
+    const gpuParts = { ...parts, prices, warmParent, sharedMemory: SHARED_MEMORY };
     const slots = countSlots(environment.ANNEAL_HOST_GPUS);
     const about = { name: parts.host, ...slots, labels: environment.ANNEAL_HOST_LABELS };
     const member = createPoolMember(client, about, log);

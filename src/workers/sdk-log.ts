@@ -29,14 +29,19 @@ export function createSdkLogger(log: Log): Logger {
   };
 }
 
-/** The workflow's id is the run's, the activity's id is the stage. */
+/** The workflow's id is the run's, the activity's id is the stage, or the stage and a part of it (`preprocess-clean-3`). */
 function fieldsOf({ workflowId, activityId, attempt, ...rest }: Record<string, unknown>): Record<string, unknown> {
   const kept = Object.entries(rest).filter(([name]) => !LEFT_OUT.includes(name));
   return {
     ...(workflowId !== undefined && { run: workflowId }),
-    ...(activityId !== undefined && { stage: activityId, attempt }),
+    ...(activityId !== undefined && { ...stageOf(String(activityId)), attempt }),
     ...Object.fromEntries(kept.map(([name, value]) => [name, plain(value)])),
   };
+}
+
+function stageOf(activityId: string): { stage: string; activity?: string } {
+  const [, stage, activity] = /^(preprocess)-(.+)$/.exec(activityId) ?? [];
+  return stage === undefined || activity === undefined ? { stage: activityId } : { stage, activity };
 }
 
 function plain(value: unknown): unknown {

@@ -5,12 +5,13 @@ import type { SpecInput } from '../contracts/spec.ts';
 import type { EvaluateResult } from '../contracts/stages.ts';
 import type { RunStatus, Trial } from '../contracts/status.ts';
 import { openPausing } from './pausing.ts';
+import { prepareDataset } from './preparation.ts';
 import { openRunPage } from './run-page.ts';
 import { STAGE_OPTIONS } from './stage-options.ts';
 import { trainOnHosts } from './training-gang.ts';
 
 const { checkSpec } = proxyActivities<activities.Check>(STAGE_OPTIONS.check);
-const { ingest, preprocess } = proxyActivities<activities.Data>(STAGE_OPTIONS.data);
+const { ingest } = proxyActivities<activities.Data>(STAGE_OPTIONS.data);
 const { train, evaluate } = proxyActivities<activities.Gpu>(STAGE_OPTIONS.gpu);
 const { register, deploy } = proxyActivities<activities.Control>(STAGE_OPTIONS.control);
 
@@ -30,7 +31,7 @@ export async function FineTune(input?: SpecInput, trial?: Trial): Promise<RunSta
     if (spec.until === 'ingest') return;
 
     const { dataset } = await page.stage('preprocess', (options) =>
-      preprocess.executeWithOptions(options, [{ run, spec, snapshot }]),
+      prepareDataset({ run, spec, snapshot }, options, (text) => page.progress('preprocess', text)),
     );
     if (spec.until === 'preprocess') return;
 

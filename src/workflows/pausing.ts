@@ -7,6 +7,7 @@
 // the next stage.
 //
 // A run that is never paused makes the same commands as one without any of this.
+import type { SignalDefinition } from '@temporalio/common';
 import {
   ApplicationFailure,
   CancellationScope,
@@ -16,6 +17,7 @@ import {
   defineUpdate,
   getExternalWorkflowHandle,
   isCancellation,
+  patched,
   setHandler,
   sleep,
   workflowInfo,
@@ -27,15 +29,17 @@ import {
   gpuSecondsMax,
   NO_BUDGET,
   reachedLimit,
+  unpricedCostUsd,
 } from '../contracts/budget.ts';
 import { SIGNALS, UPDATES } from '../contracts/names.ts';
 import type { Spec } from '../contracts/spec.ts';
 import type { TrainLimits, TrainPaused, TrainResultSummary, TrainStopped } from '../contracts/stages.ts';
-import type { BudgetRequest, Pause, PauseRequest, RungReached, Trial } from '../contracts/status.ts';
+import type { BudgetRequest, Pause, PauseRequest, RungReached, Trial, TrialHeld } from '../contracts/status.ts';
 import type { RunPage } from './run-page.ts';
 
 export const rungReachedSignal = defineSignal<[RungReached]>(SIGNALS.rungReached);
 export const promoteSignal = defineSignal(SIGNALS.promote);
+export const trialHeldSignal = defineSignal<[TrialHeld]>(SIGNALS.trialHeld);
 
 /** Of a name and of a reason, characters: they are shown on one line. */
 const TEXT_MAX = 500;
@@ -120,8 +124,9 @@ async function once(course: Course, attempt: Attempt): Promise<Outcome | null> {
 async function judge(course: Course, outcome: Outcome | null): Promise<TrainResultSummary | null> {
   if (outcome === null) return null;
   if ('paused' in outcome) {
-    const { kind, evalLoss } = outcome.paused;
+    const { kind, evalLoss, pricePerGpuHour = null } = outcome.paused;
     count(course, outcome.paused);
+    course.budget = { ...course.budget, pricePerGpuHour: course.budget.pricePerGpuHour ?? pricePerGpuHour };
     if (kind === 'budget_reached') pauseAtLimit(course);
     else await holdAtRung(course, course.rungs[0] ?? 1, evalLoss);
     return null;
@@ -135,8 +140,27 @@ async function untilResumed(course: Course): Promise<void> {
   if (course.pause === null) return;
   setPause(course, { ...course.pause, isSaving: false, step: course.step });
   course.page.markPaused(true);
+  const isHeld = await tellHeld(course);
   await condition(() => course.pause === null);
   course.page.markPaused(false);
+  if (isHeld) await tellSweep(course.trial, trialHeldSignal, { run: course.run, step: course.step, why: null });
+}
+
+/** A trial that waits for people, not for its sweep, says so, lest the others wait for it. */
+async function tellHeld({ run, step, pause, trial }: Course): Promise<boolean> {
+  if (trial === undefined || pause === null || pause.kind === 'rung' || !patched('trial-held')) return false;
+  await tellSweep(trial, trialHeldSignal, { run, step, why: `paused by ${pause.by}: ${pause.why}` });
+  return true;
+}
+
+/** A sweep that has ended needs no word: the run waits for somebody to resume it. */
+async function tellSweep<T>(trial: Trial | undefined, signal: SignalDefinition<[T]>, word: T): Promise<void> {
+  if (trial === undefined) return;
+  await getExternalWorkflowHandle(trial.sweep)
+    .signal(signal, word)
+    .catch((error: unknown) => {
+      if (isCancellation(error)) throw error;
+    });
 }
 
 async function holdAtRung(course: Course, share: number, evalLoss: number | null): Promise<void> {
@@ -146,23 +170,20 @@ async function holdAtRung(course: Course, share: number, evalLoss: number | null
   course.rungs = course.rungs.filter((rung) => rung > share);
   const why = `It waits at ${Math.round(share * 100)} % of its steps for the others of sweep ${sweep}.`;
   if (course.pause === null) begin(course, 'rung', sweep, why);
-  const reached: RungReached = { run, share, step: step ?? 0, evalLoss };
-  // A sweep that has ended needs no word: the run waits for somebody to resume it.
-  await getExternalWorkflowHandle(sweep)
-    .signal(rungReachedSignal, reached)
-    .catch((error: unknown) => {
-      if (isCancellation(error)) throw error;
-    });
+  await tellSweep(trial, rungReachedSignal, { run, share, step: step ?? 0, evalLoss });
 }
 
-function promote(course: Course, { sweep }: Trial): void {
+async function promote(course: Course, { sweep }: Trial): Promise<void> {
   if (course.pause?.kind === 'rung') end(course, sweep, 'it is among the best');
+  else await tellHeld(course);
 }
 
 function limitsOf({ budget, gpuSeconds, rungs: [rung] }: Course): TrainLimits {
   const most = gpuSecondsMax(budget);
+  const unpriced = unpricedCostUsd(budget);
   return {
     ...(most === null ? {} : { gpuSecondsMax: most }),
+    ...(unpriced === null ? {} : { costUsdMax: unpriced }),
     ...(gpuSeconds === 0 ? {} : { gpuSecondsBefore: gpuSeconds }),
     ...(rung === undefined || rung >= 1 ? {} : { pauseAt: rung }),
   };
@@ -251,8 +272,8 @@ function handleResume(course: Course): void {
     defineUpdate<void, [BudgetRequest?]>(UPDATES.resume),
     ({ by, why, budget } = {}) => {
       course.budget = { ...course.budget, ...budget };
-      // Somebody who lets a trial go on by hand wants it to reach its end.
-      course.rungs = [];
+      // Somebody who lets a trial go on from its rung wants it to reach its end.
+      if (course.pause?.kind === 'rung') course.rungs = [];
       end(course, textOf(by, 'somebody'), textOf(why, ''));
     },
     {
@@ -297,6 +318,9 @@ function requireRoom(course: Course, change: BudgetRequest['budget']): void {
   const problem = budgetProblem(wanted);
   if (problem !== null)
     refuse(`\`budget.${problem.field}\` ${problem.message}, got ${JSON.stringify(wanted[problem.field])}.`);
+  // Whether a price table knows the GPU shows when the training begins, which would then end the run.
+  if (unpricedCostUsd(wanted) !== null && course.budget.costUsd === null)
+    refuse('`budget.pricePerGpuHour` must be given with `costUsd`: dollars for an hour of one GPU.');
   const reached = limitReached(course, wanted);
   if (reached !== null) refuse(`${reached} Give more, such as \`anneal budget ${course.run} --gpu-hours <hours>\`.`);
 }

@@ -72,15 +72,18 @@ function progressLines({ stages, paused }: RunStatus): string[] {
   return [`How far the running stage is: [Pending Activities](${PENDING_ACTIVITIES}).`];
 }
 
-function dataLines({ data }: RunStatus): string[] {
+function dataLines({ data, card }: RunStatus): string[] {
   if (data === null) return [];
   const codes = Object.entries(data.dropped).sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1));
   const dropped = codes.reduce((sum, [, n]) => sum + n, 0);
   const splits = Object.entries(data.splits).map(([split, n]) => `${n} ${split}`);
+  const { nearDuplicates = 0, leftOut = 0 } = data;
+  const more = `${nearDuplicates > 0 ? ` + ${nearDuplicates} near duplicates` : ''}${leftOut > 0 ? ` + ${leftOut} left out by weights` : ''}`;
   return [
-    `- ${data.rowsIn} rows in = **${data.kept} kept** + ${data.duplicates} duplicates + ${dropped} dropped`,
+    `- ${data.rowsIn} rows in = **${data.kept} kept** + ${data.duplicates} duplicates${more} + ${dropped} dropped`,
     ...(dropped === 0 ? [] : [`- dropped: ${codes.map(([code, n]) => `${n}${NO_BREAK}\`${code}\``).join(', ')}`]),
     `- split by group: ${splits.join(', ')}`,
+    ...(card ? [`- [data card](${card})`] : []),
   ];
 }
 

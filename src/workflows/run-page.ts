@@ -36,7 +36,7 @@ export const statusQuery = defineQuery<RunStatus>(STATUS_QUERY);
 /** Decisions that are kept; the workflow's history has them all. */
 const DECISIONS_MAX = 50;
 
-interface StageCall {
+export interface StageCall {
   activityId: string;
   summary: string;
   priority?: Priority;
@@ -49,6 +49,8 @@ export interface RunPage {
   /** Notes what the run is told and what becomes of it. */
   update(change: Pick<RunStatus, 'paused' | 'gpuSeconds'>): void;
   decide(by: string, what: string, why: string): void;
+  /** Says how far the running stage is. */
+  progress(stage: Stage, text: string): void;
   /** Lets the list of workflows say whether it waits for somebody. */
   markPaused(isPaused: boolean): void;
   /** Runs one stage and notes what came out of it. */
@@ -115,6 +117,11 @@ export function openRunPage(run: string): RunPage {
       show();
     },
 
+    progress(stage, text) {
+      stageOf(status, stage).outcome = text;
+      show();
+    },
+
     markPaused(isPaused) {
       upsertSearchAttributes([{ key: attributes.stage, value: isPaused ? PAUSED : 'train' }]);
     },
@@ -159,8 +166,9 @@ function note(status: RunStatus, stage: Stage, result: unknown): void {
     case 'ingest':
       return;
     case 'preprocess': {
-      const { accounts, dataset } = result as PreprocessResult;
+      const { accounts, dataset, card } = result as PreprocessResult;
       status.data = accounts;
+      status.card = card ?? null;
       upsertSearchAttributes([{ key: attributes.dataset, value: dataset.slice(0, 16) }]);
       return;
     }

@@ -6,6 +6,7 @@ const SIGNS: Record<TrialStatus['state'], string> = {
   waiting: '·',
   training: '▶',
   paused: '‖',
+  held: '‖',
   lost: '–',
   won: '✓',
   done: '✓',

@@ -1,8 +1,10 @@
 // Sweep: trials of one spec, compared at rungs; the best goes on to its end, the others stay paused, to be resumed by hand.
 //
 // Trials are FineTune runs of their own, with ids that follow from the sweep's. Rung by rung: every trial that is still in trains to the
-// rung and waits there (it says so by a signal), the best are let go on, the others have lost. Its history is bounded (64 trials, 8 rungs,
-// three events each), so it never continues as new.
+// rung and waits there (it says so by a signal), the best are let go on, the others have lost. A trial that people or its budget have
+// paused before its rung is named on the page and left out of the comparison, unless it is resumed before the others have come that far;
+// where nobody is left to compare, the sweep waits. Its history is bounded (64 trials, 8 rungs, three events each), so it never continues
+// as new.
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import {
   ApplicationFailure,
@@ -24,13 +26,14 @@ import type { SpecInput } from '../contracts/spec.ts';
 import type { RunStatus, SweepStatus, TrialStatus } from '../contracts/status.ts';
 import type { SweepInput } from '../contracts/sweep.ts';
 import type { FineTune } from './fine-tune.ts';
-import { promoteSignal, rungReachedSignal } from './pausing.ts';
+import { promoteSignal, rungReachedSignal, trialHeldSignal } from './pausing.ts';
 import { countKept, rank } from './policies/halving.ts';
+import { prepareDataset } from './preparation.ts';
 import { STAGE_OPTIONS } from './stage-options.ts';
 import { renderSweepPage } from './sweep-page-text.ts';
 
 const { checkSweep } = proxyActivities<activities.Check>(STAGE_OPTIONS.check);
-const { ingest, preprocess } = proxyActivities<activities.Data>(STAGE_OPTIONS.data);
+const { ingest } = proxyActivities<activities.Data>(STAGE_OPTIONS.data);
 
 const statusQuery = defineQuery<SweepStatus>(STATUS_QUERY);
 
@@ -66,10 +69,17 @@ async function contend(contest: Contest): Promise<TrialStatus[]> {
   let standing = status.trials;
   for (const [i, rung] of plan.rungs.entries()) {
     await forEach(standing, plan.concurrent, (trial) => reach(contest, trial, rung));
+    await condition(() => isComparable(standing));
     standing = judge(contest, standing, i);
     if (standing.length === 0) throw nobodyLeft(contest);
   }
   return standing;
+}
+
+/** Nobody is on the way to the rung, and somebody is there, or nobody can come any more. */
+function isComparable(trials: TrialStatus[]): boolean {
+  const has = (wanted: TrialStatus['state']) => trials.some(({ state }) => state === wanted);
+  return !has('training') && (has('paused') || !has('held'));
 }
 
 /** A cancelled sweep has cancelled its trials with it, the paused ones too; each saves first. */
@@ -94,14 +104,38 @@ async function openContest(status: SweepStatus, input: SweepInput): Promise<Cont
   );
   Object.assign(status, { name: plan.name, rungs: plan.rungs, trials } satisfies Partial<SweepStatus>);
   const show = () => setCurrentDetails(renderSweepPage(status));
-  setHandler(rungReachedSignal, ({ run, share, step, evalLoss }) => {
-    const trial = trials.find((one) => one.run === run);
-    if (trial === undefined) return;
-    Object.assign(trial, { share, step, evalLoss, state: 'paused' } satisfies Partial<TrialStatus>);
-    show();
-  });
+  const contest: Contest = { plan, status, show, handles: new Map(), results: new Map(), failures: new Map() };
+  listen(contest);
   show();
-  return { plan, status, show, handles: new Map(), results: new Map(), failures: new Map() };
+  return contest;
+}
+
+/** To what the trials say of themselves. */
+function listen({ status: { trials }, handles, show }: Contest): void {
+  const told = <T extends { run: string }>(change: (trial: TrialStatus, word: T) => Promise<void> | void) => {
+    return async (word: T) => {
+      const trial = trials.find(({ run }) => run === word.run);
+      if (trial === undefined) return;
+      await change(trial, word);
+      show();
+    };
+  };
+  setHandler(
+    rungReachedSignal,
+    told(async (trial, { share, step, evalLoss }) => {
+      Object.assign(trial, { share, step, evalLoss } satisfies Partial<TrialStatus>);
+      // Who was left out and resumed by hand goes on to its end.
+      if (trial.state === 'lost') await handles.get(trial.run)?.signal(promoteSignal).catch(unlessCancelled);
+      else trial.state = 'paused';
+    }),
+  );
+  setHandler(
+    trialHeldSignal,
+    told((trial, { step, why }) => {
+      if (trial.state !== (why === null ? 'held' : 'training')) return;
+      Object.assign(trial, { state: why === null ? 'training' : 'held', step, why } satisfies Partial<TrialStatus>);
+    }),
+  );
 }
 
 /** Once for all trials, which then find it done, and so that wrong data ends the sweep before any of them begins. */
@@ -109,9 +143,7 @@ async function prepareData(run: string, { spec }: CheckedSweep): Promise<void> {
   const { snapshot } = await ingest.executeWithOptions({ activityId: 'ingest', summary: 'the sources' }, [
     { run, spec },
   ]);
-  await preprocess.executeWithOptions({ activityId: 'preprocess', summary: 'for all trials' }, [
-    { run, spec, snapshot },
-  ]);
+  await prepareDataset({ run, spec, snapshot }, { activityId: 'preprocess', summary: 'for all trials' });
 }
 
 /** Resolves when the trial waits at the rung, or has ended. */
@@ -177,6 +209,10 @@ function judge({ plan, show }: Contest, trials: TrialStatus[], i: number): Trial
       place === 0
         ? `no validation loss at ${at}`
         : `place ${place} of ${ranked.length} at ${at}, ${kept.length} went on`;
+  }
+  for (const trial of trials.filter(({ state }) => state === 'held')) {
+    trial.state = 'lost';
+    trial.why = `left out at ${Math.round(rung * 100)} % of the steps: ${trial.why}`;
   }
   show();
   return kept;

@@ -2,7 +2,8 @@
 // breaks gives them back, has the end judged and asks anew.
 //
 // Waiting: nothing is held. Granted: each host says what state it has; one that does not answer is left out of the next grant. Training:
-// one activity per host on the host's own queue; the first that ends early ends all. A host is never tried again alone.
+// one activity per host on the host's own queue; the first that ends early ends all. A host is never tried again alone. Paused: an
+// operator has paused one host's activity, so that all hosts have saved and ended; unpaused, it ends too, and the gang begins anew.
 import {
   ActivityFailure,
   ApplicationFailure,
@@ -14,6 +15,7 @@ import {
   defineSignal,
   executeChild,
   isCancellation,
+  patched,
   proxyActivities,
   setCurrentDetails,
   setHandler,
@@ -27,7 +29,15 @@ import { hostQueue, POOL, WORKFLOWS } from '../contracts/names.ts';
 import type { HostRequest, PoolAnswer } from '../contracts/pool.ts';
 import type { TrainInput, TrainPaused, TrainResultSummary, TrainStopped } from '../contracts/stages.ts';
 import type { Progress } from '../contracts/status.ts';
-import { absentHosts, judgeAttempt, type MemberEnd, placeHosts, wasAsked } from './policies/gang.ts';
+import {
+  absentHosts,
+  gpuSecondsOf,
+  judgeAttempt,
+  type MemberEnd,
+  mayBePaused,
+  placeHosts,
+  wasAsked,
+} from './policies/gang.ts';
 import { STAGE_OPTIONS } from './stage-options.ts';
 
 const { tellPool, judgeDeaths } = proxyActivities<activities.Pool>(STAGE_OPTIONS.pool);
@@ -57,6 +67,8 @@ interface GangState {
   deaths: GangDeath[];
   wish: GangWish;
   before: GangSeat['before'];
+  /** GPU seconds of the run so far; absent = as its input says. */
+  gpuSeconds?: number;
 }
 
 const FRESH: GangState = {
@@ -162,12 +174,16 @@ async function attempt(input: TrainInput, before: GangState, granted: string[]):
   const ends = await trainTogether(input, state, ready);
   const verdict = judgeAttempt(ends, hosts, highestOf(before));
   if (verdict.is === 'done') return { result: verdict.result };
-  if (CancellationScope.current().consideredCancelled) return { stopped: stoppedAt(ends) };
+  const gpuSeconds = gpuSecondsOf(ends, gpuSecondsBefore(input, before));
+  if (CancellationScope.current().consideredCancelled) return { stopped: stoppedAt(ends, gpuSeconds) };
   if (verdict.is === 'over') throw ApplicationFailure.nonRetryable(verdict.message, verdict.kind);
   const next = await judge(input, state, verdict.death, microBatchOf(ends), verdict.receiptKind);
   // A trainer that has claimed has taken the wish over; what the others of this gang know may be older.
   const below = ends[0]?.ended === 'died' ? next.wish.below : (next.wish.below ?? before.wish.below);
-  return { lost: verdict.lost.map((i) => hosts[i] as string), state: { ...next, wish: { ...next.wish, below } } };
+  return {
+    lost: verdict.lost.map((i) => hosts[i] as string),
+    state: { ...next, gpuSeconds, wish: { ...next.wish, below } },
+  };
 }
 
 function collectOffers(input: TrainInput, { hosts, attempts }: GangState): Promise<(HostOffer | null)[]> {
@@ -193,13 +209,19 @@ async function trainTogether(input: TrainInput, state: GangState, offers: HostOf
     const name = hosts[host] as string;
     const options = { taskQueue: hostQueue(name), activityId: `train-${state.attempts}-${host}`, summary: name };
     const seat: GangSeat = { epoch, host, hosts, offers, wish, before };
-    ends[host] = await trainMember.executeWithOptions(options, [{ ...input, seat }]).catch(endOf);
+    const known = gpuSecondsBefore(input, state);
+    const own = { ...input, seat, ...(known > 0 && { gpuSecondsBefore: known }) };
+    ends[host] = await trainMember.executeWithOptions(options, [own]).catch(endOf);
   };
   void scope.run(() => Promise.all(hosts.map((_, host) => member(host))));
   const isOver = () => ends[0]?.ended === 'done' || ends.every((end) => end !== null);
   const run = CancellationScope.current();
   await CancellationScope.nonCancellable(async () => {
     await condition(() => isOver() || ends.some((end) => end !== null && end.ended !== 'done'));
+    if (mayBePaused(ends) && patched('member-paused')) {
+      setCurrentDetails(pausedText(state, ends));
+      await condition(() => !mayBePaused(ends) || run.consideredCancelled);
+    }
     scope.cancel();
     await condition(() => isOver() || run.consideredCancelled || wasAsked(ends), LOST_MS);
     if (run.consideredCancelled || wasAsked(ends)) await condition(isOver, SAVE_MS);
@@ -211,7 +233,8 @@ function endOf(error: unknown): MemberEnd {
   const cause = error instanceof ActivityFailure ? error.cause : error;
   if (cause instanceof CancelledFailure) return { ended: 'cancelled', details: cause.details ?? [] };
   if (cause instanceof TimeoutFailure) {
-    return { ended: 'lost', step: (cause.lastHeartbeatDetails as Progress | undefined)?.step ?? null };
+    const { step = null, gpuSeconds = null } = (cause.lastHeartbeatDetails ?? {}) as Partial<Progress>;
+    return { ended: 'lost', step, gpuSeconds };
   }
   const message = cause instanceof Error ? cause.message : String(cause);
   const type = cause instanceof ApplicationFailure ? cause.type : undefined;
@@ -221,12 +244,21 @@ function endOf(error: unknown): MemberEnd {
   return { ended: 'failed', kind, message, isFinal: isOver };
 }
 
-/** The first host's word. */
-function stoppedAt(ends: (MemberEnd | null)[]): TrainStopped {
+/** The step by the first host's word. */
+function stoppedAt(ends: (MemberEnd | null)[], gpuSeconds: number): TrainStopped {
   const first = ends[0];
-  if (first?.ended === 'died') return { step: first.death.highest, gpuSeconds: first.gpuSeconds };
+  if (first?.ended === 'died') return { step: first.death.highest, gpuSeconds };
   const [details] = first?.ended === 'cancelled' ? first.details : [];
-  return (details as TrainStopped | undefined) ?? { step: null, gpuSeconds: null };
+  return { step: (details as TrainStopped | undefined)?.step ?? null, gpuSeconds };
+}
+
+function gpuSecondsBefore(input: TrainInput, state: GangState): number {
+  return Math.max(input.gpuSecondsBefore ?? 0, state.gpuSeconds ?? 0);
+}
+
+function pausedText({ attempts, hosts }: GangState, ends: (MemberEnd | null)[]): string {
+  const open = hosts.filter((_, host) => ends[host] === null);
+  return `Attempt ${attempts} was asked to end. ${open.join(', ')} still saves, or its activity was paused by an operator: unpause it to go on.`;
 }
 
 async function judge(

@@ -1,17 +1,33 @@
 // A source that stays away: asked again for a while, then the end, with how long it was tried.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
-import { expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createIngestActivities } from '../../src/activities/ingest.ts';
 import type { Parts } from '../../src/activities/parts.ts';
+import { createRegisterActivities } from '../../src/activities/register.ts';
 import { parseSpec } from '../../src/contracts/spec.ts';
+import type { IngestResult } from '../../src/contracts/stages.ts';
+import { createFileStore } from '../../src/storage/file-store.ts';
 import { PROJECT_FOLDER } from '../../src/telemetry/code-identity.ts';
 
-const parts = { models: join(PROJECT_FOLDER, '.anneal', 'models') } as Parts;
-const { ingest } = createIngestActivities(parts, async () => null);
+const models = join(PROJECT_FOLDER, '.anneal', 'models');
+const quiet = { logger: new DefaultLogger('ERROR') };
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'anneal-ingest-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+function activities() {
+  const parts = { models, store: createFileStore(join(folder, 'store')), examples: folder } as Parts;
+  return { ...createIngestActivities(parts, async () => null), ...createRegisterActivities(parts) };
+}
 
 /** A port that nobody listens on. */
 async function closedPort(): Promise<number> {
@@ -24,10 +40,10 @@ async function closedPort(): Promise<number> {
 
 test('a server that does not answer is asked again for two minutes', async () => {
   const uri = `http://127.0.0.1:${await closedPort()}/rows.jsonl`;
-  const spec = parseSpec({ name: 'away', model: { base: 'tiny' }, data: { sources: [{ uri }] } });
+  const spec = parseSpec({ name: 'away', model: { base: 'tiny' }, data: { sources: [{ uri, allowPrivate: true }] } });
   const attempt = (number: number, seconds: number) => {
     const info = { attempt: number, scheduledTimestampMs: Date.now() - seconds * 1000 };
-    return new MockActivityEnvironment(info, { logger: new DefaultLogger('ERROR') }).run(ingest, { run: 'r', spec });
+    return new MockActivityEnvironment(info, quiet).run(activities().ingest, { run: 'r', spec });
   };
   for (const early of [attempt(1, 7200), attempt(8, 60), attempt(7, 130)]) {
     await expect(early).rejects.toMatchObject({ type: 'source_unavailable', nonRetryable: false });
@@ -37,4 +53,50 @@ test('a server that does not answer is asked again for two minutes', async () =>
     nonRetryable: true,
     message: expect.stringMatching(/\(ECONNREFUSED\); check the address and the network \(tried 8 times in 2 min\)\.$/),
   });
+});
+
+test('what was read is not read again by the next attempt, and is by the next execution', async () => {
+  const first = join(folder, 'a.jsonl');
+  writeFileSync(first, '{"question":"a","answer":"b"}\n');
+  const sources = [{ uri: first }, { uri: join(folder, 'b.jsonl') }];
+  const spec = parseSpec({ name: 'again', model: { base: 'tiny' }, data: { sources } });
+  const attempt = (runId: string) =>
+    new MockActivityEnvironment({ workflowExecution: { workflowId: 'again', runId } }, quiet).run(activities().ingest, {
+      run: 'again',
+      spec,
+    }) as Promise<IngestResult>;
+  await expect(attempt('one')).rejects.toThrow('b.jsonl is not there');
+  writeFileSync(first, '{"question":"changed","answer":"b"}\n');
+  writeFileSync(join(folder, 'b.jsonl'), '{"question":"c","answer":"d"}\n');
+  const second = await attempt('one');
+  const third = await attempt('two');
+  expect(second.contents[0]).not.toEqual(third.contents[0]);
+  expect(second.contents[1]).toEqual(third.contents[1]);
+});
+
+test('a run that a schedule planned gets the snapshot that was read for it, what is new as well', async () => {
+  const logs = join(folder, 'logs');
+  mkdirSync(logs);
+  writeFileSync(join(logs, '1.jsonl'), '{"question":"a","answer":"b"}\n');
+  const data = { sources: [{ uri: logs, follow: { mode: 'new' as const } }] };
+  const spec = parseSpec({ name: 'follow', model: { base: 'tiny' }, data });
+  const { ingest, planRetraining } = activities();
+  const run = <I, O>(activity: (input: I) => Promise<O>, input: I, runId: string) => {
+    const info = { workflowExecution: { workflowId: 'any', runId } };
+    return new MockActivityEnvironment(info, quiet).run(activity, input) as Promise<O>;
+  };
+  const schedule = async (start: string) => {
+    const taken = await run(ingest, { run: start, spec }, start);
+    return { taken, plan: await run(planRetraining, { ...taken, spec }, start) };
+  };
+  const first = await schedule('start-1');
+  expect(first.plan.skip).toBeNull();
+  const child = await run(ingest, { run: first.plan.run, spec }, 'child');
+  expect([child.snapshot, child.sizeBytes, child.contents]).toEqual([first.taken.snapshot, 30, first.taken.contents]);
+  const second = await schedule('start-2');
+  expect(second.plan.skip).toBe('The sources have given nothing new since the last snapshot.');
+  writeFileSync(join(logs, '2.jsonl'), '{"question":"c","answer":"d"}\n');
+  const third = await schedule('start-3');
+  expect([third.plan.skip, third.taken.sizeBytes]).toEqual([null, 30]);
+  expect(third.plan.run).not.toBe(first.plan.run);
 });

@@ -40,7 +40,7 @@ async function preprocess(base: string): Promise<PreprocessResult> {
   const context = { examplesFolder: folder, readS3: async () => null };
   const { digest } = await takeSnapshot(store, spec.data.sources, context, () => undefined);
   const environment = new MockActivityEnvironment({}, { logger: new DefaultLogger('ERROR') });
-  const activity = createPreprocessActivities(parts).preprocess;
+  const activity = createPreprocessActivities(parts, { sources: context, pseudonymKey: null }).preprocess;
   return (await environment.run(activity, { run: 'colours-1', spec, snapshot: digest })) as PreprocessResult;
 }
 

@@ -6,7 +6,7 @@ import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { bundleWorkflowCode, DefaultLogger, Runtime, Worker, type WorkflowBundle } from '@temporalio/worker';
 import { checkSpec, checkSweep } from '../../src/activities/check-spec.ts';
 import { SEARCH_ATTRIBUTES, TASK_QUEUES } from '../../src/contracts/names.ts';
-import type { StageInput } from '../../src/contracts/stages.ts';
+import type { RangeInput, StageInput } from '../../src/contracts/stages.ts';
 import { ACCOUNTS, EVALUATION } from './pretend-results.ts';
 
 Runtime.install({ logger: new DefaultLogger('ERROR') });
@@ -72,7 +72,13 @@ export async function startWorkers(
 function pretendActivities(gate: Gatekeeper) {
   return {
     ingest: async () => ({ snapshot: 'a'.repeat(64), contents: [], sizeBytes: 100, outcome: '10 rows from 1 source' }),
-    preprocess: async () => ({ dataset: 'd'.repeat(64), accounts: ACCOUNTS, trainTokens: 500, outcome: '7 rows kept' }),
+    planRanges: async () => ({ preparation: 'p', ranges: 2, done: null, outcome: '2 ranges' }),
+    cleanRange: async ({ range }: RangeInput) => ({ cleaned: `c${range}`, outcome: '5 rows in' }),
+    resolveRows: async () => ({ resolution: 'r', outcome: 'the gates let it pass' }),
+    tokeniseRange: async ({ range }: RangeInput) => ({ tokenised: `t${range}`, outcome: '250 tokens' }),
+    finishDataset: async () => ({
+      ...{ dataset: 'd'.repeat(64), accounts: ACCOUNTS, trainTokens: 500, outcome: '7 rows kept' },
+    }),
     train: ({ run, spec }: StageInput) => pretendTraining(run, spec.name, gate),
     evaluate: async ({ spec }: StageInput) => {
       const verdict = spec.name === 'refused' ? 'fail' : 'pass';

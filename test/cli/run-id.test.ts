@@ -1,9 +1,11 @@
 // The run id says what a run is: equal for equal spec, data and code, different for anything else.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -100,7 +102,11 @@ test('a retraining of the same content is the same run, wherever the sources lie
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   try {
     const web = `http://127.0.0.1:${(server.address() as AddressInfo).port}/rows.jsonl?signature=1`;
-    const sources = [{ uri: 'example:rows.jsonl' }, { uri: `file://${folder}/rows.jsonl` }, { uri: web }];
+    const sources = [
+      { uri: 'example:rows.jsonl' },
+      { uri: `file://${folder}/rows.jsonl` },
+      { uri: web, allowPrivate: true },
+    ];
     const spec = parseSpec({ name: 'meters', data: { sources } });
     const identities = (await identifySources(sources, options())).map(({ identity }) => identity);
     expect(await plannedRun(spec)).toBe(runIdFor(spec, identities, codeIdentity().digest));
@@ -112,6 +118,37 @@ test('a retraining of the same content is the same run, wherever the sources lie
   }
 });
 
+test('a folder is known by its files, packed ones and documents as they lie there, the same by looking as by reading', async () => {
+  const data = join(folder, 'data');
+  mkdirSync(join(data, 'docs'), { recursive: true });
+  writeFileSync(join(data, 'a.jsonl.gz'), gzipSync('{"question":"a","answer":"b"}\n'));
+  writeFileSync(join(data, 'b.jsonl'), '{"question":"c","answer":"d"}\n');
+  writeFileSync(join(data, 'docs', 'x.md'), '# Text');
+  const spec = parseSpec({ name: 'meters', data: { sources: [{ uri: data }, { uri: `${data}/docs/*` }] } });
+  const looked = async () => (await identifySources(spec.data.sources, options())).map(({ identity }) => identity);
+  const before = await looked();
+  expect(before[0]).toMatch(/^sha256:/);
+  expect(await plannedRun(spec)).toBe(runIdFor(spec, before, codeIdentity().digest));
+  writeFileSync(join(data, 'docs', 'x.md'), '# Other text');
+  const after = await looked();
+  expect([after[0] === before[0], after[1] === before[1]]).toEqual([false, false]);
+});
+
+test('a database is known by its address and query, with a note that says so', async () => {
+  const query = { uri: 'postgres://anneal@db/shop?sslmode=require', query: 'SELECT 1' };
+  const [source] = await identifySources([query], options());
+  expect(source?.note).toBe(
+    'postgres://db/shop is a database, whose content is known only once it was read; the run id follows its address and query only.',
+  );
+  expect((await identifySources([{ uri: `${folder}/faq.db`, table: 'faq' }], options()))[0]?.note).toContain(
+    'is a database',
+  );
+  const ids = [query, { ...query, query: 'SELECT 2' }].map((one) =>
+    runIdFor(parseSpec({ name: 'a', data: { sources: [one] } }), [source?.identity ?? ''], 'c0de'),
+  );
+  expect(ids[0]).not.toBe(ids[1]);
+});
+
 /** The run that the `Retraining` workflow would start, by its own activities. */
 async function plannedRun(spec: Spec): Promise<string> {
   const models = join(import.meta.dirname, '..', '..', '.anneal', 'models');
@@ -119,8 +156,10 @@ async function plannedRun(spec: Spec): Promise<string> {
   const { ingest } = createIngestActivities(parts, async () => null);
   const { planRetraining } = createRegisterActivities(parts);
   const quiet = { logger: new DefaultLogger('ERROR') };
+  // Another start of the schedule: what an earlier one read is not remembered for it.
+  const workflowExecution = { workflowId: 'retraining', runId: randomUUID() };
   const run = <I, O>(activity: (input: I) => Promise<O>, input: I) =>
-    new MockActivityEnvironment({}, quiet).run(activity, input) as Promise<O>;
+    new MockActivityEnvironment({ workflowExecution }, quiet).run(activity, input) as Promise<O>;
   const { snapshot, contents } = await run(ingest, { run: 'retraining', spec });
   return (await run(planRetraining, { spec, snapshot, contents })).run;
 }

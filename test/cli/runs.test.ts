@@ -350,6 +350,25 @@ describe('the command line', () => {
     expect(lastObject(resumed.stdout)).toMatchObject({ status: 'completed', version: 1 });
   });
 
+  test('a run whose budget is used up ends the wait with a code of its own, and says what goes on', async () => {
+    gate.held.add('broke');
+    const input = specOf('broke', { budget: { deadline: '0.01 min' } });
+    await client.startRun(input, { runId: 'broke' });
+    const watched = await anneal(['watch', 'broke']);
+    expect(watched.code).toBe(11);
+    expect(watched.stdout).toMatch(
+      /Run broke waits after step \d+, saved and off the GPU: `budget.deadline` .* passed/,
+    );
+    expect(watched.stdout).toContain('`anneal budget broke`');
+    expect(watched.stdout).toContain('`anneal resume broke --wait`');
+    expect(lastObject((await anneal(['watch', 'broke', '--json'])).stdout)).toMatchObject({ state: 'paused' });
+    const waiting = anneal(['watch', 'broke', '--keep-waiting', '--json']);
+    gate.held.clear();
+    const resumed = await anneal(['resume', 'broke', '--deadline', '1h', '--wait', '--json']);
+    expect(lastObject(resumed.stdout)).toMatchObject({ status: 'completed' });
+    expect((await waiting).code).toBe(0);
+  });
+
   test('sweep --wait --json ends with its trials and its winner, and watch shows the table', async () => {
     const trials = [{ 'train.seed': 1 }, { 'train.seed': 2 }];
     const sweep = { name: 'seeds', spec: specOf('seeds', { queue: { team: 'research' } }), trials, rungs: [1] };

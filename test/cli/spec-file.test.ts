@@ -39,6 +39,25 @@ test('sources are relative to the spec file, and leave as absolute addresses', (
   ]);
 });
 
+test('folders, patterns and databases are sources too, those on this disk relative to the spec file', () => {
+  const sources = [
+    ...[{ uri: '.' }, { uri: '*.{jsonl,csv}' }, { uri: 'sqlite:faq.db', table: 'faq' }, { uri: 's3://bucket/in/**' }],
+    { uri: 'postgres://me@host/db', query: 'SELECT 1' },
+  ];
+  const file = write('specs/a.json', JSON.stringify({ name: 'a', data: { sources } }));
+  expect(loadSpec(file, {}, folder).data.sources.map(({ uri }) => decodeURI(uri))).toEqual([
+    pathToFileURL(join(folder, 'specs')).href,
+    `${pathToFileURL(join(folder, 'specs')).href}/*.{jsonl,csv}`,
+    `sqlite:${join(folder, 'specs', 'faq.db')}`,
+    's3://bucket/in/**',
+    'postgres://me@host/db',
+  ]);
+  const wrong = write('b.json', JSON.stringify({ name: 'a', data: { sources: [{ uri: 'nowhere/*.csv' }] } }));
+  expect(problemsOf(() => loadSpec(wrong, {}, folder))).toEqual([
+    `data.sources[0].uri: looks for files in the folder ${join(folder, 'nowhere')}/, which does not exist`,
+  ]);
+});
+
 test('--source is relative to the working folder and replaces the sources of the file', () => {
   const file = write('specs/a.json', '{"name": "a", "data": {"sources": [{"uri": "rows.jsonl"}]}}');
   const spec = loadSpec(file, { source: ['here.jsonl'], name: 'b' }, folder);

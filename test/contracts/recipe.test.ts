@@ -30,6 +30,7 @@ describe('recipe', () => {
     [{ method: 'dpo', tuning: 'full' }],
     [{ method: 'kto', earlyStopping: { patience: 2, metric: 'evalAccuracy' }, kto: { undesirableWeight: 2 } }],
     [{ tuning: 'qlora', qlora: { bits: 8 }, outputs: ['best', 'merged-best'], lora: { rslora: true, dora: true } }],
+    [{ schedule: 'warmup_stable_decay', minLearningRate: 1e-5, decayRatio: 0.1 }],
     [{ lora: { targets: 'all-linear' }, saveSteps: 'epoch', evalSteps: 'epoch', warmupSteps: 5 }],
   ])('takes %j', (train) => {
     expect(problemsOf(train)).toEqual([]);
@@ -42,6 +43,14 @@ describe('recipe', () => {
   });
 
   it.each([
+    [
+      { schedule: 'linear', minLearningRate: 1e-5 },
+      'train.minLearningRate must be 0 with `schedule: linear`; cosine, polynomial, warmup_stable_decay have one, got 0.00001',
+    ],
+    [
+      { schedule: 'cosine', learningRate: 1e-5, minLearningRate: 1e-4 },
+      'train.minLearningRate must be below `learningRate`, got 0.0001',
+    ],
     [
       { method: 'kto', microBatch: 1 },
       'train.microBatch must be at least 2 with `method: kto`, which compares each answer with another row’s, got 1',

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { type JudgedRow, JudgedRowSchema, type PairRow, PairRowSchema, RowSchema } from '../../src/contracts/rows.ts';
 import { assertBalanced, finishAccounts } from '../../src/data/accounts.ts';
-import { type Mapping, mapRow } from '../../src/data/mapping.ts';
+import { createRowMapper, type Mapping } from '../../src/data/mapping.ts';
 import { RowFault } from '../../src/data/turns.ts';
 import { clean, createRandom, dataSpec, temporaryFolder } from './given.ts';
 
@@ -12,7 +12,7 @@ const system = (content: string) => ({ role: 'system', content });
 const said = (from: string, value: string) => ({ from, value });
 
 const map = (row: unknown, method: Mapping['method'], more: Partial<Mapping> = {}) =>
-  mapRow(row, { method, shape: 'auto', system: null, ...more });
+  createRowMapper({ method, shape: 'auto', system: null, ...more })(row).content;
 
 const call = { id: 'c1', type: 'function', function: { name: 'f', arguments: '{}' } };
 const tool = { type: 'function', function: { name: 'f' } };
@@ -387,10 +387,14 @@ describe('a whole source', () => {
   test('rows that are all too long: the shortest is named', async () => {
     await using folder = await temporaryFolder();
     const { accounts, rows } = await clean(folder, { 'a.jsonl': pairs(30) }, {}, 'dpo');
-    const rejected = Object.entries(rows).flatMap(([split, its]) =>
-      its.map((_, i) => ({ split: split as 'train', source: 0, code: 'too_long' as const, tokens: 90 + i })),
-    );
-    expect(() => finishAccounts(accounts, rejected, dataSpec({}).split)).toThrow(
+    const rejected = Object.entries(rows).map(([split, its]) => {
+      return { split: split as 'train', source: 0, code: 'too_long', rows: its.length, copies: its.length };
+    });
+    const ranges = [
+      { rejected, shortestTooLong: 90 },
+      { rejected: [], shortestTooLong: 95 },
+    ];
+    expect(() => finishAccounts(accounts, ranges, dataSpec({}).split)).toThrow(
       /^No row can be trained on \(30 rows read, .*too_long 30\); mend the sources or `data\.maxLength`\. The shortest that is too long has 90 tokens\.$/,
     );
   });

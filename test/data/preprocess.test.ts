@@ -5,9 +5,8 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { AccountsSchema, QuarantinedRowSchema, type Row, RowSchema } from '../../src/contracts/rows.ts';
 import { assertBalanced, finishAccounts } from '../../src/data/accounts.ts';
-import { cleanRows } from '../../src/data/preprocess.ts';
-import { readRejected, rewriteWithoutRejected } from '../../src/data/rejects.ts';
-import { type Cleaned, chatLine, clean, dataSpec, inPieces, readRows, temporaryFolder } from './given.ts';
+import { takeRejected } from '../../src/data/preparation/rejects.ts';
+import { type Cleaned, chatLine, clean, dataSpec, readRows, smallRanges, temporaryFolder } from './given.ts';
 
 const many = (n: number, from = 0) =>
   Array.from({ length: n }, (_, i) => chatLine(`question ${i + from}`, `answer ${i + from}`)).join('\n');
@@ -106,25 +105,22 @@ describe('a messy input', () => {
           .slice(0, 32),
       );
     }
-    expect(await readFile(join(output, 'train.jsonl'), 'utf8')).toMatch(/\}\n$/);
+    expect(await readFile(join(output, '0', 'train.jsonl'), 'utf8')).toMatch(/\}\n$/);
   });
 
-  test('the same snapshot gives the same bytes, however the store cuts it', async () => {
+  test('however the sources are cut into ranges, the rows are the same, in the same order and under the same digest', async () => {
     await using folder = await temporaryFolder();
-    const { snapshot, folder: output } = await clean(folder, files);
-    const again = join(folder.path, 'again');
-    const contents = Object.values(files);
-    await cleanRows(
-      snapshot,
-      (parts) => inPieces(contents[snapshot.sources.findIndex((s) => s.parts === parts)] ?? '', 11),
-      dataSpec({}),
-      again,
-      () => {},
-    );
-    for (const name of ['train', 'validation', 'test', 'quarantine'])
-      expect(await readFile(join(again, `${name}.jsonl`), 'utf8')).toBe(
-        await readFile(join(output, `${name}.jsonl`), 'utf8'),
-      );
+    const whole = await clean(folder, files);
+    expect(whole.plan.ranges).toHaveLength(1);
+    for (const bytes of [400, 2_000]) {
+      const cut = await clean(folder, files, {}, 'sft', { limits: smallRanges(bytes), partitionRows: 10 });
+      expect(cut.plan.ranges.length).toBeGreaterThan(2_000 / bytes);
+      expect(cut.rows).toEqual(whole.rows);
+      expect(cut.accounts).toEqual(whole.accounts);
+      expect(cut.resolution.rows).toBe(whole.resolution.rows);
+      expect(cut.quarantine).toEqual(whole.quarantine);
+      expect(cut.notes).toEqual(whole.notes);
+    }
   });
 
   test('the delimiter of a CSV file is told', async () => {
@@ -227,10 +223,10 @@ describe('splits', () => {
 describe('rejections', () => {
   test('no usable row: the counts and the first reason', async () => {
     await using folder = await temporaryFolder();
-    await expect(clean(folder, { 'a.jsonl': '{"text":"x"}\n{"text":"y"}\n{' })).rejects.toMatchObject({
+    await expect(clean(folder, { 'a.jsonl': '{"body":"x"}\n{"body":"y"}\n{' })).rejects.toMatchObject({
       kind: 'data_rejected',
       message: expect.stringMatching(
-        /^No row can be trained on \(3 rows read, 0 kept, 0 duplicates, dropped: unknown_shape 2, invalid_json 1\).* The first: a\.jsonl line 1: the fields \(text\)/,
+        /^No row can be trained on \(3 rows read, 0 kept, 0 duplicates, dropped: unknown_shape 2, invalid_json 1\).* The first: a\.jsonl line 1: the fields \(body\)/,
       ),
     });
   });
@@ -245,7 +241,7 @@ describe('rejections', () => {
 
   test('nesting that V8 reads but cannot write is a row’s fault, not the run’s', async () => {
     await using folder = await temporaryFolder();
-    const deep = `{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[${'['.repeat(100_000)}${']'.repeat(100_000)}]}`;
+    const deep = `{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}}}]}`;
     const { quarantine } = await clean(folder, { 'a.jsonl': `${deep}\n${many(50)}` });
     expect(quarantine).toMatchObject([
       { line: 1, code: 'wrong_type', message: 'a.jsonl line 1: the row is nested too deeply; flatten it' },
@@ -254,87 +250,75 @@ describe('rejections', () => {
 
   test('a cancelled preprocess ends with the reason', async () => {
     await using folder = await temporaryFolder();
-    const { snapshot } = await clean(folder, { 'a.jsonl': many(50) });
-    const cleaning = cleanRows(
-      snapshot,
-      () => inPieces(many(50)),
-      dataSpec({}),
-      join(folder.path, 'cancelled'),
-      () => {},
-      AbortSignal.abort(new Error('enough')),
-    );
-    await expect(cleaning).rejects.toThrow('enough');
+    const signal = AbortSignal.abort(new Error('enough'));
+    await expect(clean(folder, { 'a.jsonl': many(50) }, {}, 'sft', { signal })).rejects.toThrow('enough');
   });
 });
 
 describe('the tokeniser’s rejects', () => {
-  test('leave the splits, enter quarantine and books, and the sums still agree', async () => {
+  test('enter quarantine and books, those of repeated rows once, and the sums still agree', async () => {
     await using folder = await temporaryFolder();
-    const {
-      accounts,
-      snapshot,
-      rows,
-      folder: output,
-    } = await clean(folder, { 'a.jsonl': many(60), 'b.jsonl': `${many(60, 100)}\n{` });
-    const path = join(output, 'rejected.jsonl');
-    const last = rows.train.length - 1;
-    await writeFile(
-      path,
-      [
-        { split: 'train', index: 0, code: 'too_long', message: 'the row has 300 tokens, the limit is 256' },
-        { split: 'train', index: last, code: 'no_trainable_token', message: 'nothing is left to train on' },
-        { split: 'test', index: 1, code: 'too_long', message: 'the row has 400 tokens, the limit is 256' },
-      ]
-        .map((line) => `${JSON.stringify(line)}\n`)
-        .join(''),
-    );
-
-    const taken = await rewriteWithoutRejected(output, await readRejected(path), snapshot);
-    const finished = finishAccounts(accounts, taken, dataSpec({}).split);
-
-    expect(await readRows<Row>(output, 'train')).toEqual(rows.train.slice(1, last));
-    expect(await readRows<Row>(output, 'test')).toEqual(rows.test.filter((_, i) => i !== 1));
-    expect(await readRows<Row>(output, 'validation')).toEqual(rows.validation);
-    expect(finished).toMatchObject({
-      rowsIn: 121,
-      kept: 117,
-      dropped: { invalid_json: 1, too_long: 2, no_trainable_token: 1 },
+    const files = { 'a.jsonl': many(60), 'b.jsonl': `${many(60, 100)}\n{` };
+    const sources = [
+      { uri: join(folder.path, 'a.jsonl'), weight: { repeat: 3 } },
+      { uri: join(folder.path, 'b.jsonl') },
+    ];
+    const { accounts, snapshot, rows } = await clean(folder, files, { sources });
+    const fromA = rows.train.findIndex((row) => row.src.source === 0);
+    const fromB = rows.test.findIndex((row) => row.src.source === 1);
+    const reject = (split: 'train' | 'test', index: number, tokens: number) => ({
+      ...{ split, index, code: 'too_long', message: `the row has ${tokens} tokens, the limit is 256`, tokens },
+      ...{ src: rows[split][index]?.src, preview: JSON.stringify(rows[split][index]?.messages) },
     });
-    expect(finished.splits.train).toBe(rows.train.length - 2);
-    expect(finished.bySource.map(({ kept }) => kept).reduce((a, b) => a + b)).toBe(117);
-    const quarantine = await readRows<{ line: number; message: string; code: string }>(output, 'quarantine');
-    expect(quarantine.map(({ code }) => code)).toEqual(['invalid_json', 'too_long', 'no_trainable_token', 'too_long']);
-    expect(quarantine[1]).toMatchObject({
-      line: rows.train[0]?.src.line,
-      message: expect.stringContaining(`a.jsonl line ${rows.train[0]?.src.line}: the row has 300 tokens`),
+    const path = join(folder.path, 'rejected.jsonl');
+    const copies = [reject('train', fromA, 300), reject('train', fromA, 300), reject('train', fromA, 300)];
+    const lines = [...copies, reject('test', fromB, 400)].map((line) => `${JSON.stringify(line)}\n`);
+    await writeFile(path, lines.join(''));
+
+    const taken = await takeRejected(path, join(folder.path, 'quarantine.jsonl'), snapshot);
+    expect(taken).toEqual({
+      rejected: [
+        { source: 0, split: 'train', code: 'too_long', rows: 1, copies: 3 },
+        { source: 1, split: 'test', code: 'too_long', rows: 1, copies: 1 },
+      ],
+      shortestTooLong: 300,
+    });
+    const finished = finishAccounts(accounts, [taken], dataSpec({}).split);
+    expect(finished).toMatchObject({ rowsIn: 121, kept: 118, dropped: { invalid_json: 1, too_long: 2 } });
+    expect(finished.splits.train).toBe(rows.train.length - 3);
+    expect(finished.bySource.map(({ kept }) => kept)).toEqual([59, 59]);
+    const quarantine = await readRows<{ line: number; message: string }>(folder.path, 'quarantine');
+    const line = rows.train[fromA]?.src.line;
+    expect(quarantine).toHaveLength(2);
+    expect(quarantine[0]).toMatchObject({
+      line,
+      message: `a.jsonl line ${line}: the row has 300 tokens, the limit is 256`,
     });
     for (const row of quarantine) expect(QuarantinedRowSchema.parse(row)).toEqual(row);
   });
 
   test('that empty a split reject the data', async () => {
     await using folder = await temporaryFolder();
-    const { accounts, rows } = await clean(folder, { 'a.jsonl': many(30) });
-    const all = (split: 'train' | 'test') => rows[split].map(() => ({ split, source: 0, code: 'too_long' as const }));
-    expect(() => finishAccounts(accounts, all('test'), dataSpec({}).split)).toThrow(
-      'No row is left for the split test',
-    );
-    const everything = Object.entries(rows).flatMap(([split, r]) =>
-      r.map(() => ({ split: split as 'train', source: 0, code: 'no_trainable_token' as const })),
-    );
-    expect(() => finishAccounts(accounts, everything, dataSpec({}).split)).toThrow(
-      'No row can be trained on (30 rows read, 0 kept, 0 duplicates, dropped: no_trainable_token 30)',
+    const { accounts } = await clean(folder, { 'a.jsonl': many(30) });
+    const all = (split: 'train' | 'test' | 'validation', code: string) => {
+      const rows = accounts.splits[split];
+      return { source: 0, split, code, rows, copies: rows };
+    };
+    const finish = (...rejected: ReturnType<typeof all>[]) =>
+      finishAccounts(accounts, [{ rejected, shortestTooLong: 300 }], dataSpec({}).split);
+    expect(() => finish(all('test', 'too_long'))).toThrow('No row is left for the split test');
+    expect(() => finish(...(['train', 'test', 'validation'] as const).map((split) => all(split, 'too_long')))).toThrow(
+      /^No row can be trained on \(30 rows read, 0 kept, 0 duplicates, dropped: too_long 30\).* The shortest that is too long has 300 tokens\.$/,
     );
   });
 
-  test('that are not in the splits are a bug, and so are sums that do not agree', async () => {
+  test('sums that do not agree are a bug', async () => {
     await using folder = await temporaryFolder();
-    const { accounts, snapshot, folder: output } = await clean(folder, { 'a.jsonl': many(30) });
-    await expect(
-      rewriteWithoutRejected(output, [{ split: 'train', index: 999, code: 'too_long', message: '' }], snapshot),
-    ).rejects.toMatchObject({ kind: 'trainer_bug' });
+    const { accounts } = await clean(folder, { 'a.jsonl': many(30) });
     for (const wrong of [
       { ...accounts, rowsIn: 31 },
       { ...accounts, splits: { ...accounts.splits, train: 0 } },
+      { ...accounts, leftOut: 1, rowsIn: 31 },
       { ...accounts, bySource: [] },
     ])
       expect(() => finishAccounts(wrong, [], dataSpec({}).split)).toThrow('The accounts of preprocess do not add up');

@@ -1,12 +1,12 @@
 // The shapes that rows come in and the rules that a chat must keep: what a row becomes, or why it is dropped.
 import { describe, expect, test } from 'vitest';
 import { DROP_CODES } from '../../src/contracts/rows.ts';
-import { type Mapping, mapRow as mapRowFor } from '../../src/data/mapping.ts';
+import { createRowMapper, groupTextOf, type Mapping } from '../../src/data/mapping.ts';
 import type { Chat } from '../../src/data/shapes.ts';
 import { RowFault } from '../../src/data/turns.ts';
 
 const mapRow = (row: unknown, shape: Mapping['shape'], system: string | null) =>
-  mapRowFor(row, { method: 'sft', shape, system }) as Chat;
+  createRowMapper({ method: 'sft', shape, system })(row).content as Chat;
 
 const user = (content: string) => ({ role: 'user', content });
 const assistant = (content: string, more: object = {}) => ({ role: 'assistant', content, ...more });
@@ -139,10 +139,77 @@ describe('what a row becomes', () => {
       { prompt: [user('a'), assistant('b'), user('c')], completion: [assistant('d')] },
       [user('a'), assistant('b', { weight: 0 }), user('c'), assistant('d')],
     ],
+    [
+      'what an assistant thought',
+      chat(
+        user('a'),
+        assistant('b', { reasoning_content: 'r' }),
+        { ...user('c'), reasoning_content: 'x' },
+        assistant('d'),
+      ),
+      [user('a'), assistant('b', { reasoning_content: 'r' }), user('c'), assistant('d')],
+    ],
+    [
+      'a call at the end, which has no result yet',
+      chat(user('a'), { role: 'assistant', tool_calls: [call] }),
+      [user('a'), assistant('', { tool_calls: JSON.stringify([call]) })],
+    ],
+    [
+      'turns as JSON text, as tables hold them',
+      { messages: JSON.stringify([user('a'), assistant('b')]) },
+      [user('a'), assistant('b')],
+    ],
+    [
+      'ShareGPT with two calls at once',
+      {
+        conversations: [
+          { from: 'human', value: 'a' },
+          { from: 'function_call', value: '[{"name":"f"},{"name":"g"}]' },
+          { from: 'observation', value: '1' },
+          { from: 'gpt', value: 'b' },
+        ],
+      },
+      [
+        user('a'),
+        assistant('', {
+          tool_calls: '[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"g"}}]',
+        }),
+        { role: 'tool', content: '1' },
+        assistant('b'),
+      ],
+    ],
+    [
+      'ShareGPT’s turns under OpenAI’s name',
+      {
+        messages: [
+          { from: 'human', value: 'a' },
+          { from: 'gpt', value: 'b' },
+        ],
+      },
+      [user('a'), assistant('b')],
+    ],
+    [
+      'user and assistant with system and history',
+      { system: 's', history: [['h', 'i']], user: 'a', assistant: 'b' },
+      [{ role: 'system', content: 's' }, user('h'), assistant('i'), user('a'), assistant('b')],
+    ],
     ['question and answer', { question: 'a', answer: 'b' }, [user('a'), assistant('b')]],
     ['query and response with context', { query: 'a', response: 'b', context: 'x' }, [user('x\n\na'), assistant('b')]],
   ])('%s', (_, row, messages) => {
     expect(mapRow(row, 'auto', null)).toEqual({ messages });
+  });
+
+  test('a text without turns stays one, without the system message of the spec', () => {
+    const map = createRowMapper({ method: 'sft', shape: 'auto', system: 's' });
+    expect(map({ text: 'a\n b ', meta: { file: 'x' } }).content).toEqual({ text: 'a\n b ' });
+    expect(map({ text: 'a', question: 'q', answer: 'r' }).content).toHaveProperty('messages');
+    expect(groupTextOf({ text: 'a' })).toBe('a');
+    expect(createRowMapper({ method: 'sft', shape: 'text', system: null })({ text: 'a', label: 1 }).content).toEqual({
+      text: 'a',
+    });
+    expect(() => map({ text: ' ' })).toThrow('text is empty; write the text, or leave the row out');
+    expect(() => map({ text: '\ud83d' })).toThrow('half a surrogate pair');
+    expect(() => map({ text: 3 })).toThrow('text must be text, found the number 3');
   });
 
   test('keys stand in the order of the schema, whatever the order in the source', () => {
@@ -190,7 +257,18 @@ const FAULTS: [code: string, path: string, row: unknown, sentence: string][] = [
   ['not_object', '', [1], 'the row must be an object, found a list of 1'],
   ['not_object', '', null, 'the row must be an object, found null'],
   ['not_object', '', 'x', 'the row must be an object, found the text "x"'],
-  ['unknown_shape', '', { text: 'a', id: 1 }, 'the fields (text, id) are of no known shape'],
+  [
+    'unknown_shape',
+    '',
+    { title: 'a', id: 1 },
+    'the fields (title, id) are of no known shape; use messages, conversations,',
+  ],
+  [
+    'unknown_shape',
+    '',
+    { text: 'a', label: 1 },
+    'text has a label, and is no chat; make one of both by the source’s `columns`, or set its `shape` to text',
+  ],
   ['unknown_shape', '', {}, 'the fields (none) are of no known shape'],
   ['missing_field', 'output', { instruction: 'a' }, 'output is missing; add text'],
   ['missing_field', 'answer', { question: 'a' }, 'answer is missing'],
@@ -228,8 +306,8 @@ const FAULTS: [code: string, path: string, row: unknown, sentence: string][] = [
   [
     'wrong_type',
     'messages[0].content[0].type',
-    chat({ role: 'user', content: [{ type: 'image_url' }] }),
-    'must be a part of type text, found the text "image_url"',
+    chat({ role: 'user', content: [{ type: 'video' }] }),
+    'must be a part of type text, image or image_url, found the text "video"',
   ],
   ['wrong_type', 'messages[0].name', chat({ role: 'user', content: 'a', name: 1 }), 'messages[0].name must be text'],
   [
@@ -241,7 +319,7 @@ const FAULTS: [code: string, path: string, row: unknown, sentence: string][] = [
   [
     'wrong_type',
     'messages[1].tool_calls',
-    chat(user('a'), { role: 'assistant', tool_calls: '{' }),
+    chat(user('a'), { role: 'assistant', tool_calls: '[{' }),
     'must be JSON or JSON text',
   ],
   ['wrong_type', 'tools', { ...chat(user('a'), assistant('b')), tools: 3 }, 'tools must be a list, found the number 3'],
@@ -295,17 +373,46 @@ const FAULTS: [code: string, path: string, row: unknown, sentence: string][] = [
     'it must be the first',
   ],
   [
-    'bad_turn_order',
+    'tool_result_without_call',
     'messages[1]',
     chat(user('a'), { role: 'tool', content: '1' }, assistant('b')),
-    'no assistant turn with tool_calls',
+    'messages[1] is a tool turn, but no assistant turn with tool_calls stands before it; add one',
   ],
   [
-    'bad_turn_order',
-    'messages[2]',
+    'tool_result_without_call',
+    'messages[2].tool_call_id',
+    chat(
+      user('a'),
+      { role: 'assistant', tool_calls: [call] },
+      { role: 'tool', content: '1', tool_call_id: 'c2' },
+      assistant('c'),
+    ),
+    'messages[2].tool_call_id is "c2", but the calls before it are c1; name one of them',
+  ],
+  [
+    'tool_call_without_result',
+    'messages[1]',
     chat(user('a'), { role: 'assistant', tool_calls: [call] }, user('b'), assistant('c')),
+    'messages[1] has a tool call without a result: no tool turn answers its tool call; add one behind it',
+  ],
+  [
+    'tool_call_without_result',
+    'messages[1]',
+    chat(user('a'), { role: 'assistant', tool_calls: [call] }, assistant('c')),
     'a tool call without a result',
   ],
+  [
+    'tool_call_without_result',
+    'messages[1]',
+    chat(
+      user('a'),
+      { role: 'assistant', tool_calls: [call, { ...call, id: 'c2' }] },
+      { role: 'tool', content: '1', tool_call_id: 'c1' },
+      assistant('c'),
+    ),
+    'no tool turn answers the tool call "c2"',
+  ],
+  ...badTools(),
   [
     'last_not_assistant',
     'messages[0]',
@@ -334,6 +441,43 @@ const FAULTS: [code: string, path: string, row: unknown, sentence: string][] = [
   ['no_trainable_turn', '', chat(user('a'), assistant('b', { weight: 0 })), 'every assistant turn has weight 0'],
 ];
 
+/** A chat whose tool definition has a flaw, and what is said of it. */
+function badTools(): [string, string, unknown, string][] {
+  const rows: [path: string, tool: unknown, sentence: string][] = [
+    ['tools[0]', 'f', 'tools[0] must be an object, found the text "f"; write it as { … }'],
+    ['tools[0].function', { type: 'function', function: 'f' }, 'must be an object, found the text "f"'],
+    ['tools[0].function.name', { type: 'function', function: {} }, "must be the tool's name, found nothing; add it"],
+    ['tools[0].name', { description: 'x' }, "must be the tool's name, found nothing"],
+    ['tools[0].parameters', { name: 'f', parameters: 'x' }, 'must be a JSON schema, found the text "x"'],
+    [
+      'tools[0].parameters.type',
+      { name: 'f', parameters: { type: 'string' } },
+      'must be "object", found the text "string"',
+    ],
+    [
+      'tools[0].parameters.properties',
+      { name: 'f', parameters: { type: 'object', properties: [] } },
+      'must be an object, found a list of 0',
+    ],
+    [
+      'tools[0].parameters.required',
+      { name: 'f', parameters: { type: 'object', required: 'x' } },
+      'must be a list of names',
+    ],
+    [
+      'tools[0].parameters.required',
+      { name: 'f', parameters: { type: 'object', properties: { a: {} }, required: ['b'] } },
+      'names "b", which is no property; add it to properties',
+    ],
+  ];
+  return rows.map(([path, tool, sentence]) => [
+    'bad_tool_schema',
+    path,
+    { ...chat(user('a'), assistant('b')), tools: [tool] },
+    sentence,
+  ]);
+}
+
 describe('why a row is dropped', () => {
   test.each(FAULTS)('%s at %j: %j', (code, path, row, sentence) => {
     const fault = faultOf(row);
@@ -341,8 +485,22 @@ describe('why a row is dropped', () => {
     expect(fault.message).toContain(sentence);
   });
 
-  test('every code of rows is shown here, in the tests of preferences or of the readers, or is the tokeniser’s', () => {
+  test('every code of rows is shown here, in the other tests of rows, or is the tokeniser’s', () => {
     const elsewhere = [
+      'media_missing',
+      'media_unreadable',
+      'media_count_mismatch',
+      'media_not_trained',
+      'mojibake',
+      'trailing_space',
+      'document_unreadable',
+      'pii_dropped',
+      'pii_blocked',
+      'too_short',
+      'too_long_text',
+      'lang_excluded',
+      'near_duplicate',
+      'contaminated',
       'not_for_method',
       'prompts_differ',
       'empty_answer',

@@ -5,19 +5,18 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import type { Source } from '../../src/contracts/data-spec.ts';
 import { AnnealError } from '../../src/contracts/failure.ts';
 import { showUri } from '../../src/contracts/source-uri.ts';
+import { isPrivateAddress } from '../../src/data/source/private-address.ts';
 import { detectFormat, openSource, type SourceContext } from '../../src/data/sources.ts';
-import { collect, inPieces, temporaryFolder } from './given.ts';
+import { collect, dataSpec, inPieces, temporaryFolder } from './given.ts';
 
-async function readAll(uri: string, ctx: Partial<SourceContext> = {}, signal?: AbortSignal) {
-  const source = { uri, format: 'auto', shape: 'auto' } as const;
-  const { bytes, ...rest } = await openSource(
-    source,
-    { examplesFolder: '/nowhere', readS3: async () => null, ...ctx },
-    signal,
-  );
-  return { ...rest, text: Buffer.concat(await collect(bytes)).toString() };
+async function readAll(uri: string, ctx: Partial<SourceContext> = {}, signal?: AbortSignal, allowPrivate = true) {
+  const [source] = dataSpec({ sources: [{ uri, allowPrivate }] }).sources as [Source];
+  const opened = await openSource(source, { examplesFolder: '/nowhere', readS3: async () => null, ...ctx }, signal);
+  const { bytes, format, etag, sizeBytes } = opened;
+  return { uri: opened.uri, format, etag, sizeBytes, text: Buffer.concat(await collect(bytes)).toString() };
 }
 
 async function failureOf(promise: Promise<unknown>): Promise<AnnealError> {
@@ -65,11 +64,11 @@ describe('files', () => {
       });
     expect(await fail('utf16.csv')).toMatchObject({
       kind: 'data_rejected',
-      message: expect.stringContaining('is UTF-16 text, which is not read; save it as UTF-8'),
+      message: expect.stringContaining('is not UTF-8 and looks like utf-16le; set `encoding: utf-16le` on it'),
     });
     expect(await fail('rows.jsonl.gz')).toMatchObject({
       kind: 'data_rejected',
-      message: expect.stringContaining('is gzip-compressed'),
+      message: expect.stringContaining('is no whole gzip file'),
     });
     expect(await fail('large.jsonl', { bytesMax: 10 })).toMatchObject({
       kind: 'data_rejected',
@@ -158,6 +157,66 @@ describe('HTTP', () => {
     });
   });
 
+  test('private addresses are refused, as written, by name and by redirect, unless the source allows them', async () => {
+    await using server = await serve((request, response) =>
+      request.url === '/away' ? response.writeHead(302, { location: '/rows.jsonl' }).end() : response.end('{"a":1}\n'),
+    );
+    const { port } = new URL(server.url);
+    const hosts = ['127.0.0.1', 'localhost', '[::1]', '[::ffff:127.0.0.1]', '0x7f.1', '2130706433'];
+    for (const host of hosts)
+      expect(await failureOf(readAll(`http://${host}:${port}/rows.jsonl`, {}, undefined, false))).toMatchObject({
+        kind: 'bad_request',
+        message: expect.stringMatching(/leads to the private address \S+, which is refused; set `allowPrivate: true`/),
+      });
+    expect((await readAll(`${server.url}/away`)).text).toBe('{"a":1}\n');
+  });
+
+  test.each([
+    ...['10.1.2.3', '172.31.0.1', '192.168.1.1', '169.254.169.254', '100.64.0.1', '0.0.0.0', '224.0.0.1', '::1', '::'],
+    ...['fe80::1', 'fd00::1', '::ffff:10.0.0.1', '64:ff9b::a00:1', '2002:a00:1::'],
+  ])('%s is private', (address) => {
+    expect(isPrivateAddress(address)).toBe(true);
+  });
+
+  test.each(['8.8.8.8', '172.32.0.1', '100.128.0.1', '2606:4700::1111', '::ffff:8.8.8.8'])('%s is not', (address) => {
+    expect(isPrivateAddress(address)).toBe(false);
+  });
+
+  test('redirects end: in a circle, in the open, nowhere', async () => {
+    await using server = await serve((request, response) =>
+      response.writeHead(302, { location: request.url === '/out' ? 'file:///etc/passwd' : '/again' }).end(),
+    );
+    expect((await failureOf(readAll(`${server.url}/`))).message).toContain('is redirected more than 5 times');
+    expect((await failureOf(readAll(`${server.url}/out`))).message).toContain(
+      'is redirected to where no web server is',
+    );
+  });
+
+  test('a connection that breaks off is taken up at the same version, and another version is told', async () => {
+    const whole = Buffer.from('{"a":1}\n'.repeat(200_000));
+    let version = '"v1"';
+    let isChanging = false;
+    await using server = await serve((request, response) => {
+      const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+      const isSame = (request.headers['if-match'] ?? version) === version;
+      response.writeHead(isSame ? (from > 0 ? 206 : 200) : 412, {
+        ...{ etag: version, 'accept-ranges': 'bytes', 'content-length': isSame ? whole.length - from : 0 },
+      });
+      if (!isSame || from > 0) response.end(isSame ? whole.subarray(from) : undefined);
+      else
+        response.write(whole.subarray(0, 1_000_000), () => {
+          if (isChanging) version = '"v2"';
+          response.destroy();
+        });
+    });
+    expect((await readAll(server.url)).text).toBe(whole.toString());
+    isChanging = true;
+    expect(await failureOf(readAll(server.url))).toMatchObject({
+      kind: 'source_unavailable',
+      message: expect.stringContaining('changed while it was read'),
+    });
+  });
+
   test('a cancelled read ends with the reason of the cancellation', async () => {
     await using silent = await serve(() => {});
     const controller = new AbortController();
@@ -201,7 +260,9 @@ describe('S3', () => {
 test('an unknown scheme names those that are known', async () => {
   expect(await failureOf(readAll('ftp://host/rows.csv'))).toMatchObject({
     kind: 'bad_request',
-    message: expect.stringContaining('unknown scheme `ftp:`; use a path, file://, http(s)://, s3:// or example:'),
+    message: expect.stringContaining(
+      'unknown scheme `ftp:`; use a path, file://, http(s)://, s3://, example:, sqlite: or',
+    ),
   });
 });
 

@@ -55,12 +55,14 @@ describe('verdict', () => {
     expect(judge(bytes, limit)).toBe(verdict);
   });
 
-  test('what is far from the limit is not probed, nor what cannot fit, nor ranks with a part each', () => {
+  test('what is far from the limit is not probed, nor what cannot fit, nor ranks with a part each on several hosts', () => {
     expect(wantsProbe(question({ microBatch: 1 }), H100)).toBe(false);
     expect(wantsProbe(question({ microBatch: 8 }), H100)).toBe(true);
     expect(fixedOf(predictMemory(question({ tuning: 'full' })))).toBeGreaterThan(80 * GIB);
     expect(wantsProbe(question({ tuning: 'full' }), H100)).toBe(false);
-    expect(wantsProbe(question({ microBatch: 8 }, { sharding: 'fsdp', ranks: 2 }), H100)).toBe(false);
+    const ranks = { processes: 2, microBatch: 8 };
+    expect(wantsProbe(question(ranks, { sharding: 'fsdp', ranks: 2 }), H100)).toBe(true);
+    expect(wantsProbe(question({ ...ranks, hosts: 2 }, { sharding: 'fsdp', ranks: 4 }), H100)).toBe(false);
   });
 
   test('what does not fit is refused with every change that is enough and what it would need', () => {

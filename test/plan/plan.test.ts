@@ -2,8 +2,10 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseSpec, type SpecInput } from '../../src/contracts/spec.ts';
+import { hourPriceHere, priced } from '../../src/plan/budget-limit.ts';
 import type { PlannedData } from '../../src/plan/data.ts';
 import { describeHost } from '../../src/plan/host.ts';
 import { readModelShape } from '../../src/plan/model-shape.ts';
@@ -13,6 +15,7 @@ import { makePlan, type PlanFacts } from '../../src/plan/plan.ts';
 import { readPrices } from '../../src/plan/prices.ts';
 import { sampleSources } from '../../src/plan/sample.ts';
 import { planSteps } from '../../src/plan/steps.ts';
+import { createFileStore } from '../../src/storage/file-store.ts';
 import { PROJECT_FOLDER } from '../../src/telemetry/code-identity.ts';
 import { CPU_HOST, H100, llama8b, recipeOf, writeModel } from './given.ts';
 
@@ -123,6 +126,27 @@ describe('problems', () => {
     expect(found[1]?.message).toBe('must be at least the planned cost 5.83, got 3; raise it, or lower `train.epochs`');
     expect(problemsOf({ budget: { gpuHours: 2, deadline: '2h' } }, { speeds: [SPEED] })).toEqual([]);
   });
+
+  test('a budget below the plan at the price of the table', () => {
+    const prices = { date: '', gpus: [{ name: 'H100', memoryGiB: null, usdPerHour: 3.5 }] };
+    const [found] = problemsOf({ budget: { costUsd: 3 } }, { speeds: [SPEED], prices });
+    expect(found?.message).toBe('must be at least the planned cost 5.83, got 3; raise it, or lower `train.epochs`');
+  });
+
+  test('dollars become GPU seconds at the price of this host, which the table must know', async () => {
+    const python = { environment: { CUDA_VISIBLE_DEVICES: '' } } as never;
+    const prices = join(folder, 'prices.yaml');
+    await expect(hourPriceHere({ prices, python }, recipeOf())).rejects.toMatchObject({
+      kind: 'bad_request',
+      message: expect.stringContaining('needs the price of an hour of cpu, and the GPU worker’s price table'),
+    });
+    writeFileSync(prices, 'date: 2026-11-24\ngpus: [{ name: H100, usdPerHour: 3 }]');
+    await expect(hourPriceHere({ prices, python }, recipeOf())).rejects.toThrow('lacks it');
+    writeFileSync(prices, 'date: 2026-11-24\ngpus: [{ name: H100, usdPerHour: 3 }, { name: cpu, usdPerHour: 0.5 }]');
+    expect(await hourPriceHere({ prices, python }, recipeOf())).toBe(0.5);
+    expect(priced({ costUsdMax: 2 }, 0.5)).toMatchObject({ gpuSecondsMax: 4 * 3600 });
+    expect(priced({ costUsdMax: 2, gpuSecondsMax: 60 }, 0.5)).toMatchObject({ gpuSecondsMax: 60 });
+  });
 });
 
 describe('parameters', () => {
@@ -171,14 +195,30 @@ describe('sample', () => {
     writeFileSync(join(folder, 'rows.jsonl'), line.repeat(10_000));
     const { sources } = parseSpec({ name: 'a', data: { sources: [{ uri: join(folder, 'rows.jsonl') }] } }).data;
     const ctx = { examplesFolder: folder, readS3: async () => null };
-    const whole = await sampleSources(sources, ctx, join(folder, 'whole'));
-    expect(whole.factor).toBe(1);
-    const part = await sampleSources(sources, ctx, join(folder, 'part'), undefined, 1000);
-    const { readFile } = await import('node:fs/promises');
-    const { fileURLToPath } = await import('node:url');
-    const text = await readFile(fileURLToPath(part.sources[0]?.uri ?? ''), 'utf8');
-    expect(text.length % line.length).toBe(0);
-    expect(part.factor).toBeCloseTo((10_000 * line.length) / text.length, 5);
-    expect(part.factor).toBeGreaterThan(1);
+    const store = createFileStore(join(folder, 'store'));
+    expect((await sampleSources(store, sources, ctx)).factor).toBe(1);
+    const part = await sampleSources(store, sources, ctx, undefined, 1000);
+    const [entry] = part.snapshot.sources;
+    expect(entry).toMatchObject({
+      uri: join(folder, 'rows.jsonl'),
+      sizeBytes: Math.floor(1000 / line.length) * line.length,
+    });
+    const one = await sampleSources(store, sources, ctx, undefined, 5);
+    expect(one.snapshot.sources[0]?.sizeBytes).toBe(line.length);
+    expect(part.factor).toBeCloseTo((10_000 * line.length) / (entry?.sizeBytes ?? 0), 5);
+  });
+
+  test('of many files each gives its share; how much a packed one holds is not known', async () => {
+    mkdirSync(join(folder, 'in'));
+    const line = `${JSON.stringify({ prompt: 'a', completion: 'b' })}\n`;
+    writeFileSync(join(folder, 'in', 'a.jsonl'), line.repeat(1000));
+    writeFileSync(join(folder, 'in', 'b.jsonl.gz'), gzipSync(line.repeat(10)));
+    const { sources } = parseSpec({ name: 'a', data: { sources: [{ uri: join(folder, 'in') }] } }).data;
+    const ctx = { examplesFolder: folder, readS3: async () => null };
+    const store = createFileStore(join(folder, 'store'));
+    const part = await sampleSources(store, sources, ctx, undefined, 2000);
+    expect(part.snapshot.sources.map(({ newlines }) => newlines)).toEqual([[Math.floor(1000 / line.length)], [10]]);
+    expect(part.factor).toBeGreaterThan(10);
+    expect((await sampleSources(store, sources, ctx, undefined, 200)).factor).toBeNull();
   });
 });

@@ -111,7 +111,7 @@ export async function startGateway(store: ObjectStore, state: string): Promise<R
     log,
   });
   const routes = createRoutes({ store, engine, base: BASE, folder, log });
-  const app = createGateway({ engine, routes, base: BASE, lengthMax: 4096, log });
+  const app = createGateway({ engine, routes, store, base: BASE, lengthMax: 4096, log });
   const url = await app.listen({ host: '127.0.0.1', port: 0 });
   await engine.ready();
   await routes.restore();

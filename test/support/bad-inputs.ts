@@ -8,7 +8,7 @@ export interface BadInput {
   name: string;
   /** Files of the working folder that sources name. */
   files?: Record<string, string | Uint8Array>;
-  spec: { model?: object; data: { sources: { uri: string }[] } & Record<string, unknown> };
+  spec: { model?: object; data: { sources: ({ uri: string } & Record<string, unknown>)[] } & Record<string, unknown> };
   kind: 'bad_request' | 'data_rejected';
   says: RegExp;
 }
@@ -22,7 +22,7 @@ export function badInputs(folder: string, gateway: string): BadInput[] {
   return [
     {
       name: 'an address that its server does not know',
-      spec: from(`${gateway}/rows.jsonl`),
+      spec: { data: { sources: [{ uri: `${gateway}/rows.jsonl`, allowPrivate: true }] } },
       kind: 'bad_request',
       says: /^Source http:\S+\/rows\.jsonl was refused by its server \(HTTP 404\); correct the address\.$/,
     },
@@ -53,11 +53,24 @@ export function badInputs(folder: string, gateway: string): BadInput[] {
       says: /blank\.csv is empty/,
     },
     {
-      name: 'a packed file',
-      files: { 'rows.jsonl.gz': gzipSync('{}') },
+      name: 'an address of the own network',
+      spec: from(`${gateway}/rows.jsonl`),
+      kind: 'bad_request',
+      says: /^Source http:\S+ leads to the private address 127\.0\.0\.1, which is refused; set `allowPrivate: true` on the source if it is yours\.$/,
+    },
+    {
+      name: 'a packed file that is torn',
+      files: { 'rows.jsonl.gz': gzipSync('{"question":"1?","answer":"1"}').subarray(0, 20) },
       spec: from('rows.jsonl.gz'),
       kind: 'data_rejected',
-      says: /rows\.jsonl\.gz is gzip-compressed, which is not read; unpack it\.$/,
+      says: /rows\.jsonl\.gz is no whole gzip file \(Z_BUF_ERROR after \d+ unpacked bytes\); write it again\.$/,
+    },
+    {
+      name: 'a file in another encoding',
+      files: { 'latin.csv': Buffer.from('frage,antwort\nGröße?,Maß\nFüße?,Schuß\nÄpfel?,süß\n', 'latin1') },
+      spec: from('latin.csv'),
+      kind: 'data_rejected',
+      says: /latin\.csv is not UTF-8 and looks like cp1252; set `encoding: cp1252` on it to have it converted, or save it as UTF-8\.$/,
     },
     {
       name: 'a CSV with a broken quote in its header',

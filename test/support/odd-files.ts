@@ -36,7 +36,7 @@ const CHATS = {
       '{"messages": [',
       '[1, 2]',
       'null',
-      '{"text": "no shape"}',
+      '{"body": "no shape"}',
       chat(),
       chat(user('no answer')),
       chat({ role: 'bot', content: 'x' }, assistant('y')),

@@ -7,6 +7,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { Connection } from '@temporalio/client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { highestStep, readEvents } from '../../src/cli/drill/events.ts';
 import { type AnnealClient, connect } from '../../src/client/connect.ts';
@@ -158,6 +159,28 @@ describe('a training on two hosts', () => {
     second = await startSecond('another');
     await expect.poll(async () => (await claimOf('moved', 2))?.source, { timeout: RUN_MS_MAX }).toBe('store');
     expect(await weightsOf('moved')).toBe(alone);
+  });
+
+  test('an operator who pauses one host’s part pauses all; unpaused the gang goes on at the same bytes', {
+    timeout: RUN_MS_MAX,
+  }, async () => {
+    await startRun('held', 2);
+    await untilStep('held', 20);
+    const connection = await Connection.connect({ address: stack.environment.ANNEAL_TEMPORAL_ADDRESS ?? '' });
+    const workflowId = 'held-gang';
+    const pending = async () => (await client.describeRun('held')).pending;
+    const about = { namespace: 'default', execution: { workflowId }, id: 'train-1-1' };
+    await connection.workflowService.pauseActivity({ ...about, identity: 'ann', reason: 'look' });
+    await until('the first host’s end', async () => (await pending()).map(({ state }) => state).join() === 'paused');
+    const reached = highestStep(readEvents(join(folder, 'first'), 'held'));
+    expect((await client.describeRun('held')).note).toContain('was paused by an operator');
+    await connection.workflowService.unpauseActivity(about);
+    await connection.close();
+    expect(await weightsOf('held')).toBe(alone);
+    expect((await readJson(store, keys.claim('held', 2), ClaimSchema))?.resumeFrom).toEqual({
+      claim: 1,
+      step: reached,
+    });
   });
 
   test('cancelled: saves, commits and frees the hosts; started again it loses no step', {

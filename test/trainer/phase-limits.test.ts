@@ -24,6 +24,23 @@ describe('limits of progress', () => {
     expect(limitsAfter([[1_000, phase('train')]]).limitMs()).toBe(unseenMs.first_step);
   });
 
+  test('what a phase says when it begins does not narrow its limit', () => {
+    const plan = { steps: 9, rows: 9, trainableParameters: 1, totalParameters: 1, from: 0, source: 'fresh' } as const;
+    const loading = limitsAfter([[8_000, phase('load')]]);
+    expect(loading.limitMs()).toBe(unseenMs.load);
+    loading.observe(phase('train'), 30_000);
+    loading.observe({ ev: 'plan', ...plan }, 30_010);
+    expect(loading.limitMs()).toBe(unseenMs.first_step);
+  });
+
+  test('a fork, which loads in no time, teaches nothing of a cold start', () => {
+    const limits = limitsAfter([[100, phase('train')]], true);
+    limits.began(1_000, true);
+    expect(limits.limitMs()).toBe(factor * 100 + slackMs);
+    limits.began(2_000, false);
+    expect(limits.limitMs()).toBe(unseenMs.load);
+  });
+
   test('steps are measured by the slowest one seen', () => {
     const limits = limitsAfter([
       [1_000, phase('train')],

@@ -2,7 +2,15 @@
 import { describe, expect, test } from 'vitest';
 import type { GangDeath } from '../../src/contracts/gang.ts';
 import type { TrainResultSummary } from '../../src/contracts/stages.ts';
-import { absentHosts, judgeAttempt, type MemberEnd, placeHosts, wasAsked } from '../../src/workflows/policies/gang.ts';
+import {
+  absentHosts,
+  gpuSecondsOf,
+  judgeAttempt,
+  type MemberEnd,
+  mayBePaused,
+  placeHosts,
+  wasAsked,
+} from '../../src/workflows/policies/gang.ts';
 
 const HOSTS = ['a', 'b', 'c'];
 const result = { record: 'r' } as TrainResultSummary;
@@ -20,7 +28,24 @@ const failed = (kind: string, isFinal: boolean): MemberEnd => ({
   message: 'So it is.',
   isFinal,
 });
-const lost: MemberEnd = { ended: 'lost', step: 8 };
+const lost: MemberEnd = { ended: 'lost', step: 8, gpuSeconds: 3 };
+
+test('GPU time is the newest that any host has told', () => {
+  expect(gpuSecondsOf([lost, { ...died(), gpuSeconds: 5 } as MemberEnd, cancelled, null], 2)).toBe(5);
+  expect(gpuSecondsOf([failed('preempted', false), null, died()], 2)).toBe(2);
+});
+
+test('a host that has not ended may be paused as long as the others only followed it', () => {
+  const asked = died({ class: 'killed' }, true);
+  expect(mayBePaused([asked, null])).toBe(true);
+  for (const ends of [
+    [asked, asked],
+    [asked, failed('preempted', false), null],
+    [asked, lost, null],
+    [died(), null],
+  ])
+    expect(mayBePaused(ends)).toBe(false);
+});
 
 describe('the end of an attempt', () => {
   test('the first host’s result counts, whatever became of the others after it', () => {

@@ -7,6 +7,7 @@ import { CancelledFailure } from '@temporalio/common';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { Worker, type WorkflowBundle } from '@temporalio/worker';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { refuseAgain } from '../../src/activities/gang-member.ts';
 import { findEnded, judgeDeaths, tellPool } from '../../src/activities/pool.ts';
 import { type AnnealClient, connect } from '../../src/client/connect.ts';
 import type { HostOffer, MemberInput, MemberOutcome } from '../../src/contracts/gang.ts';
@@ -101,6 +102,7 @@ function offerOf(isBusy: boolean): HostOffer {
 }
 
 async function trainMember(input: MemberInput): Promise<MemberOutcome> {
+  refuseAgain();
   trained.push(`${input.run} ${input.seat.host} ${input.seat.hosts[input.seat.host]}`);
   return await (scripts.get(input.run) as Script)(input);
 }
@@ -119,13 +121,20 @@ async function untilCancelled(): Promise<MemberOutcome> {
 }
 
 const finish: Script = async () => ({ ended: 'done', result: RESULT });
+const DEATH = {
+  ...{ class: 'crashed', kind: 'trainer_crashed', fingerprint: 'f', message: 'It broke.' },
+  ...{ highest: 5, from: 0, stepped: true },
+};
 const die = (message: string, isCascade = false, highest = 5): MemberOutcome => ({
   ...{ ended: 'died', isCascade, microBatch: 4, gpuSeconds: null },
-  death: {
-    ...{ class: 'crashed', kind: 'trainer_crashed', fingerprint: message, message },
-    ...{ highest, from: 0, stepped: true },
-  },
+  death: { ...DEATH, fingerprint: message, message, highest },
 });
+/** As an activity does that is paused: it ends with the SDK's own reason. */
+async function untilHeld(): Promise<never> {
+  const { heartbeat, cancelled } = Context.current();
+  const heart = setInterval(() => heartbeat({ stage: 'train', phase: 'train' }), 50);
+  return await cancelled.finally(() => clearInterval(heart));
+}
 
 async function startGang(name: string, wanted: number, team?: string): Promise<WorkflowHandle> {
   const train = { hosts: wanted, processes: 1 };
@@ -191,6 +200,47 @@ describe('gangs of several hosts', () => {
     const error = await (await startGang('hopeless', 2)).result().catch((reason: unknown) => reason);
     expect(String((error as Error).cause)).toMatch(/without a step beyond 5: Illegal instruction\./);
     expect(trained.length).toBeLessThanOrEqual(6);
+  });
+
+  test('GPU time of an attempt counts by what its hosts told, also where the first one told nothing', async () => {
+    await startHosts('a', 'b');
+    const known: (number | undefined)[] = [];
+    scripts.set('counted', async ({ seat, gpuSecondsBefore }) => {
+      if (seat.before !== null) known.push(gpuSecondsBefore);
+      if (seat.before !== null) return finish({} as MemberInput);
+      return { ...die('It broke.', seat.host === 1), gpuSeconds: seat.host === 0 ? null : 11 } as MemberOutcome;
+    });
+    await (await startGang('counted', 2)).result();
+    expect(known).toContain(11);
+  });
+
+  test.each(['unpause', 'reset'] as const)('an operator who pauses one host stops all; %s goes on', async (how) => {
+    await startHosts('a', 'b');
+    const name = `held-${how}`;
+    let isHeld = false;
+    scripts.set(name, async ({ seat }) => {
+      if (seat.before !== null) return finish({} as MemberInput);
+      if (seat.host === 1) return await untilHeld();
+      // Its ranks are asked to end by those of the other host, which is paused.
+      await vi.waitUntil(() => isHeld, { timeout: 10_000 });
+      return { ...die('It was asked to end.', true), death: { ...DEATH, class: 'killed' } } as MemberOutcome;
+    });
+    const gang = await startGang(name, 2);
+    const pending = async () => (await gang.describe()).raw.pendingActivities ?? [];
+    const first = async () => (await pending()).find(({ activityId }) => activityId === 'train-1-1');
+    await vi.waitUntil(async () => (await first())?.lastHeartbeatTime, { timeout: 10_000 });
+    const { workflowService } = env.client;
+    const about = { namespace: 'default', execution: { workflowId: gang.workflowId }, id: 'train-1-1' };
+    await workflowService.pauseActivity({ ...about, identity: 'ann', reason: 'look' });
+    // Paused and not running any more.
+    await vi.waitUntil(async () => (await first())?.attempt === 2, { timeout: 10_000 });
+    isHeld = true;
+    await vi.waitUntil(async () => (await pending()).length === 1, { timeout: 10_000 });
+    expect(trained).toHaveLength(2);
+    if (how === 'reset') await workflowService.resetActivity(about);
+    else await workflowService.unpauseActivity(about);
+    expect(await gang.result()).toEqual(RESULT);
+    expect(trained).toHaveLength(4);
   });
 
   test('a cancelled gang is waited for, and its hosts are free', async () => {

@@ -18,6 +18,8 @@ import { bundle, startServer } from '../cli/pretend-workers.ts';
 /** A pretended step, ms; each costs a GPU second. */
 const STEP_MS = 5;
 const STEPS = 100;
+/** Of the pretended worker's price table. */
+const PRICE = 3600 / 25;
 
 let env: TestWorkflowEnvironment;
 let client: AnnealClient;
@@ -37,7 +39,7 @@ beforeAll(async () => {
       Worker.create({
         connection: env.nativeConnection,
         taskQueue,
-        activities: { checkSpec, checkSweep, ingest, preprocess, train },
+        activities: { checkSpec, checkSweep, ingest, planRanges, train },
         maxHeartbeatThrottleInterval: '50ms',
         ...(taskQueue === TASK_QUEUES.control && { workflowBundle }),
         ...(taskQueue === TASK_QUEUES.gpu && { maxConcurrentActivityTaskExecutions: 1 }),
@@ -60,13 +62,14 @@ afterAll(async () => {
 });
 
 const ingest = async () => ({ snapshot: 'a'.repeat(64), contents: [], sizeBytes: 1, outcome: '' });
-const preprocess = async () => ({ dataset: 'd'.repeat(64), accounts: ACCOUNTS, trainTokens: 5, outcome: '' });
+const done = { dataset: 'd'.repeat(64), accounts: ACCOUNTS, trainTokens: 5, outcome: '' };
+const planRanges = async () => ({ preparation: 'p', ranges: 1, done, outcome: 'was prepared before' });
 
 /** Its loss falls with the steps and rises with the distance of the learning rate from 0.5. */
 const lossOf = ({ spec }: TrainInput, step: number) => Math.abs(spec.train.learningRate - 0.5) + 1 - step / STEPS;
 
 async function train(input: TrainInput): Promise<TrainResultSummary | TrainPaused> {
-  const { run, pauseAt, gpuSecondsMax } = input;
+  const { run, pauseAt, gpuSecondsMax, costUsdMax } = input;
   const from = saved.get(run) ?? 0;
   const call = { input, from, to: from };
   calls.push(call);
@@ -82,6 +85,8 @@ async function train(input: TrainInput): Promise<TrainResultSummary | TrainPause
     call.to++;
     saved.set(run, call.to);
     const at = { step: call.to, gpuSeconds: gpuSeconds() };
+    if (costUsdMax !== undefined && at.gpuSeconds >= (costUsdMax / PRICE) * 3600)
+      return { outcome: '', paused: { ...at, kind: 'budget_reached', evalLoss: null, pricePerGpuHour: PRICE } };
     if (gpuSecondsMax !== undefined && at.gpuSeconds >= gpuSecondsMax && call.to < STEPS)
       return { outcome: '', paused: { ...at, kind: 'budget_reached', evalLoss: null } };
     if (pauseAt !== undefined && call.to >= Math.ceil(pauseAt * STEPS))
@@ -105,8 +110,9 @@ const end = async (run: string) => client.waitForRun(run, { intervalMs: 50 });
 async function until(run: string, wanted: (description: RunDescription) => boolean): Promise<RunDescription> {
   return (await vi.waitUntil(
     async () => {
-      const description = await client.describeRun(run);
-      return wanted(description) && description;
+      // A sweep may not have started it yet.
+      const description = await client.describeRun(run).catch(() => null);
+      return description !== null && wanted(description) && description;
     },
     { timeout: 20_000, interval: 50 },
   )) as RunDescription;
@@ -220,6 +226,26 @@ describe('a budget', () => {
     await client.cancelRun('dear');
   });
 
+  test('by cost alone counts at the price of the worker’s table, which then holds', async () => {
+    await start('table', { budget: { costUsd: 1 } });
+    const paused = await until('table', isPaused);
+    expect(paused.status.paused).toMatchObject({ kind: 'budget_reached', step: 25 });
+    expect(paused.note).toContain(`is used up: 0.0069 GPU hours at ${PRICE}.`);
+    await expect(client.resumeRun('table')).rejects.toMatchObject({ message: expect.stringContaining('is used up') });
+    await client.setBudget('table', { budget: { costUsd: 2 } });
+    await until('table', ({ status }) => status.paused?.step === 50);
+    await client.setBudget('table', { budget: { costUsd: null } });
+    expect((await end('table')).state).toBe('completed');
+    holdAt.set('later', 5);
+    await start('later', { budget: { deadline: '1h' } });
+    await until('later', isTraining);
+    await expect(client.setBudget('later', { budget: { costUsd: 1 } })).rejects.toMatchObject({
+      message: expect.stringContaining('`budget.pricePerGpuHour` must be given'),
+    });
+    holdAt.delete('later');
+    await end('later');
+  });
+
   test('by deadline pauses the running training at that time', async () => {
     holdAt.set('late', 20);
     await start('late', { budget: { deadline: '0.03 min' } });
@@ -286,6 +312,49 @@ describe('a sweep', () => {
     expect((await end('rates-01')).state).toBe('completed');
     expect(callsOf('rates-01').at(-1)).toMatchObject({ from: 20, to: STEPS });
     for (const loser of ['rates-02', 'rates-04']) await client.cancelRun(loser);
+  });
+
+  test('goes on without a trial that people have paused, names it, and takes it back in while there is time', async () => {
+    const rates = [0.5, 0.4, 0.3];
+    for (const n of ['01', '02', '03']) holdAt.set(`hands-${n}`, 10);
+    const input = sweepOf('hands', {
+      grid: { 'train.learningRate': rates },
+      rungs: [0.2, 0.4],
+      keep: 0.9,
+      concurrent: 1,
+    });
+    await client.startSweep(input, { sweepId: 'hands' });
+    const trial = async (n: number) => (await client.describeSweep('hands')).status?.trials[n - 1];
+    // The best of them, and one that comes back before the others are there.
+    for (const run of ['hands-01', 'hands-02']) {
+      await until(run, isTraining);
+      await client.pauseRun(run, { by: 'ann', why: 'looks odd' });
+      await vi.waitUntil(async () => (await trial(Number(run.slice(-2))))?.state === 'held', { timeout: 20_000 });
+    }
+    expect(await trial(1)).toMatchObject({ step: expect.any(Number), why: 'paused by ann: looks odd' });
+    await client.resumeRun('hands-02', { by: 'ann' });
+    holdAt.clear();
+    const status = await sweepEnd('hands');
+    expect(status.winner).toBe('hands-02');
+    expect(status.trials.map(({ state }) => state)).toEqual(['lost', 'won', 'lost']);
+    expect(status.trials[0]?.why).toBe('left out at 20 % of the steps: paused by ann: looks odd');
+    await client.resumeRun('hands-01');
+    await until('hands-01', ({ status }) => status.paused?.kind === 'rung');
+    for (const loser of ['hands-01', 'hands-03']) await client.cancelRun(loser);
+  });
+
+  test('waits where all that are left are paused', async () => {
+    holdAt.set('alone-01', 10);
+    await client.startSweep(sweepOf('alone', { trials: [{ 'train.learningRate': 0.5 }], rungs: [0.2] }), {
+      sweepId: 'alone',
+    });
+    await until('alone-01', isTraining);
+    await client.pauseRun('alone-01', { by: 'ann' });
+    await until('alone-01', isPaused);
+    expect((await client.describeSweep('alone')).state).toBe('running');
+    holdAt.clear();
+    await client.resumeRun('alone-01');
+    expect((await sweepEnd('alone')).winner).toBe('alone-01');
   });
 
   test('compares at the end of the training where the rung says so', async () => {

@@ -41,6 +41,10 @@ describe('the page of a run', () => {
     expect(page).toContain('✓\u00a0deploy');
     expect(page).toContain('1\u00a0min\u00a049\u00a0s');
     expect(page).toContain('10 rows in = **7 kept** + 2 duplicates + 1 dropped');
+    expect(page).not.toContain('data card');
+    expect(renderRunPage({ ...status(), card: 'http://127.0.0.1:8080/datasets/d/card' })).toContain(
+      '- [data card](http://127.0.0.1:8080/datasets/d/card)',
+    );
     expect(page).toContain('1\u00a0`invalid_json`');
     expect(page).toContain('153\u00a0of\u00a0200');
     expect(page).toContain('Gate **pass**. The interval lies above zero.');

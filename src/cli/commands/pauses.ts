@@ -16,6 +16,7 @@ interface Options {
 }
 
 export interface BudgetOptions extends Options {
+  keepWaiting?: boolean;
   gpuHours?: number;
   costUsd?: number;
   pricePerGpuHour?: number;
@@ -41,7 +42,7 @@ export async function resume(run: string, options: BudgetOptions): Promise<numbe
     const budget = budgetOf(options);
     await client.resumeRun(run, { ...requestOf(options), ...(budget === null ? {} : { budget }) });
     output.say(`Run ${run} goes on where it stopped: ${client.linkTo(run)}`);
-    if (options.wait) return waitAndReport(client, run, output);
+    if (options.wait) return waitAndReport(client, run, output, options);
     if (output.json) output.result({ run, outcome: 'resumed', webUi: client.linkTo(run) });
     return EXIT.done;
   });

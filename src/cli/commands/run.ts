@@ -9,15 +9,16 @@ import { runIdFor } from '../../storage/run-id.ts';
 import { codeIdentity } from '../../telemetry/code-identity.ts';
 import { canAsk, confirmPlan, isStartedAnew } from '../confirm.ts';
 import { EXIT, exitCodeOf } from '../failures.ts';
-import { followRun } from '../follow.ts';
+import { followRun, isOutOfBudget, outOfBudgetLine } from '../follow.ts';
 import { createOutput, type Output } from '../output.ts';
-import { createS3ETagReader } from '../s3-etag.ts';
+import { createS3ETagReader, createS3Listing } from '../s3-etag.ts';
 import { withClient } from '../session.ts';
 import { loadSpec, type SpecOptions } from '../spec-file.ts';
 import { summaryLines } from '../views/summary.ts';
 
 export interface RunOptions extends SpecOptions {
   wait?: boolean;
+  keepWaiting?: boolean;
   yes?: boolean;
   json?: boolean;
 }
@@ -33,7 +34,7 @@ export async function run(file: string | undefined, options: RunOptions): Promis
     }
     const outcome = await client.attachOrStart(spec, { runId });
     output.say(`Run ${runId} ${OUTCOMES[outcome]}: ${client.linkTo(runId)}`);
-    if (options.wait) return waitAndReport(client, runId, output);
+    if (options.wait) return waitAndReport(client, runId, output, options);
     if (options.json) output.result({ run: runId, outcome, webUi: client.linkTo(runId) });
     else output.say(`Follow it with \`anneal watch ${runId}\`.`);
     return EXIT.done;
@@ -50,6 +51,7 @@ export async function identifyRun(spec: Spec, environment: Environment, output: 
   const contents = await identifySources(spec.data.sources, {
     examples: environment.ANNEAL_EXAMPLES,
     s3ETag: createS3ETagReader(environment),
+    s3: await createS3Listing(environment),
   });
   for (const { note } of contents) if (note !== null) output.say(`Note: ${note}`);
   const identities = contents.map(({ identity }) => identity);
@@ -57,15 +59,23 @@ export async function identifyRun(spec: Spec, environment: Environment, output: 
 }
 
 /** Follows the run, reports its end and gives the exit code. */
-export async function waitAndReport(client: AnnealClient, runId: string, output: Output): Promise<number> {
-  const end = await followRun(client, runId, output);
+export async function waitAndReport(
+  client: AnnealClient,
+  runId: string,
+  output: Output,
+  { keepWaiting = false }: Pick<RunOptions, 'keepWaiting'>,
+): Promise<number> {
+  const end = await followRun(client, runId, output, { keepWaiting });
   if (end === null) return EXIT.interrupted;
   if (output.json) output.result(resultOf(end));
+  else if (isOutOfBudget(end)) output.say(outOfBudgetLine(end));
   else for (const line of ['', ...summaryLines(end.status, output.width(), output.paint)]) output.say(line);
   return exitCodeOfRun(end);
 }
 
-export function exitCodeOfRun({ state, status }: RunDescription): number {
+export function exitCodeOfRun(end: RunDescription): number {
+  const { state, status } = end;
+  if (isOutOfBudget(end)) return EXIT.budgetReached;
   return state === 'completed'
     ? EXIT.done
     : exitCodeOf(status.failure?.kind === 'gate_failed' ? 'gate_failed' : 'failed');
@@ -73,7 +83,7 @@ export function exitCodeOfRun({ state, status }: RunDescription): number {
 
 /** The object that programs read at the end of a run. */
 export function resultOf({ run, state, status }: RunDescription): Record<string, unknown> {
-  const { data, evaluation, version, endpoint, failure } = status;
+  const { data, evaluation, version, endpoint, failure, paused } = status;
   return {
     run,
     status: state,
@@ -81,6 +91,7 @@ export function resultOf({ run, state, status }: RunDescription): Record<string,
     evaluation,
     version,
     endpoint,
+    ...(paused && { paused }),
     ...(failure && { failure }),
   };
 }

@@ -1,7 +1,7 @@
 // `anneal ps`, `status`, `watch`, `cancel`: looking at runs and sweeps, and ending them.
 import type { AnnealClient } from '../../client/connect.ts';
 import { CliError, EXIT } from '../failures.ts';
-import { followRun } from '../follow.ts';
+import { followRun, isOutOfBudget, outOfBudgetLine } from '../follow.ts';
 import { createOutput } from '../output.ts';
 import { withClient } from '../session.ts';
 import { runLines } from '../views/run.ts';
@@ -13,6 +13,7 @@ import { followSweep, showSweep } from './sweep.ts';
 interface Options {
   json?: boolean;
   wait?: boolean;
+  keepWaiting?: boolean;
 }
 
 export async function ps(options: Options & { limit: number }): Promise<number> {
@@ -51,8 +52,11 @@ export async function watch(run: string | undefined, options: Options): Promise<
   return withClient(async (client) => {
     const id = run ?? (await newestRun(client));
     if (await client.isSweep(id)) return followSweep(client, id, output, { ndjson: output.json });
-    const end = await followRun(client, id, output, { ndjson: output.json });
-    return end === null ? EXIT.interrupted : exitCodeOfRun(end);
+    const { keepWaiting = false } = options;
+    const end = await followRun(client, id, output, { ndjson: output.json, keepWaiting });
+    if (end === null) return EXIT.interrupted;
+    if (isOutOfBudget(end) && !output.json) output.say(outOfBudgetLine(end));
+    return exitCodeOfRun(end);
   });
 }
 
@@ -70,7 +74,7 @@ export async function cancel(run: string, options: Options): Promise<number> {
       if (output.json) output.result({ run, status: 'cancelling' });
       return EXIT.done;
     }
-    const end = await followRun(client, run, output);
+    const end = await followRun(client, run, output, { keepWaiting: true });
     if (end === null) return EXIT.interrupted;
     if (output.json) output.result({ run, status: end.state });
     return end.state === 'cancelled' ? EXIT.done : EXIT.failed;

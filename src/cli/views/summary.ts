@@ -12,7 +12,7 @@ const LOSS_SHOWN_S = 0.5;
 
 export function summaryLines(status: RunStatus, width: number, paint: Paint): string[] {
   const lines: string[] = [];
-  if (status.data) lines.push(...dataLines(status.data, width, paint), '');
+  if (status.data) lines.push(...dataLines(status.data, status.card ?? null, width, paint), '');
   if (status.evaluation) lines.push(...evaluationLines(status.evaluation, width, paint), '');
   if (status.training) lines.push(...trainingLines(status.training, paint), '');
   if (status.version !== null) {
@@ -22,17 +22,20 @@ export function summaryLines(status: RunStatus, width: number, paint: Paint): st
   return lines;
 }
 
-function dataLines(data: Accounts, width: number, paint: Paint): string[] {
+function dataLines(data: Accounts, card: string | null, width: number, paint: Paint): string[] {
   const count = (n: number | undefined) => formatCount(n ?? 0);
   const dropped = Object.entries(data.dropped).filter(([, n]) => n > 0);
   const sum = dropped.reduce((all, [, n]) => all + n, 0);
   const codes = dropped.toSorted((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).map(([code, n]) => `${code} ${n}`);
   const { train, validation, test } = data.splits;
+  const near = data.nearDuplicates ? ` + ${count(data.nearDuplicates)} nearly doubled` : '';
+  const left = data.leftOut ? ` + ${count(data.leftOut)} left out` : '';
   return [
-    `${paint.bold('Rows')}        ${count(data.rowsIn)} read = ${count(data.kept)} kept + ${count(data.duplicates)} doubled + ${count(sum)} dropped`,
+    `${paint.bold('Rows')}        ${count(data.rowsIn)} read = ${count(data.kept)} kept + ${count(data.duplicates)} doubled${near}${left} + ${count(sum)} dropped`,
     ...[
       `kept: ${count(train)} train, ${count(validation)} validation, ${count(test)} test`,
       ...(codes.length > 0 ? wrap(`dropped: ${codes.join(', ')}`, width - LABEL_WIDTH) : []),
+      ...(card ? [`card: ${card}`] : []),
     ].map((line) => ' '.repeat(LABEL_WIDTH) + line),
   ];
 }

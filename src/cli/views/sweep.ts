@@ -22,6 +22,7 @@ function rowOf({ run, state, step, evalLoss, changes, why }: TrialStatus, paint:
     waiting: paint.dim,
     training: paint.cyan,
     paused: paint.yellow,
+    held: paint.yellow,
     lost: paint.dim,
     won: paint.green,
     done: paint.green,

@@ -1,34 +1,107 @@
-// Sources on the data worker's own disk: files, and examples that the set-up has put there.
-import { type FileHandle, open } from 'node:fs/promises';
-import { resolve, sep } from 'node:path';
+// Sources on the data worker's own disk: files, folders, and examples that the set-up has put there.
+import type { Stats } from 'node:fs';
+import { type FileHandle, open, readdir, realpath, stat } from 'node:fs/promises';
+import { dirname, join, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AnnealError } from '../../contracts/failure.ts';
-import { badSource, type RawSource } from './raw.ts';
+import { badSource, changedSource, type RawSource } from './raw.ts';
 
-export async function openFile(path: string, uri: string, remedy: string): Promise<RawSource> {
+/** Where an address may lead to on this disk. */
+export interface FilePlace {
+  /** Absolute. */
+  path: string;
+  uri: string;
+  /** Folder that the file must really lie in, links followed; null = anywhere. */
+  root: string | null;
+  /** What to do where nothing is. */
+  remedy: string;
+}
+
+export interface FoundFile {
+  /** Below the folder that was listed, with `/`. */
+  name: string;
+  path: string;
+  isLink: boolean;
+}
+
+export async function openFile({ path, uri, root, remedy }: FilePlace): Promise<RawSource> {
   const file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
     throw fileError(error, path, uri, remedy);
   });
-  const stat = await file.stat();
-  if (!stat.isFile()) {
+  try {
+    await requireInside(path, root, uri);
+    const is = await file.stat();
+    if (!is.isFile())
+      throw badSource(uri, `is ${is.isDirectory() ? 'a folder' : 'no regular file'} (${path}); name a file in it`);
+    return { bytes: streamFile(file, versionOf(is), uri), etag: null, sizeBytes: is.size };
+  } catch (error) {
     await file.close();
-    const what = stat.isDirectory() ? 'a folder' : 'no regular file';
-    throw badSource(uri, `is ${what} (${path}); name a file in it`);
+    throw error;
   }
-  return { bytes: streamFile(file, stat.mtimeMs, uri), etag: null, sizeBytes: stat.size };
 }
 
-async function* streamFile(file: FileHandle, mtimeMs: number, uri: string): AsyncGenerator<Uint8Array> {
+async function* streamFile(file: FileHandle, version: string, uri: string): AsyncGenerator<Uint8Array> {
   try {
     yield* file.createReadStream({ autoClose: false, highWaterMark: 1024 * 1024 });
-    if ((await file.stat()).mtimeMs !== mtimeMs)
-      throw new AnnealError(
-        'source_unavailable',
-        `Source ${uri} changed while it was read; try again when its writer is done.`,
-      );
+    if (versionOf(await file.stat()) !== version) throw changedSource(uri);
   } finally {
     await file.close();
   }
+}
+
+function versionOf({ mtimeMs, size }: Stats): string {
+  return `${mtimeMs} ${size}`;
+}
+
+/** What tells one content of a file from another without reading it. */
+export async function versionOnDisk(path: string): Promise<string> {
+  return versionOf(await stat(path));
+}
+
+/** @throws AnnealError `bad_request` when the place is outside of the root, by its name or through a link. */
+export async function requireInside(path: string, root: string | null, uri: string): Promise<void> {
+  if (root === null) return;
+  const [real, realRoot] = await Promise.all([realpath(path), realpath(root).catch(() => resolve(root))]);
+  if (real === realRoot || real.startsWith(realRoot.endsWith(sep) ? realRoot : realRoot + sep)) return;
+  throw badSource(uri, `leads out of ${root} (to ${real}); name a file inside it`);
+}
+
+/** Where links in a folder may lead: into it, and from a snapshot in the cache of Hugging Face to the files beside all snapshots. */
+export function rootOfLinks(folder: string): string {
+  const path = resolve(folder);
+  return /[/\\]snapshots[/\\][0-9a-f]{40}$/.test(path) ? dirname(dirname(path)) : path;
+}
+
+export async function isFolder(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null))?.isDirectory() ?? false;
+}
+
+export async function isThere(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null)) !== null;
+}
+
+/** Every file below the folder, sorted by the bytes of its name. Hidden names are passed over; linked folders are not entered. */
+export async function listFolder({ path, uri, root, remedy }: FilePlace, filesMax: number): Promise<FoundFile[]> {
+  const found: FoundFile[] = [];
+  const visit = async (folder: string, prefix: string) => {
+    for (const entry of await readdir(folder, { withFileTypes: true })) {
+      if (entry.name.startsWith('.')) continue;
+      const name = prefix + entry.name;
+      if (entry.isDirectory()) await visit(join(folder, entry.name), `${name}/`);
+      else if (entry.isFile() || entry.isSymbolicLink())
+        found.push({ name, path: join(folder, entry.name), isLink: entry.isSymbolicLink() });
+      if (found.length > filesMax) throw tooManyFiles(uri, filesMax);
+    }
+  };
+  await visit(path, '').catch((error: NodeJS.ErrnoException) => {
+    throw error instanceof AnnealError ? error : fileError(error, path, uri, remedy);
+  });
+  await requireInside(path, root, uri);
+  return found.sort((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)));
+}
+
+export function tooManyFiles(uri: string, filesMax: number): AnnealError {
+  return badSource(uri, `has more than ${filesMax} files, the most that one source may have; name a part of them`);
 }
 
 function fileError(error: NodeJS.ErrnoException, path: string, uri: string, remedy: string): Error {

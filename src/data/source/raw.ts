@@ -10,3 +10,11 @@ export interface RawSource {
 export function badSource(uri: string, what: string, cause?: unknown): AnnealError {
   return new AnnealError('bad_request', `Source ${uri} ${what}.`, cause === undefined ? {} : { cause });
 }
+
+export function changedSource(uri: string, cause?: unknown): AnnealError {
+  return new AnnealError(
+    'source_unavailable',
+    `Source ${uri} changed while it was read; try again when its writer is done.`,
+    { cause },
+  );
+}

@@ -8,8 +8,8 @@ export type MemberEnd =
   /** An error of its own; `isFinal` = repeating is pointless. */
   | { ended: 'failed'; kind: string; message: string; isFinal: boolean }
   | { ended: 'cancelled'; details: unknown[] }
-  /** It did not answer any more; with the last step that it told of. */
-  | { ended: 'lost'; step: number | null };
+  /** It did not answer any more; with what it last told of. */
+  | { ended: 'lost'; step: number | null; gpuSeconds: number | null };
 
 export type GangVerdict =
   | { is: 'done'; result: NonNullable<(MemberOutcome & { ended: 'done' })['result']> }
@@ -59,6 +59,15 @@ function stepOf(first: MemberEnd | null): number {
   return 0;
 }
 
+/** GPU seconds of the run, by the newest of what the hosts told and what was known before. */
+export function gpuSecondsOf(ends: (MemberEnd | null)[], before: number): number {
+  const told = ends.map((end) => {
+    if (end?.ended === 'died' || end?.ended === 'lost') return end.gpuSeconds ?? 0;
+    return end?.ended === 'cancelled' ? ((end.details[0] as TrainStopped | undefined)?.gpuSeconds ?? 0) : 0;
+  });
+  return Math.max(before, ...told);
+}
+
 /** A host was told to end, or its ranks were and agreed with all others: the first host saves and commits, which takes its time. */
 export function wasAsked(ends: (MemberEnd | null)[]): boolean {
   return ends.some(
@@ -66,6 +75,11 @@ export function wasAsked(ends: (MemberEnd | null)[]): boolean {
       (end?.ended === 'failed' && end.kind === 'preempted') ||
       (end?.ended === 'died' && end.isCascade && end.death.class === 'killed'),
   );
+}
+
+/** All that have ended saved because another host was asked to end, which has not said so: it is about to, or an operator has paused it. */
+export function mayBePaused(ends: (MemberEnd | null)[]): boolean {
+  return ends.includes(null) && wasAsked(ends) && !ends.some((end) => end?.ended === 'failed' || end?.ended === 'lost');
 }
 
 /** Hosts keep the places that they had, where their ranks' state lies; new ones fill the gaps. */

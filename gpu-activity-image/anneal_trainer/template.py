@@ -1,0 +1,81 @@
+"""A chat template: messages in, text out, the same text on every day."""
+
+import json
+import re
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar
+
+from jinja2 import Template as Program
+from transformers.utils.chat_template_utils import _compile_jinja_template, _render_with_assistant_indices
+
+from anneal_trainer.special_text import Span, TemplateError
+
+Message = dict[str, Any]
+Tools = list[dict[str, Any]] | None
+Text = TypeVar("Text")
+
+# Some templates print today's date: by `date_string` where it is given, or by `strftime_now`. A fixed one keeps the bytes of a
+# dataset the same on every day, and a model is asked under the date that it was trained under.
+_DATE = "01 Jan 2025"
+# Jinja takes the line break behind a block away, so that the template begins at the start of a line as before.
+_FIXED_DATE = "{% macro strftime_now(format) %}" + _DATE + "{% endmacro %}\n"
+
+_GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_SHOWN_FIELDS = ("role", "content", "name", "tool_call_id", "reasoning_content")
+
+
+class Template:
+    """`variables`: texts of the tokenizer's special tokens, as templates name them."""
+
+    def __init__(self, source: str, variables: dict[str, str | None]):
+        self.source = source
+        self.marks_answers = _GENERATION_MARK.search(source) is not None
+        self._variables = {"date_string": _DATE, "documents": None, **variables}
+        self._knows_developers = "developer" in source
+
+    @cached_property
+    def _program(self) -> Program:
+        # transformers' own entry copies every message before each rendering, which takes longer than the rendering.
+        return _compile_jinja_template(_FIXED_DATE + self.source if "strftime_now" in self.source else self.source)
+
+    def run(self, messages: list[Message], tools: Tools, generate: bool = False) -> str:
+        return _guarded(lambda: self._program.render(messages=messages, tools=tools, add_generation_prompt=generate, **self._variables))
+
+    def run_marked(self, messages: list[Message], tools: Tools) -> tuple[str, list[Span]]:
+        """The text, and the character ranges of its `generation` blocks."""
+        chat = {"messages": messages, "tools": tools, "add_generation_prompt": False}
+        return _guarded(lambda: _render_with_assistant_indices(compiled_template=self._program, **chat, **self._variables))
+
+    def prepare(self, messages: list[Message], tools: str | None) -> tuple[list[Message], Tools]:
+        """OpenAI's messages as templates expect them: tool calls as objects, `developer` as `system` where it is unknown."""
+        try:
+            return [self._prepare(message) for message in messages], json.loads(tools) if tools else None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise TemplateError(f"The tools or tool calls of these messages cannot be read: {error}") from error
+
+    def _prepare(self, message: Message) -> Message:
+        shown = {name: message[name] for name in _SHOWN_FIELDS if name in message}
+        if message["role"] == "developer" and not self._knows_developers:
+            shown["role"] = "system"
+        if message.get("reasoning_content"):
+            # The name that gpt-oss reads.
+            shown["thinking"] = message["reasoning_content"]
+        if message.get("tool_calls"):
+            shown["tool_calls"] = [_parse_arguments(call) for call in json.loads(message["tool_calls"])]
+        return shown
+
+
+def _guarded(render: Callable[[], Text]) -> Text:
+    """A template is a program from elsewhere: whatever it raises is about this chat."""
+    try:
+        return render()
+    except Exception as error:
+        raise TemplateError(f"The chat template refuses these messages: {error}") from error
+
+
+def _parse_arguments(call: dict[str, Any]) -> dict[str, Any]:
+    function = dict(call.get("function") or {})
+    if isinstance(function.get("arguments"), str):
+        function["arguments"] = json.loads(function["arguments"])
+    return {**call, "function": function}

@@ -1,0 +1,51 @@
+// What commands read sources with on this machine: no stack is needed, and the environment of one that runs is taken over.
+import { join, resolve } from 'node:path';
+import { type Environment, readEnvironment } from '../contracts/environment.ts';
+import type { PreparationHost } from '../data/preparation/host.ts';
+import type { SourceContext } from '../data/sources.ts';
+import { locateProject } from '../dev/stack-layout.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { PROJECT_FOLDER } from '../telemetry/code-identity.ts';
+import { CliError } from './failures.ts';
+import { resolveEnvironment } from './settings.ts';
+
+export async function findEnvironment(): Promise<{ environment: Environment; hasStack: boolean }> {
+  try {
+    return { environment: await resolveEnvironment(), hasStack: true };
+  } catch (error) {
+    if (!(error instanceof CliError)) throw error;
+    const { examples } = locateProject(PROJECT_FOLDER);
+    return { environment: readEnvironment({ ANNEAL_EXAMPLES: examples, ...process.env }), hasStack: false };
+  }
+}
+
+/** What the steps of preprocess work with on this machine. They say nothing of how far they are unless `report` listens. */
+export async function createLocalHost(
+  environment: Environment,
+  store: ObjectStore,
+  folder: string,
+  report: PreparationHost['report'] = () => undefined,
+): Promise<PreparationHost> {
+  return {
+    ...{ store, folder: join(folder, 'work'), sources: await createLocalSources(environment, folder) },
+    pseudonymKey: environment.ANNEAL_PSEUDONYM_KEY ?? null,
+    ...{ signal: new AbortController().signal, report },
+  };
+}
+
+/** @param folder for what can only be read from a disk. */
+export async function createLocalSources(environment: Environment, folder: string): Promise<SourceContext> {
+  const { createS3Lister, createS3Reader } = await import('../storage/s3-store.ts');
+  const store = {
+    endpoint: environment.ANNEAL_S3_ENDPOINT,
+    region: environment.AWS_REGION,
+    accessKeyId: environment.AWS_ACCESS_KEY_ID,
+    secretAccessKey: environment.AWS_SECRET_ACCESS_KEY,
+  };
+  return {
+    examplesFolder: resolve(environment.ANNEAL_EXAMPLES),
+    readS3: createS3Reader(store),
+    listS3: createS3Lister(store),
+    temporaryFolder: join(folder, 'disk'),
+  };
+}

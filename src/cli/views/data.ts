@@ -1,0 +1,107 @@
+// How checked data, a quarantine and a card look on a terminal. Pure.
+import type { QuarantinedRow } from '../../contracts/rows.ts';
+import { hintOf } from '../../data/card/hints.ts';
+import type { CheckedData, CheckedFile } from '../../data/check.ts';
+import { cutTo, formatCount, oneLine, type Paint, plural, table, wrap } from './format.ts';
+
+/** Lines of a code that are named. */
+const LINES_MAX = 3;
+
+export function checkLines({ files, total, blocked, card }: CheckedData, width: number, paint: Paint): string[] {
+  const { verdict, alerts } = card.json;
+  const said = alerts.slice(verdict.state === 'warnings' ? 1 : 0).map(({ sentence }) => sentence);
+  return [
+    ...verdictLines(verdict.state, verdict.sentence, width, paint),
+    ...said.flatMap((sentence) => noteLines(sentence, width)),
+    '',
+    ...filesTable(files, total, paint),
+    ...files.flatMap((file) => codeLines(file, width, paint)),
+    ...(blocked === null ? [] : ['', 'A run would stop here, before anything is trained.']),
+  ];
+}
+
+function verdictLines(state: keyof typeof VERDICTS, sentence: string, width: number, paint: Paint): string[] {
+  const { text, colour } = VERDICTS[state];
+  return [paint.bold(paint[colour](text)), ...indent(wrap(sentence, width - 2))];
+}
+
+const VERDICTS = {
+  pass: { text: 'PASS', colour: 'green' },
+  warnings: { text: 'PASS with warnings', colour: 'yellow' },
+  blocked: { text: 'BLOCKED', colour: 'red' },
+} as const;
+
+function filesTable(files: CheckedFile[], total: CheckedData['total'], paint: Paint): string[] {
+  const head = ['FILE', 'ROWS IN', 'KEPT', 'DUPLICATES', 'NEARLY', 'DROPPED', 'PERSONAL'].map((title) =>
+    paint.dim(title),
+  );
+  const row = (name: string, one: CheckedData['total']) => [
+    name,
+    ...[one.rowsIn, one.kept, one.duplicates, one.nearDuplicates, sum(one.dropped), sum(one.pii)].map(formatCount),
+  ];
+  const rows = files.map((file) => row(shortName(file.uri), file));
+  return table([head, ...rows, ...(files.length > 1 ? [row(paint.bold('all'), total)] : [])], [1, 2, 3, 4, 5, 6]);
+}
+
+function codeLines({ uri, dropped, pii, firstBadLines }: CheckedFile, width: number, paint: Paint): string[] {
+  const codes = Object.entries(dropped).sort((a, b) => b[1] - a[1]);
+  const kept = Object.keys(firstBadLines).filter((code) => dropped[code] === undefined);
+  if (codes.length + kept.length === 0 && sum(pii) === 0) return [];
+  const rows = [
+    ...codes.map(([code, n]) => [`  ${code}`, formatCount(n), linesText(firstBadLines[code]), hintOf(code) ?? '']),
+    ...kept.map((code) => [`  ${code}`, 'kept', linesText(firstBadLines[code]), hintOf(code) ?? '']),
+    ...Object.entries(pii).map(([type, n]) => [
+      `  ${type.replace('_', ' ')}`,
+      formatCount(n),
+      'personal data or a secret',
+      '',
+    ]),
+  ];
+  return ['', paint.bold(shortName(uri)), ...table(rows, [1]).map((line) => cutTo(line, width))];
+}
+
+function linesText(lines: number[] = []): string {
+  const shown = lines.slice(0, LINES_MAX);
+  if (shown.length === 0) return '';
+  return `line${shown.length === 1 ? '' : 's'} ${shown.join(', ')}${lines.length > shown.length ? ', …' : ''}`;
+}
+
+function shortName(uri: string): string {
+  return decodeURIComponent(uri.slice(uri.lastIndexOf('/') + 1)) || uri;
+}
+
+export interface QuarantineView {
+  rows: QuarantinedRow[];
+  /** Rows of the dataset that were dropped; the quarantine may hold fewer. */
+  dropped: number;
+}
+
+export function quarantineLines({ rows, dropped }: QuarantineView, width: number, paint: Paint): string[] {
+  if (rows.length === 0) return [dropped === 0 ? 'No row was dropped.' : 'No row was dropped under this code.'];
+  const shown = rows.flatMap((row) => [
+    `${paint.bold(`${row.source}:${row.line}`)}  ${paint.yellow(row.code)}${row.path === '' ? '' : `  ${row.path}`}`,
+    ...indent(wrap(sentenceOf(row), width - 2)),
+    ...(row.preview === '' ? [] : [paint.dim(cutTo(`  ${oneLine(row.preview)}`, width))]),
+  ]);
+  return rows.length < dropped
+    ? [...shown, '', `${formatCount(rows.length)} of ${plural(dropped, 'dropped row')}.`]
+    : shown;
+}
+
+/** Without its place, which stands before it. */
+function sentenceOf({ source, line, message }: QuarantinedRow): string {
+  const place = `${source} line ${line}: `;
+  return message.startsWith(place) ? message.slice(place.length) : message;
+}
+
+function noteLines(sentence: string, width: number): string[] {
+  return wrap(sentence, width - 4).map((line, i) => `  ${i === 0 ? '·' : ' '} ${line}`);
+}
+
+function indent(lines: string[]): string[] {
+  return lines.map((line) => `  ${line}`);
+}
+
+function sum(counts: Record<string, number>): number {
+  return Object.values(counts).reduce((total, n) => total + n, 0);
+}

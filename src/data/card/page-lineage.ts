@@ -1,0 +1,23 @@
+// The card's part on where the dataset came from: what makes it the same again.
+import type { Card } from '../../contracts/card.ts';
+import { html, type Markup } from './markup.ts';
+import { megabytes } from './wording.ts';
+
+export function lineageSection({ lineage, sources, dropColumns, notes }: Card): Markup {
+  const { dataset, snapshot, rules, code, tokenizer, template, workflow } = lineage;
+  const entries: [string, string | null][] = [
+    ['dataset', dataset],
+    ['snapshot', snapshot],
+    ['rules', rules],
+    ['code', code],
+    ['tokenizer', tokenizer],
+    ['chat template', template],
+  ];
+  const shown = entries.filter(([, digest]) => digest !== null);
+  return html`<section><h2>Lineage</h2><dl>${shown.map(([name, digest]) => html`<dt>${name}</dt><dd><code>${digest}</code></dd>`)}${sources.map(sourceLine)}${dropColumns.length > 0 && html`<dt>columns taken out</dt><dd>${dropColumns.join(', ')}</dd>`}${workflow !== null && html`<dt>Temporal</dt><dd><a href="${workflow}" rel="noreferrer">the run’s workflow</a></dd>`}</dl>${notes.length > 0 && html`<h3>Notes</h3><ul class="plain">${notes.map((note) => html`<li>${note}</li>`)}</ul>`}</section>`;
+}
+
+function sourceLine({ uri, format, sizeBytes, sha256, etag, converted }: Card['sources'][number]): Markup {
+  const facts = [format, megabytes(sizeBytes), ...(converted === null ? [] : [converted])].join(', ');
+  return html`<dt>source</dt><dd>${uri} <span class="soft">(${facts})</span><br /><code>${sha256}</code>${etag !== null && html`<br /><span class="soft">ETag ${etag}</span>`}</dd>`;
+}

@@ -1,0 +1,81 @@
+// Reads the images of a chat, checks that they are images, and leaves references by digest in their place.
+// A row never holds an image itself. What lies at an address may change: a range that was cleaned keeps what it read.
+import { AnnealError } from '../../contracts/failure.ts';
+import { MEDIA_TYPES, type MediaRef } from '../../contracts/rows.ts';
+import { sha256Hex } from '../../storage/digest.ts';
+import type { Chat } from '../shapes.ts';
+import { RowFault } from '../turns.ts';
+import { readImageHeader } from './image-header.ts';
+
+/** Largest image, bytes: what OpenAI and Together take. */
+export const IMAGE_BYTES_MAX = 10 * 1024 * 1024;
+
+/** Largest image, pixels: half of what Pillow takes for an attack; models see far fewer. */
+const IMAGE_PIXELS_MAX = 64 * 1024 * 1024;
+
+export interface MediaOptions {
+  /** The bytes at an address, at most one more than `IMAGE_BYTES_MAX`; null where nothing is. Not asked for `data:` URIs. */
+  load(ref: string): Promise<Uint8Array | null>;
+  /** Idempotent. */
+  keep(digest: string, bytes: Uint8Array): Promise<void>;
+}
+
+/** @throws RowFault `media_missing` or `media_unreadable`. */
+export type MediaReader = (chat: Chat) => Promise<Chat>;
+
+export function createMediaReader(options: MediaOptions): MediaReader {
+  return async (chat) => {
+    const media: MediaRef[] = [];
+    for (const [i, image] of (chat.media ?? []).entries())
+      media.push('ref' in image ? await readImage(image.ref, i, options) : image);
+    return media.length === 0 ? chat : { ...chat, media };
+  };
+}
+
+async function readImage(ref: string, index: number, { load, keep }: MediaOptions): Promise<MediaRef> {
+  const path = `images[${index}]`;
+  const named = `${path} (${ref.slice(0, 80)})`;
+  const bytes = ref.startsWith('data:') ? decodeDataUri(ref, path) : await loadOr(load, ref, path);
+  if (bytes === null)
+    throw new RowFault('media_missing', path, `${named} is not there; correct the address, or leave the row out`);
+  const header = checkImage(bytes, path, named);
+  const digest = sha256Hex(bytes);
+  await keep(digest, bytes);
+  return { digest, ...header, sizeBytes: bytes.length };
+}
+
+/** An address that cannot be used is the row's fault; a server that is down is not. */
+async function loadOr(load: MediaOptions['load'], ref: string, path: string): Promise<Buffer | null> {
+  try {
+    const bytes = await load(ref);
+    return bytes === null ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  } catch (error) {
+    if (error instanceof AnnealError && error.kind !== 'source_unavailable')
+      throw new RowFault('media_missing', path, `${path} cannot be read: ${error.message.replace(/\.$/, '')}`);
+    throw error;
+  }
+}
+
+function checkImage(bytes: Buffer, path: string, named: string): ReturnType<typeof readImageHeader> & object {
+  const refuse = (what: string) => new RowFault('media_unreadable', path, `${named} ${what}`);
+  if (bytes.length > IMAGE_BYTES_MAX)
+    throw refuse(`is larger than ${IMAGE_BYTES_MAX} bytes, the most that an image may have; make it smaller`);
+  const header = readImageHeader(bytes);
+  if (header === null)
+    throw refuse(`is no whole image of a type that is read (${MEDIA_TYPES.join(', ')}); save it as one of them`);
+  if (header.width * header.height > IMAGE_PIXELS_MAX)
+    throw refuse(
+      `has ${header.width} × ${header.height} pixels, and ${IMAGE_PIXELS_MAX} are the most; make it smaller`,
+    );
+  return header;
+}
+
+function decodeDataUri(uri: string, path: string): Buffer {
+  const match = /^data:[^,]*;base64,([A-Za-z0-9+/=_\s-]*)$/.exec(uri);
+  if (match !== null) return Buffer.from(match[1] as string, 'base64');
+  throw new RowFault(
+    'media_unreadable',
+    path,
+    `${path} is a data: URI that is not base64; write data:image/png;base64,…`,
+  );
+}

@@ -1,0 +1,141 @@
+// Cleans the pieces of a range. What was made of the same bytes by the same rules and code is found again, whoever made it.
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { CleanedRange } from '../../contracts/cleaned-range.ts';
+import type { Source } from '../../contracts/data-spec.ts';
+import { type CleanedPiece, CleanedPieceSchema, type Piece, type RangePlan } from '../../contracts/ranges.ts';
+import type { FrozenSource, Snapshot } from '../../contracts/records.ts';
+import type { Spec } from '../../contracts/spec.ts';
+import { digestOf, sha256Hex } from '../../storage/digest.ts';
+import { fileSetOf, putFolder } from '../../storage/file-set.ts';
+import { keys } from '../../storage/keys.ts';
+import { createJson, readJson } from '../../storage/record.ts';
+import { codeIdentity } from '../../telemetry/code-identity.ts';
+import type { Mapping } from '../mapping.ts';
+import { createMediaLoader, type MediaLoader } from '../media/load.ts';
+import { cleanRange } from '../range/clean.ts';
+import { cleanRangeInThread } from '../range/in-thread.ts';
+import { MEDIA_FOLDER, type RangeContext, type RangeOptions } from '../range/options.ts';
+
+import { specSourceOf } from '../snapshot.ts';
+import { sourceNames } from '../source-names.ts';
+import { type Decontamination, findContaminated } from './contaminated.ts';
+import type { PreparationHost, PreparationInput } from './host.ts';
+import { loadSnapshot } from './snapshots.ts';
+import { endPartOf, partOf, readSource } from './source-bytes.ts';
+
+/** From here on a piece has a thread of its own, bytes: starting one takes longer than cleaning less. */
+const THREAD_BYTES_MIN = 4 * 1024 * 1024;
+
+/** @throws AnnealError `data_rejected` for a CSV header that cannot be used. */
+export async function cleanPieces(
+  host: PreparationHost,
+  { spec, snapshot: digest }: PreparationInput,
+  plan: RangePlan,
+  pieces: Piece[],
+): Promise<CleanedPiece[]> {
+  const snapshot = await loadSnapshot(host.store, digest);
+  const decontamination = plan.suites === null ? null : { suites: plan.suites, ngram: spec.data.decontaminate.ngram };
+  const cleaned: CleanedPiece[] = [];
+  for (const piece of pieces) cleaned.push(await cleanPiece(host, spec, snapshot, piece, decontamination));
+  return cleaned;
+}
+
+async function cleanPiece(
+  host: PreparationHost,
+  spec: Spec,
+  snapshot: Snapshot,
+  piece: Piece,
+  decontamination: Decontamination | null,
+): Promise<CleanedPiece> {
+  const source = snapshot.sources[piece.source] as FrozenSource;
+  const wanted = specSourceOf(spec.data.sources, snapshot, piece.source);
+  const name = sourceNames(snapshot.sources)[piece.source] as string;
+  const options = optionsOf(spec, { source, name, wanted }, piece);
+  const parts = source.parts.slice(partOf(piece.startOffset), endPartOf(source, piece.endOffset));
+  const input = {
+    ...{ options, parts, decontamination, code: codeIdentity().digest },
+    key: host.pseudonymKey === null ? null : sha256Hex(host.pseudonymKey),
+  };
+  const key = keys.piece(digestOf(input));
+  const earlier = await readJson(host.store, key, CleanedPieceSchema);
+  if (earlier !== null) return earlier;
+  const images = {
+    load: createMediaLoader(source.uri, host.sources, host.signal, wanted.allowPrivate),
+    wereAsked: false,
+  };
+  const made = await makePiece(host, source, images, { ...options, pseudonymKey: host.pseudonymKey }, decontamination);
+  // At an address may lie another image tomorrow, or the one that was missing.
+  if (!images.wereAsked) await createJson(host.store, key, made);
+  return made;
+}
+
+function optionsOf(spec: Spec, { source, name, wanted }: Frozen, piece: Piece): Omit<RangeOptions, 'pseudonymKey'> {
+  const { groupBy, filters, privacy, nearDuplicates, system, rules, dropColumns } = spec.data;
+  const { columns, turns, roles } = wanted;
+  const shape = source.shape as Mapping['shape'];
+  return {
+    ...{ ...piece, name, format: source.format },
+    mapping: { method: spec.train.method, shape, system, columns, turns, roles, rules, dropColumns },
+    rules: { groupBy, filters, privacy, nearDuplicates },
+  };
+}
+
+/** A source of the snapshot, and what the spec says of it. */
+interface Frozen {
+  source: FrozenSource;
+  /** What people call it. */
+  name: string;
+  wanted: Source;
+}
+
+/** Those that rows name by their addresses. */
+interface Images {
+  load: MediaLoader;
+  wereAsked: boolean;
+}
+
+async function makePiece(
+  host: PreparationHost,
+  source: FrozenSource,
+  images: Images,
+  options: RangeOptions,
+  decontamination: Decontamination | null,
+): Promise<CleanedPiece> {
+  const folder = join(host.folder, 'piece');
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  try {
+    const counts = await cleanBytes(host, source, images, options, folder);
+    if (decontamination !== null) await findContaminated(host, decontamination, folder);
+    const stored = await putFolder(host.store, folder, host.signal);
+    // Rows name images by their digest, and each is a blob of its own now.
+    const files = fileSetOf(stored.files.filter(({ path }) => !path.startsWith(`${MEDIA_FOLDER}/`)));
+    return { source: options.source, counts, files };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function cleanBytes(
+  host: PreparationHost,
+  source: FrozenSource,
+  images: Images,
+  options: RangeOptions,
+  folder: string,
+): Promise<CleanedRange> {
+  const { startOffset, endOffset, name } = options;
+  const bytes = readSource(host.store, source, startOffset, endPartOf(source, endOffset));
+  const sizeBytes = (endOffset ?? source.sizeBytes) - startOffset;
+  const context: RangeContext = {
+    signal: host.signal,
+    onProgress: ({ rowsIn, bytesRead }) =>
+      host.report({ phase: `clean ${name}, ${rowsIn} rows`, step: bytesRead, of: sizeBytes }),
+    loadMedia: (ref) => {
+      images.wereAsked = true;
+      return images.load(ref);
+    },
+  };
+  const clean = sizeBytes < THREAD_BYTES_MIN ? cleanRange : cleanRangeInThread;
+  return await clean(bytes, options, folder, context);
+}

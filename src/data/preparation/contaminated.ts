@@ -1,0 +1,69 @@
+// Finds the rows of a cleaned piece that hold what an evaluation suite asks, and notes them beside the piece.
+import { writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import type { ObjectStore } from '../../storage/object-store.ts';
+import { type Contamination, createContamination, type EvalText, evalTexts } from '../contamination.ts';
+import { readLines } from '../line-file.ts';
+import type { Content } from '../mapping.ts';
+import { RANGE_FILES } from '../range/options.ts';
+import { readRecords } from '../readers.ts';
+import { isBroken } from '../rows-read.ts';
+import type { PreparationHost } from './host.ts';
+import { loadSnapshot } from './snapshots.ts';
+import { readSource } from './source-bytes.ts';
+
+export interface Decontamination {
+  /** Digest of the suites' snapshot. */
+  suites: string;
+  /** Words in a row that are a hit. */
+  ngram: number;
+}
+
+/** JSON of `[row, name of the evaluation]` for each row that must not be trained on. */
+export const CONTAMINATED_FILE = 'contaminated.json';
+export type ContaminatedRows = [row: number, evalName: string][];
+
+/** Made once for all pieces of a process: building it reads the suites whole. */
+const made = new Map<string, Promise<Contamination>>();
+
+export async function findContaminated(
+  { store, report, signal }: PreparationHost,
+  decontamination: Decontamination,
+  folder: string,
+): Promise<void> {
+  const find = await contaminationOf(store, decontamination);
+  const found: ContaminatedRows = [];
+  let row = 0;
+  for await (const line of readLines(join(folder, RANGE_FILES.rows))) {
+    if (row % 10_000 === 0) {
+      signal.throwIfAborted();
+      report({ phase: `compare with the evaluations, ${row} rows` });
+    }
+    const hit = find(JSON.parse(line) as Content);
+    if (hit !== null) found.push([row, hit.evalName]);
+    row++;
+  }
+  await writeFile(join(folder, CONTAMINATED_FILE), JSON.stringify(found));
+}
+
+function contaminationOf(store: ObjectStore, { suites, ngram }: Decontamination): Promise<Contamination> {
+  const key = `${suites} ${ngram}`;
+  const known = made.get(key);
+  if (known !== undefined) return known;
+  made.clear();
+  const making = readSuites(store, suites).then((texts) => createContamination(texts, ngram));
+  made.set(key, making);
+  making.catch(() => made.delete(key));
+  return making;
+}
+
+async function readSuites(store: ObjectStore, digest: string): Promise<EvalText[]> {
+  const texts: EvalText[] = [];
+  for (const source of (await loadSnapshot(store, digest)).sources) {
+    const name = basename(source.uri);
+    for await (const row of readRecords(readSource(store, source), source.format, { name })) {
+      if (!isBroken(row)) texts.push(...evalTexts(row.value).map((text) => ({ ...text, evalName: name })));
+    }
+  }
+  return texts;
+}

@@ -1,0 +1,105 @@
+// Writes the rows of a range that stay into a file for each split, and what is contaminated into the quarantine.
+import { createReadStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { CleanedPiece } from '../../contracts/ranges.ts';
+import type { Snapshot, StoredFile } from '../../contracts/records.ts';
+import { SPLITS } from '../../contracts/rows.ts';
+import { getFile } from '../../storage/file-set.ts';
+import type { ObjectStore } from '../../storage/object-store.ts';
+import { createLineCutter } from '../jsonl.ts';
+import { type BlockWriter, openBlockWriter } from '../range/block-writer.ts';
+import { RANGE_FILES } from '../range/options.ts';
+import { FATE, isKept } from '../resolve/fates.ts';
+import { fileOf } from '../resolve/indexes.ts';
+import { sourceNames } from '../source-names.ts';
+import { CONTAMINATED_FILE, type ContaminatedRows } from './contaminated.ts';
+import { quarantineLine } from './rejects.ts';
+
+/** Read at once, bytes. */
+const READ_BYTES = 1024 * 1024;
+
+export interface SplitRowsInput {
+  store: ObjectStore;
+  /** `<split>.jsonl` is written here, for every split. */
+  folder: string;
+  quarantine: string;
+  snapshot: Snapshot;
+  pieces: CleanedPiece[];
+  /** Of the range. */
+  fates: StoredFile;
+  /** By piece: how often a training row stands in its split. */
+  repeats: number[];
+  signal: AbortSignal;
+}
+
+export async function writeSplits(input: SplitRowsInput): Promise<void> {
+  const path = join(input.folder, 'fates');
+  await getFile(input.store, input.fates, path, input.signal);
+  const fates = await readFile(path);
+  const writers = SPLITS.map((split) => openBlockWriter(join(input.folder, `${split}.jsonl`)));
+  const quarantine = openBlockWriter(input.quarantine);
+  try {
+    let first = 0;
+    for (const [i, piece] of input.pieces.entries()) {
+      await writePiece(input, i, fates.subarray(first, first + piece.counts.kept), { writers, quarantine });
+      first += piece.counts.kept;
+    }
+  } finally {
+    for (const writer of [...writers, quarantine]) writer.close();
+  }
+}
+
+interface Writers {
+  /** By the fates of the splits. */
+  writers: BlockWriter[];
+  quarantine: BlockWriter;
+}
+
+async function writePiece(input: SplitRowsInput, i: number, fates: Uint8Array, { writers, quarantine }: Writers) {
+  const { store, folder, signal, snapshot } = input;
+  const { files, source } = input.pieces[i] as CleanedPiece;
+  const rows = join(folder, `rows-${i}`);
+  await getFile(store, fileOf(files, RANGE_FILES.rows), rows, signal);
+  const evalNames = fates.includes(FATE.contaminated) ? await readEvalNames(input, i) : new Map<number, string>();
+  const name = sourceNames(snapshot.sources)[source] ?? '';
+  for (let copy = 0; copy < (input.repeats[i] as number); copy++) {
+    await eachLine(rows, signal, (line, row) => {
+      const fate = fates[row] as number;
+      if (isKept(fate) && (copy === 0 || fate === FATE.train)) {
+        writers[fate]?.addBytes(line);
+        writers[fate]?.addText('\n');
+      }
+      if (fate === FATE.contaminated && copy === 0)
+        quarantine.addText(contaminatedLine(line, name, evalNames.get(row) ?? null));
+    });
+  }
+}
+
+async function readEvalNames({ store, folder, pieces, signal }: SplitRowsInput, i: number) {
+  const found = (pieces[i] as CleanedPiece).files.files.find(({ path }) => path === CONTAMINATED_FILE);
+  if (found === undefined) return new Map<number, string>();
+  const path = join(folder, `contaminated-${i}`);
+  await getFile(store, found, path, signal);
+  return new Map(JSON.parse(await readFile(path, 'utf8')) as ContaminatedRows);
+}
+
+function contaminatedLine(line: Buffer, name: string, evalName: string | null): string {
+  const message =
+    evalName === null
+      ? 'the row is nearly the same as one that is held out; it is not trained on'
+      : `the row holds what the evaluation ${evalName} asks; it is not trained on`;
+  const { id: _id, group: _group, src, ...content } = JSON.parse(line.toString('utf8'));
+  return quarantineLine({ line: src.line, code: 'contaminated', message, preview: JSON.stringify(content) }, name);
+}
+
+async function eachLine(path: string, signal: AbortSignal, take: (line: Buffer, row: number) => void): Promise<void> {
+  const cutter = createLineCutter(Number.POSITIVE_INFINITY);
+  let row = 0;
+  const takeLine = ({ bytes }: { bytes: Buffer }) => take(bytes, row++);
+  for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES })) {
+    signal.throwIfAborted();
+    cutter.push(chunk as Buffer, takeLine);
+  }
+  cutter.end(takeLine);
+}

@@ -1,0 +1,56 @@
+// What a range of a source is, and by which rules its rows are cleaned. Plain values: they go to a thread as they are.
+import type { Spec } from '../../contracts/spec.ts';
+import type { CsvHeader } from '../csv.ts';
+import type { Mapping } from '../mapping.ts';
+import type { Format } from '../readers.ts';
+
+/** The rules of `data` that a row alone can keep or break. */
+export type RowRules = Pick<Spec['data'], 'groupBy' | 'filters' | 'privacy' | 'nearDuplicates'>;
+
+export interface RangeOptions {
+  /** Index into the snapshot's sources, and the name that people see in the quarantine. */
+  source: number;
+  name: string;
+  format: Format;
+  /**
+   * Which bytes of the source, and the 1-based physical line on which the first of them lies. `endOffset` null = to the end.
+   * The bytes given go on behind `endOffset`, for a record that reaches over it; no more of them are read than it needs.
+   * JSONL may be cut anywhere: a line belongs to the range that holds the line end before it. CSV is cut where `planCsvCuts` says.
+   * A JSON array is one range.
+   */
+  startOffset: number;
+  endOffset: number | null;
+  firstLine: number;
+  /** Of a CSV range that does not start its source. */
+  header: CsvHeader | null;
+  mapping: Mapping;
+  rules: RowRules;
+  /** Key of pseudonyms; needed where the rules ask for some. */
+  pseudonymKey: string | null;
+}
+
+/** Files that a range leaves in its folder; `bands` only where near duplicates are looked for. */
+export const RANGE_FILES = {
+  rows: 'rows.jsonl',
+  index: 'index.bin',
+  bands: 'bands.bin',
+  quarantine: 'quarantine.jsonl',
+  profile: 'profile.json',
+} as const;
+
+/** Folder of a range's images, each under its digest; absent where there are none. */
+export const MEDIA_FOLDER = 'media';
+
+export interface RangeProgress {
+  rowsIn: number;
+  kept: number;
+  bytesRead: number;
+}
+
+/** What comes from outside while a range is cleaned. */
+export interface RangeContext {
+  onProgress?: (progress: RangeProgress) => void;
+  signal?: AbortSignal;
+  /** Bytes of an image that a row names; null = there is none. */
+  loadMedia?: (ref: string) => Promise<Uint8Array | null>;
+}

@@ -1,0 +1,55 @@
+// What a range's rows are looked at with; made once a range, because some of it has to be loaded first.
+import { existsSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Profile } from '../../contracts/profile.ts';
+import { createFilters, type Filter } from '../filters.ts';
+import { type LanguageOf, loadLanguages } from '../language.ts';
+import { createMediaReader, type MediaReader } from '../media/media.ts';
+import { createSketcher, type Sketcher } from '../near/sketch.ts';
+import { createPresidio, type Presidio } from '../privacy/presidio.ts';
+import { createPrivacy, type Privacy } from '../privacy/privacy.ts';
+import { createProfile, type RowProfile } from '../profile/profile.ts';
+import { MEDIA_FOLDER, type RangeContext, type RangeOptions } from './options.ts';
+
+export interface RangeTools {
+  filter: Filter;
+  privacy: Privacy;
+  /** null = it is not asked. */
+  presidio: Presidio | null;
+  /** null where near duplicates are not looked for. */
+  sketch: Sketcher | null;
+  profile: Omit<RowProfile, 'toJson'>;
+  /** The profile of the rows that were added. */
+  finishProfile(): Promise<Profile>;
+  readMedia: MediaReader;
+}
+
+export async function openRangeTools(
+  { rules, pseudonymKey }: RangeOptions,
+  folder: string,
+  { loadMedia = async () => null, signal = new AbortController().signal }: RangeContext,
+): Promise<RangeTools> {
+  // Large, so it is loaded when the rows are through, if no filter needs it before.
+  let languageOf: LanguageOf | null = rules.filters.languages.length === 0 ? null : await loadLanguages();
+  const profile = createProfile((text) => languageOf?.(text) ?? null);
+  return {
+    filter: createFilters(rules.filters, languageOf),
+    privacy: createPrivacy(rules.privacy, pseudonymKey),
+    presidio: rules.privacy.presidio === null ? null : createPresidio(rules.privacy, pseudonymKey, signal),
+    sketch: rules.nearDuplicates.action === 'off' ? null : createSketcher(),
+    profile,
+    async finishProfile() {
+      languageOf ??= await loadLanguages();
+      return profile.toJson();
+    },
+    readMedia: createMediaReader({ load: loadMedia, keep: (digest, bytes) => keepMedia(folder, digest, bytes) }),
+  };
+}
+
+async function keepMedia(folder: string, digest: string, bytes: Uint8Array): Promise<void> {
+  const path = join(folder, MEDIA_FOLDER, digest);
+  if (existsSync(path)) return;
+  await mkdir(join(folder, MEDIA_FOLDER), { recursive: true });
+  await writeFile(path, bytes);
+}

@@ -1,0 +1,77 @@
+// Where the rows of a range end: kept rows in its files and its profile, dropped ones in the quarantine, all of them counted.
+import type { CleanedRange } from '../../contracts/cleaned-range.ts';
+import { type ColumnDropper, createDropper } from '../columns/drop.ts';
+import type { Fields } from '../fields.ts';
+import type { Content } from '../mapping.ts';
+import { type BrokenRow, quarantinedRow } from '../rows-read.ts';
+import { groupOf, type MappedRow } from './clean-row.ts';
+import { FLAG_UNWANTED, FLAG_WANTED } from './index-file.ts';
+import type { RangeOptions } from './options.ts';
+import type { RangeFiles } from './range-files.ts';
+import type { RangeTools } from './range-tools.ts';
+import { count, noteBadLine } from './tally.ts';
+
+/** Rows written to the quarantine; all are counted. Nobody reads more, and a wrong file would be copied whole. */
+const QUARANTINE_ROWS_MAX = 100_000;
+
+type SinkTools = Pick<RangeTools, 'sketch' | 'profile'>;
+
+export class RowSink {
+  readonly #options: RangeOptions;
+  readonly #tools: SinkTools;
+  readonly #files: RangeFiles;
+  readonly #tally: CleanedRange;
+  readonly #dropColumns: ColumnDropper;
+
+  constructor(options: RangeOptions, tools: SinkTools, files: RangeFiles, tally: CleanedRange) {
+    this.#options = options;
+    this.#tools = tools;
+    this.#files = files;
+    this.#tally = tally;
+    this.#dropColumns = createDropper(options.mapping.dropColumns ?? []);
+  }
+
+  drop(row: BrokenRow): void {
+    const tally = this.#tally;
+    count(tally.dropped, row.code);
+    noteBadLine(tally, row.code, row.line);
+    const quarantined = quarantinedRow(row, this.#options.name);
+    tally.firstFault ??= quarantined.message;
+    this.#tools.profile.addDropped(quarantined);
+    if (tally.quarantined === QUARANTINE_ROWS_MAX) return;
+    tally.quarantined++;
+    this.#files.quarantine.addText(`${JSON.stringify(quarantined)}\n`);
+  }
+
+  keep({ row, content, json, bytes, fixed, warned }: MappedRow): void {
+    const { source, rules } = this.#options;
+    const { sketch, profile } = this.#tools;
+    const { line } = row;
+    this.#noteRules(fixed, warned, line);
+    const { group, isGiven } = groupOf(rules.groupBy === null ? null : row.value, content, rules.groupBy);
+    if (rules.groupBy !== null && !isGiven) this.#tally.withoutGroup++;
+    const placed = { group, source, line, flags: this.#flagsOf(content) };
+    const { id, jsonBytes } = this.#files.rows.add(bytes ?? json, placed);
+    if (sketch !== null) this.#files.bands?.addBytes(bytesOf(sketch(content)));
+    profile.add(content, { source, line, id, jsonBytes, row: () => this.#dropColumns(row.value as Fields) });
+    this.#tally.kept++;
+  }
+
+  #noteRules(fixed: MappedRow['fixed'], warned: MappedRow['warned'], line: number): void {
+    for (const code of fixed) count(this.#tally.fixed, code);
+    for (const { code } of warned) {
+      count(this.#tally.warned, code);
+      noteBadLine(this.#tally, code, line);
+    }
+  }
+
+  #flagsOf(content: Content): number {
+    if (!('label' in content)) return 0;
+    this.#tally.labels[content.label ? 'wanted' : 'unwanted']++;
+    return content.label ? FLAG_WANTED : FLAG_UNWANTED;
+  }
+}
+
+function bytesOf(words: BigUint64Array): Uint8Array {
+  return new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+}

@@ -1,0 +1,63 @@
+// Writes the rows that a range keeps, each as one line of JSON, and their index.
+import { hash } from 'node:crypto';
+import { openBlockWriter } from './block-writer.ts';
+import { INDEX_BYTES, writeIndexEntry } from './index-file.ts';
+
+const ID_HEX_DIGITS = 32;
+const BEFORE_ID = Buffer.from('{"id":"');
+const AFTER_ID = Buffer.from('",');
+/** Where the content's own text starts in a line. */
+const CONTENT_AT = BEFORE_ID.length + ID_HEX_DIGITS + AFTER_ID.length;
+/** Group, source and line with their names. */
+const TAIL_BYTES_MAX = 128;
+
+export interface Placed {
+  group: string;
+  source: number;
+  line: number;
+  flags: number;
+}
+
+export interface RowWriter {
+  /**
+   * @param content the JSON text of the row's content: a string with its braces, or bytes without them.
+   */
+  add(content: string | Buffer, placed: Placed): { id: string; jsonBytes: number };
+  close(): void;
+}
+
+export function openRowWriter(rowsPath: string, indexPath: string): RowWriter {
+  const rows = openBlockWriter(rowsPath);
+  const index = openBlockWriter(indexPath);
+  return {
+    add(content, placed) {
+      const sizeBytesMax = typeof content === 'string' ? content.length * 3 : content.length;
+      const { block, at } = rows.reserve(CONTENT_AT + sizeBytesMax + TAIL_BYTES_MAX);
+      const from = at + CONTENT_AT;
+      // The text's opening brace gives way to what stands before the content.
+      const to =
+        typeof content === 'string' ? from + block.write(content, from - 1) - 2 : from + content.copy(block, from);
+      const id = hash('sha256', block.subarray(from, to), 'hex').slice(0, ID_HEX_DIGITS);
+      BEFORE_ID.copy(block, at);
+      block.write(id, at + BEFORE_ID.length, 'latin1');
+      AFTER_ID.copy(block, from - AFTER_ID.length);
+      const lineBytes = to - at + block.write(tailOf(placed), to, 'latin1');
+      rows.advance(lineBytes);
+      const entry = index.reserve(INDEX_BYTES);
+      writeIndexEntry(entry.block, entry.at, { id, group: placed.group, lineBytes, flags: placed.flags });
+      index.advance(INDEX_BYTES);
+      return { id, jsonBytes: to - from + 2 };
+    },
+    close() {
+      try {
+        rows.close();
+      } finally {
+        index.close();
+      }
+    },
+  };
+}
+
+function tailOf({ group, source, line }: Placed): string {
+  return `,"group":"${group}","src":{"source":${source},"line":${line}}}\n`;
+}

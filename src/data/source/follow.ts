@@ -1,0 +1,74 @@
+// Followed sources: numbered records of what each run took of a source, so that the next run of the same spec name knows what is new.
+// A run that is tried again takes the same again.
+import type { Source } from '../../contracts/data-spec.ts';
+import { AnnealError } from '../../contracts/failure.ts';
+import type { Ingested, Mark, Taken } from '../../contracts/records.ts';
+import { TakenSchema } from '../../contracts/records.ts';
+import { showUri } from '../../contracts/source-uri.ts';
+import { canonicalJson, digestOf } from '../../storage/digest.ts';
+import { keyNumber, keys } from '../../storage/keys.ts';
+import type { ObjectStore } from '../../storage/object-store.ts';
+import { createJson, readJson } from '../../storage/record.ts';
+
+export interface Follower {
+  /** The spec's name, whose runs share a mark. */
+  name: string;
+  run: string;
+}
+
+/** Records looked through for one of the same run: others may have come since it was first tried. */
+const LOOK_BACK = 20;
+
+/** @param read reads what is to be taken, given up to where it was taken before. */
+export async function takeFollowed(
+  store: ObjectStore,
+  { name, run }: Follower,
+  source: Source,
+  read: (after: Mark | null) => Promise<{ ingested: Ingested; mark: Mark }>,
+): Promise<Ingested> {
+  const { uri, query, table, format, config } = source;
+  const identity = digestOf({ uri: showUri(uri), query, table, format, config }).slice(0, 16);
+  const numbers = (await store.list(keys.takings(name, identity)))
+    .map((key) => keyNumber(key) ?? 0)
+    .sort((a, b) => b - a);
+  const last = await readTaken(store, name, identity, numbers[0]);
+  const own = await findOwn(store, name, identity, numbers.slice(0, LOOK_BACK), run);
+  if (own !== null) return own.ingested;
+  const { ingested, mark } = await read(last?.mark ?? null);
+  if (last !== null && canonicalJson(last.mark) === canonicalJson(mark)) return ingested;
+  const number = (numbers[0] ?? 0) + 1;
+  const taken: Taken = { number, run, source: showUri(uri), mark, ingested };
+  const outcome = await createJson(store, keys.taking(name, identity, number), taken);
+  if (outcome === 'exists') throw takenByAnother(showUri(uri), name);
+  return ingested;
+}
+
+async function findOwn(
+  store: ObjectStore,
+  name: string,
+  identity: string,
+  numbers: number[],
+  run: string,
+): Promise<Taken | null> {
+  for (const number of numbers) {
+    const taken = await readTaken(store, name, identity, number);
+    if (taken?.run === run) return taken;
+  }
+  return null;
+}
+
+async function readTaken(
+  store: ObjectStore,
+  name: string,
+  identity: string,
+  number: number | undefined,
+): Promise<Taken | null> {
+  return number === undefined ? null : await readJson(store, keys.taking(name, identity, number), TakenSchema);
+}
+
+function takenByAnother(uri: string, name: string): AnnealError {
+  return new AnnealError(
+    'source_unavailable',
+    `Source ${uri} was taken by another run of ${name} at the same time; try again, to take what is new since then.`,
+  );
+}
