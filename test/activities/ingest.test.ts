@@ -45,8 +45,12 @@ test('a server that does not answer is asked again for two minutes', async () =>
     const info = { attempt: number, scheduledTimestampMs: Date.now() - seconds * 1000 };
     return new MockActivityEnvironment(info, quiet).run(activities().ingest, { run: 'r', spec });
   };
-  for (const early of [attempt(1, 7200), attempt(8, 60), attempt(7, 130)]) {
-    await expect(early).rejects.toMatchObject({ type: 'source_unavailable', nonRetryable: false });
+  for (const [number, seconds] of [
+    [1, 7200],
+    [8, 60],
+    [7, 130],
+  ] as const) {
+    await expect(attempt(number, seconds)).rejects.toMatchObject({ type: 'source_unavailable', nonRetryable: false });
   }
   await expect(attempt(8, 130)).rejects.toMatchObject({
     type: 'source_unavailable',
