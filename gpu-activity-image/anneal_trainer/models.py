@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    core_model_loading,
 )
 
 from anneal_trainer import bitsandbytes_gate
@@ -39,6 +42,11 @@ def pick_training_device(recipe: Recipe) -> torch.device:
     return torch.device("cuda") if gpus else _CPU
 
 
+def own_gpu() -> torch.device:
+    """Each rank has one."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
 def pick_dtype(device: torch.device) -> torch.dtype:
     """fp32 on a CPU: without matrix units for bf16 it is the faster one there, and exact resume is proved in it."""
     if device.type == "cpu":
@@ -50,8 +58,38 @@ def load_base(folder: str, device: torch.device, dtype: torch.dtype | str | None
     """The base model in evaluation mode on `device`, in the dtype that suits the device if none is given.
 
     With `scores` its head has one output, a reward, instead of one for each token; a head that the folder lacks is drawn from torch's stream.
+    transformers 5 makes weights one by one and never holds a second copy; on the CPU one that has the dtype already is no copy at all, but
+    lies in the mapped pages of its file, which all processes share.
     """
     return _load(folder, scores, dtype=dtype or pick_dtype(device)).to(device).eval()
+
+
+def load_mapped(folder: str, scores: bool = False) -> PreTrainedModel:
+    """The base model on the CPU, to compute in fp32 once `settle` or FSDP has put its weights into it: until then they are what the files say.
+
+    Whatever its size it takes next to no memory: weights lie in the mapped pages of their files. Only those that transformers puts together
+    from several of a file (a layer's experts) are copies.
+    """
+    with _weights_as_in_files():
+        return _load(folder, scores, dtype=torch.float32).eval()
+
+
+@contextmanager
+def _weights_as_in_files() -> Iterator[None]:
+    """Asked for the files' dtype, transformers would make in it also what no file holds, such as factors that are worth all their digits."""
+    materialise = core_model_loading._materialize_copy
+    core_model_loading._materialize_copy = lambda stored, *_: stored[...]
+    try:
+        yield
+    finally:
+        core_model_loading._materialize_copy = materialise
+
+
+def settle(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> None:
+    """Puts every weight into a dtype on a device, one after another. Buffers keep their dtype: frequencies of positions need fp32."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(device, dtype)
+    model.to(device)
 
 
 def load_quantised(folder: str, device: torch.device, dtype: torch.dtype, bits: int, scores: bool) -> PreTrainedModel:
@@ -68,8 +106,7 @@ def load_quantised(folder: str, device: torch.device, dtype: torch.dtype, bits: 
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    # Each rank has a GPU of its own.
-    place = device if device == _CPU else int(os.environ.get("LOCAL_RANK", "0"))
+    place = device if device == _CPU else own_gpu().index
     model = _load(folder, scores, dtype=dtype, quantization_config=config, device_map={"": place}).eval()
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -23,6 +24,8 @@ from anneal_trainer.strategies_sharded import ShardedTrainer
 class FsdpTrainer(ShardedTrainer):
     cut = "rows"
 
+    _is_cut = False
+
     def __init__(self, **options: Any):
         super().__init__(**options)
         places = {parameter: place for place, parameter in self.model.named_parameters()}
@@ -31,10 +34,20 @@ class FsdpTrainer(ShardedTrainer):
         shard(self.model, self.args.device, dtype)
         if reference := getattr(self, "ref_model", None):
             shard(reference, self.args.device, dtype)
+            reference.to(dtype or torch.float32)
+        if not isinstance(self.model, PeftModel):
+            # As its files have them until now, which may be too narrow for small updates.
+            self.model.float()
+        self._is_cut = True
         parameters = dict(self.model.named_parameters())
         self._watch({name: parameters[place] for name, place in named.items()})
         # What transformers calls a model that needs no wrapping.
         self.is_distributed_loading_by_transformers = True
+
+    def _watch(self, parameters: dict[str, torch.nn.Parameter]) -> None:
+        """Not before they are cut: each rank would keep the whole for the best step's."""
+        if self._is_cut:
+            super()._watch(parameters)
 
     def _move_model_to_device(self, model, device) -> None:
         """Sharding does; whole, the model may not fit."""

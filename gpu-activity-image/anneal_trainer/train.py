@@ -30,7 +30,7 @@ from anneal_trainer.batches import (
 from anneal_trainer.durable import Course, DurableTrainer, findings_only
 from anneal_trainer.export import keeps_best, write_outputs
 from anneal_trainer.methods import METHODS
-from anneal_trainer.models import load_base, load_quantised, load_tokenizer, pick_training_device
+from anneal_trainer.models import load_base, load_mapped, load_quantised, load_tokenizer, own_gpu, pick_training_device, settle
 from anneal_trainer.packing import pack_rows
 from anneal_trainer.protocol import BadRequest, DataRejected, Emit, FromCheckpoint, FromWarmState, Interrupted, Recipe, TrainJob
 from anneal_trainer.scoring import keeps_packed_rows_apart
@@ -122,6 +122,8 @@ def _load_base(job: TrainJob, device: torch.device) -> PreTrainedModel:
     torch.manual_seed(recipe.seed)
     if recipe.tuning == "qlora":
         base = load_quantised(job.base_model, device, strategies.pick_dtype(recipe, device), recipe.qlora.bits, scores)
+    elif _is_mapped(recipe, device):
+        base = load_mapped(job.base_model, scores)
     else:
         # Weights that are all trained need fp32, in which small updates are not lost; a GPU's own choice waits until it may be touched.
         dtype = torch.float32 if device == _CPU or recipe.tuning == "full" else "auto"
@@ -129,6 +131,24 @@ def _load_base(job: TrainJob, device: torch.device) -> PreTrainedModel:
     if recipe.packing and not keeps_packed_rows_apart(base):
         raise BadRequest(f"`train.packing` must be false with {job.base_name}: its attention sees across the rows that share one.")
     return base
+
+
+def _is_mapped(recipe: Recipe, device: torch.device) -> bool:
+    """Whether each rank makes precise weights of those in the files, on its own GPU or of its own part. A parent on CPUs makes them once for
+    all its trainers, and DeepSpeed wants them before it cuts."""
+    return recipe.tuning == "full" and (recipe.strategy == "fsdp" or (recipe.strategy == "ddp" and device != _CPU))
+
+
+def _settle_on_gpu(prepared: Prepared, device: torch.device) -> None:
+    """Weights become what they are computed in, on the rank's own GPU where it has all of them; FSDP and DeepSpeed do it with what they cut."""
+    recipe, narrow = prepared.job.recipe, strategies.pick_dtype(prepared.job.recipe, device)
+    is_whole = recipe.strategy == "ddp"
+    if recipe.tuning == "lora":
+        settle(prepared.base, own_gpu() if is_whole else _CPU, narrow)
+    elif recipe.tuning == "full" and is_whole:
+        settle(prepared.base, own_gpu(), torch.float32)
+        if prepared.reference:
+            settle(prepared.reference, own_gpu(), narrow)
 
 
 def attempt(prepared: Prepared, resume: FromCheckpoint | FromWarmState | None, emit: Emit, start: Start | None = None) -> None:
@@ -258,8 +278,7 @@ def _build_trainer(prepared: Prepared) -> DurableTrainer:
     prepared.base = prepared.base or _load_base(job, device)
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
-        if recipe.tuning == "lora":
-            prepared.base.to(strategies.pick_dtype(recipe, device))
+        _settle_on_gpu(prepared, device)
     return strategies.trainer_class(prepared.trainer_class, recipe)(
         course=_make_course(prepared),
         validation_collator=_make_collator(prepared, dropout=None),

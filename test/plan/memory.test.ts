@@ -46,6 +46,16 @@ describe('arithmetic', () => {
   });
 });
 
+describe('recovery', () => {
+  test('on CPUs the parent keeps weights that all change, but with FSDP, whose ranks take their parts from the files', () => {
+    const by = (sharding: 'ddp' | 'zero3' | 'fsdp') =>
+      predictMemory(question({ tuning: 'full', processes: 4 }, { device: 'cpu', sharding, ranks: 4 }));
+    const { parameters, recovery } = by('zero3');
+    expect(recovery - by('fsdp').recovery).toBe(parameters);
+    expect(by('ddp').recovery).toBeGreaterThan(recovery);
+  });
+});
+
 describe('verdict', () => {
   test.each([
     [10, 12, 'fits'],
