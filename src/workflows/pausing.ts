@@ -95,10 +95,11 @@ export function openPausing(page: RunPage, trial?: Trial): Pausing {
 }
 
 async function trainToTheEnd(course: Course, attempt: Attempt): Promise<TrainResultSummary> {
-  for (let result: TrainResultSummary | null = null; ; ) {
+  for (;;) {
     pauseAtLimit(course);
-    if (course.pause === null) result = await judge(course, await once(course, attempt));
-    await untilResumed(course);
+    const result = course.pause === null ? await judge(course, await once(course, attempt)) : null;
+    // A run may be paused anew while its sweep is told that it goes on.
+    while (course.pause !== null) await untilResumed(course);
     if (result !== null) return result;
   }
 }
