@@ -41,6 +41,7 @@ export const POOL = {
   id: 'anneal-gpu-pool',
   /** Signals. */
   registerHost: 'registerHost',
+  hostAway: 'hostAway',
   requestHosts: 'requestHosts',
   releaseHosts: 'releaseHosts',
   /** Update. */

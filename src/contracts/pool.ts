@@ -10,7 +10,12 @@ export interface PoolHost {
   slots: number;
   /** Hosts train together only when their labels are the same, such as `gpu=h100`. */
   labels: string;
+  /** It works for the queue that all share, and will be back. */
+  isAway?: boolean;
 }
+
+/** The host with this name and worker goes to work for the shared queue, or is back. */
+export type HostAway = Pick<PoolHost, 'name' | 'bootId'> & { isAway: boolean };
 
 export interface HostRequest {
   /** Unique; the same request sent again counts once. */
@@ -66,4 +71,8 @@ export interface PoolState {
   grants: Grant[];
   /** By team. */
   quotas: Record<string, number>;
+  /** By name of a host, the run whose gang has waited so long that the host takes no other training. */
+  kept?: Record<string, string>;
+  /** By team, when it was last granted anything, ms since the epoch. */
+  servedMs?: Record<string, number>;
 }

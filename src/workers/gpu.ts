@@ -53,7 +53,10 @@ orExit(
         ...shared,
         taskQueue: TASK_QUEUES.gpu,
         activities: {
-          train: (input: TrainInput) => member.whileAway(() => train(input)),
+          async train(input: TrainInput) {
+            await member.requireUnkept();
+            return await member.whileAway(() => train(input));
+          },
           evaluate: (input: EvaluateInput) => member.whileAway(() => evaluate(input)),
         },
         maxConcurrentActivityTaskExecutions: 1,

@@ -1,8 +1,9 @@
 // GpuPool: the one long-lived workflow that knows the GPU hosts and grants a gang all of its hosts or none.
 //
 // Joining: a GPU worker registers its host, and the pool starts an activity on the host's own queue that lasts as long as the worker
-// does, so that its heartbeat tells of the host's death without an event in between. Waiting: a request waits until `decideGrants`
-// says otherwise. Granted: the hosts are the gang's until it gives them back or its workflow has ended, however that came.
+// does, so that its heartbeat tells of the host's death without an event in between. Away: the host works for the queue that all share;
+// it counts as one that will be free again. Waiting: a request waits until `decideGrants` says otherwise. Granted: the hosts are the gang's
+// until it gives them back or its workflow has ended, however that came.
 import {
   ApplicationFailure,
   allHandlersFinished,
@@ -23,6 +24,7 @@ import type * as activities from '../activities/types.ts';
 import { hostQueue, POOL } from '../contracts/names.ts';
 import type {
   Grant,
+  HostAway,
   HostRelease,
   HostRequest,
   PoolAnswer,
@@ -30,15 +32,15 @@ import type {
   PoolState,
   QuotaChange,
 } from '../contracts/pool.ts';
-import { decideGrants } from './policies/grants.ts';
+import { decideGrants, type WaitLimits } from './policies/grants.ts';
 import { renderPoolPage } from './pool-page-text.ts';
 import { STAGE_OPTIONS } from './stage-options.ts';
 
 /** The state must fit into one event, 2 MiB, when the workflow continues as new. */
 const HOSTS_MAX = 1_000;
 const WAITING_MAX = 1_000;
-/** How long the pool may be too small for a request: a host that is replaced is back by then, ms. */
-const IMPOSSIBLE_MS_MAX = 10 * 60_000;
+/** A host that is replaced is back by then; and gaps shorter than that are worth filling from the shared queue, ms. */
+const WAIT_LIMITS: WaitLimits = { impossibleMs: 10 * 60_000, keepMs: 10 * 60_000 };
 /** Between looks for gangs that ended without giving their hosts back: while somebody waits, and otherwise, ms. */
 const LOOK_MS = { waiting: 60_000, quiet: 10 * 60_000 };
 
@@ -46,6 +48,7 @@ const { stayInPool } = proxyActivities<activities.Host>(STAGE_OPTIONS.presence);
 const { findEnded } = proxyActivities<activities.Pool>(STAGE_OPTIONS.pool);
 
 const registerHost = defineSignal<[PoolHost]>(POOL.registerHost);
+const hostAway = defineSignal<[HostAway]>(POOL.hostAway);
 const requestHosts = defineSignal<[HostRequest]>(POOL.requestHosts);
 const releaseHosts = defineSignal<[HostRelease]>(POOL.releaseHosts);
 const setQuota = defineUpdate<PoolState, [QuotaChange]>(POOL.setQuota);
@@ -53,7 +56,7 @@ const poolState = defineQuery<PoolState>(POOL.state);
 
 export interface GpuPoolInput {
   state?: PoolState;
-  limits?: { impossibleMs?: number; lookMs?: number };
+  limits?: Partial<WaitLimits> & { lookMs?: number };
 }
 
 export async function GpuPool({ state: earlier, limits = {} }: GpuPoolInput = {}): Promise<void> {
@@ -66,7 +69,7 @@ export async function GpuPool({ state: earlier, limits = {} }: GpuPoolInput = {}
   receive(state, hosts, changed);
   for (;;) {
     hasNews = false;
-    await decide(state, limits.impossibleMs ?? IMPOSSIBLE_MS_MAX, changed);
+    await decide(state, { ...WAIT_LIMITS, ...limits }, changed);
     setCurrentDetails(renderPoolPage(state));
     if (workflowInfo().continueAsNewSuggested) {
       await condition(allHandlersFinished);
@@ -124,6 +127,12 @@ function receive(state: PoolState, hosts: Hosts, changed: () => void): void {
     if (isFull) log.warn(`The pool has ${HOSTS_MAX} hosts; ${host.name} stays outside.`);
     else hosts.join(host);
   });
+  setHandler(hostAway, ({ name, bootId, isAway }) => {
+    const host = state.hosts.find((its) => its.name === name && its.bootId === bootId);
+    if (host === undefined) return;
+    host.isAway = isAway;
+    changed();
+  });
   setHandler(requestHosts, (request) => {
     const isKnown = [...state.waiting, ...state.grants].some((its) => its.request.id === request.id);
     if (isKnown) return;
@@ -164,15 +173,14 @@ function forgetRequest(state: PoolState, id: string): void {
   state.grants = state.grants.filter(({ request }) => request.id !== id);
 }
 
-async function decide(state: PoolState, impossibleMs: number, changed: () => void): Promise<void> {
-  const { granted, refused, waiting } = decideGrants(state, Date.now(), impossibleMs);
-  const kept = waiting.slice(0, WAITING_MAX);
+async function decide(state: PoolState, limits: WaitLimits, changed: () => void): Promise<void> {
+  const { granted, refused, waiting, kept, servedMs } = decideGrants(state, Date.now(), limits);
   const tooMany = waiting.slice(WAITING_MAX).map(({ request }) => ({
     request,
     why: `The pool has ${WAITING_MAX} waiting requests already; resume run ${request.run} later.`,
   }));
-  state.waiting = kept;
-  state.grants = [...state.grants, ...granted];
+  const grants = [...state.grants, ...granted];
+  Object.assign(state, { waiting: waiting.slice(0, WAITING_MAX), grants, kept, servedMs } satisfies Partial<PoolState>);
   for (const { request, why } of [...refused, ...tooMany]) await answer(request, { id: request.id, refused: why });
   for (const { request, hosts } of granted) {
     if (await answer(request, { id: request.id, granted: hosts })) continue;
@@ -194,7 +202,7 @@ async function answer({ workflowId, workflowRunId }: HostRequest, said: PoolAnsw
 /** How long to wait for news; null = for ever. */
 function lookMs(state: PoolState, limits: NonNullable<GpuPoolInput['limits']>): number | null {
   const impossible = state.waiting.flatMap(({ impossibleSinceMs }) => impossibleSinceMs ?? []);
-  const deadlines = impossible.map((since) => since + (limits.impossibleMs ?? IMPOSSIBLE_MS_MAX) - Date.now());
+  const deadlines = impossible.map((since) => since + (limits.impossibleMs ?? WAIT_LIMITS.impossibleMs) - Date.now());
   if (state.waiting.length > 0) return Math.max(1, Math.min(limits.lookMs ?? LOOK_MS.waiting, ...deadlines));
   return state.grants.length > 0 ? LOOK_MS.quiet : null;
 }

@@ -7,7 +7,8 @@ const ROWS_MAX = 50;
 
 export function renderPoolPage(state: PoolState): string {
   const { hosts, grants, waiting, quotas } = state;
-  const holder = (host: PoolHost) => grants.find((grant) => grant.hosts.includes(host.name))?.request.run ?? 'free';
+  const holder = ({ name, isAway }: PoolHost) =>
+    grants.find((grant) => grant.hosts.includes(name))?.request.run ?? (isAway ? 'a run on one host' : 'free');
   const places = hosts.map((host) => [host.name, `${host.slots} ${host.device}`, host.labels, holder(host)]);
   const requests = waiting.map(({ request, why }) => [
     request.run,

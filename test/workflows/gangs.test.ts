@@ -16,7 +16,7 @@ import type { PoolState } from '../../src/contracts/pool.ts';
 import { parseSpec } from '../../src/contracts/spec.ts';
 import type { TrainInput, TrainResultSummary } from '../../src/contracts/stages.ts';
 import { createLog } from '../../src/telemetry/log.ts';
-import { createPoolMember } from '../../src/workers/pool-member.ts';
+import { createPoolMember, type PoolMember } from '../../src/workers/pool-member.ts';
 import { bundle, startServer } from '../cli/pretend-workers.ts';
 import { createAnneal, lastObject } from '../support/anneal.ts';
 
@@ -30,7 +30,7 @@ let env: TestWorkflowEnvironment;
 let client: AnnealClient;
 let control: { stop(): Promise<void> };
 let code: WorkflowBundle;
-const hosts = new Map<string, { stop(): Promise<void> }>();
+const hosts = new Map<string, { member: PoolMember; stop(): Promise<void> }>();
 const scripts = new Map<string, Script>();
 const trained: string[] = [];
 
@@ -46,7 +46,7 @@ beforeAll(async () => {
       activities: { tellPool, findEnded, judgeDeaths },
     }),
   );
-  const limits = { impossibleMs: 4_000, lookMs: 500 };
+  const limits = { impossibleMs: 4_000, keepMs: 500, lookMs: 500 };
   await env.client.workflow.start(WORKFLOWS.gpuPool, {
     workflowId: POOL.id,
     taskQueue: TASK_QUEUES.control,
@@ -84,6 +84,7 @@ async function startHost(name: string): Promise<void> {
   });
   const running = run(worker);
   hosts.set(name, {
+    member,
     async stop() {
       member.close();
       await running.stop();
@@ -179,6 +180,37 @@ describe('gangs of several hosts', () => {
     });
     expect(await (await startGang('broken', 2)).result()).toEqual(RESULT);
     expect(trained.slice(2).sort()).toEqual(['broken 0 a', 'broken 1 b']);
+  });
+
+  test('three hosts, one preempted: another takes its place, and the two that live keep theirs', async () => {
+    await startHosts('a', 'b', 'c');
+    scripts.set('three', async ({ seat }) =>
+      seat.before === null ? await untilCancelled() : finish({} as MemberInput),
+    );
+    const gang = await startGang('three', 3);
+    await vi.waitUntil(() => trained.length === 3, { timeout: 10_000 });
+    await startHosts('d');
+    await stopHost('b');
+    expect(await gang.result()).toEqual(RESULT);
+    expect(trained.slice(3).sort()).toEqual(['three 0 a', 'three 1 d', 'three 2 c']);
+  });
+
+  test('a host that works for the shared queue is waited for, and after a while takes no new training from it', async () => {
+    await startHosts('a', 'b');
+    scripts.set('patient', finish);
+    const [a, b] = ['a', 'b'].map((name) => hosts.get(name)?.member as PoolMember);
+    let finishOther: () => void = () => undefined;
+    const other = b?.whileAway(() => new Promise<void>((resolve) => (finishOther = resolve)));
+    await untilPool((state) => state.hosts.some(({ name, isAway }) => name === 'b' && isAway === true));
+    const gang = await startGang('patient', 2);
+    const { waiting } = await untilPool((state) => state.kept?.a === 'patient');
+    expect(waiting[0]).toMatchObject({ impossibleSinceMs: null, why: 'It waits for 2 hosts to be free at once.' });
+    await expect(a?.requireUnkept()).rejects.toThrow('Host a is kept for the gang of run patient, which waits');
+    finishOther();
+    await other;
+    expect(await gang.result()).toEqual(RESULT);
+    await untilPool((state) => state.kept?.a === undefined);
+    await a?.requireUnkept();
   });
 
   test('each attempt has a later epoch, and is told how the one before ended', async () => {

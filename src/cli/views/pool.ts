@@ -14,9 +14,10 @@ export function poolTables({ hosts, grants, waiting, quotas }: PoolState, nowMs:
   const lines = [
     ...section(
       ['HOST', 'SLOTS', 'KIND', 'LABELS', 'RUN', 'FOR'],
-      hosts.map(({ name, slots, device, labels }) => {
+      hosts.map(({ name, slots, device, labels, isAway }) => {
         const grant = grantOf(name);
-        const held = grant === undefined ? ['', ''] : [grant.request.run, formatAge(nowMs - grant.sinceMs)];
+        const other = isAway ? 'a run on one host' : '';
+        const held = grant === undefined ? [other, ''] : [grant.request.run, formatAge(nowMs - grant.sinceMs)];
         return [name, formatCount(slots), device, labels, ...held];
       }),
       [1],

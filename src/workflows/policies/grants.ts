@@ -1,72 +1,162 @@
 // Which waiting requests get their hosts now: all of them or none. Pure; the pool does what is decided here.
 //
-// Requests are served by priority, then by arrival. One that has to wait for busy hosts reserves every host that it could use, so that
-// smaller ones behind it do not starve it; one that waits for its team's quota holds up its own team only; one that the pool is too
-// small for holds up nobody. What waits long rises in priority, so that urgent requests do not starve the others for ever.
+// Teams take turns: by the priority of their most urgent request, of equal ones that which holds the
+// fewest GPUs, then that which was served longest ago. Within a team requests are
+// served by priority, then by arrival. Who waits long rises in priority, so that urgent requests do not starve the others for ever: within
+// its team a request that waits, among the teams one that has got nothing meanwhile. A request that has to wait for busy hosts reserves
+// every host that it could use, so that smaller ones behind it do not starve it, and after a while also keeps them from the queue that all
+// share; one that waits for its team's quota holds up its own team only; one that the pool is too small for holds up nobody.
 import type { Grant, HostRequest, PoolHost, PoolState, WaitingRequest } from '../../contracts/pool.ts';
 
-/** A request rises by one priority in so long, ms. */
+/** Who waits rises by one priority in so long, ms. */
 const RISE_MS = 60 * 60_000;
+/** Nobody rises further. */
+const HIGHEST = 1;
+export interface WaitLimits {
+  /** How long the pool may be too small for a request before it is refused. */
+  impossibleMs: number;
+  /** How long a request waits before hosts that become free take no new training from the shared queue. */
+  keepMs: number;
+}
 
 export interface Decision {
   granted: Grant[];
   refused: { request: HostRequest; why: string }[];
   waiting: WaitingRequest[];
+  /** By name of a host, the run for which it is kept from the shared queue. */
+  kept: Record<string, string>;
+  /** By team, when it was last granted anything. */
+  servedMs: Record<string, number>;
 }
 
-/** @param impossibleMsMax how long the pool may be too small for a request before it is refused. */
-export function decideGrants(state: PoolState, nowMs: number, impossibleMsMax: number): Decision {
-  const decision: Decision = { granted: [], refused: [], waiting: [] };
+type Fate =
+  | { is: 'granted'; hosts: string[] }
+  | { is: 'refused'; why: string }
+  /** `reserved`: hosts that nobody behind it gets. */
+  | { is: 'waiting'; why: string; impossibleSinceMs: number | null; reserved: string[] };
+
+/** What the requests so far have left. */
+interface Left {
+  state: PoolState;
+  nowMs: number;
+  limits: WaitLimits;
+  /** Names of hosts that are granted or reserved. */
+  taken: Set<string>;
+  /** GPUs by team. */
+  held: Map<string, number>;
+  /** When a team was last granted anything, ms since the epoch. */
+  servedMs: Record<string, number>;
+  /** Teams that wait for their quota. */
+  heldUp: Set<string>;
+}
+
+export function decideGrants(state: PoolState, nowMs: number, limits: WaitLimits): Decision {
+  const servedMs = { ...state.servedMs };
+  const decision: Decision = { granted: [], refused: [], waiting: [], kept: {}, servedMs };
   const taken = new Set(state.grants.flatMap(({ hosts }) => hosts));
-  const heldUp = new Set<string>();
-  for (const waiting of inOrder(state.waiting, nowMs)) {
+  const left: Left = { state, nowMs, limits, taken, held: heldByTeam(state.grants), servedMs, heldUp: new Set() };
+  const open = [...state.waiting];
+  while (open.length > 0) {
+    const waiting = takeNext(open, left);
     const { request } = waiting;
-    const refuse = (why: string) => decision.refused.push({ request, why });
-    const wait = (why: string) => decision.waiting.push({ ...waiting, impossibleSinceMs: null, why });
-    const quota = state.quotas[request.team] ?? Number.POSITIVE_INFINITY;
-    const used = usedBy(request.team, [...state.grants, ...decision.granted]);
-    const possible = candidates(request, state.hosts);
-    if (sizeOf(request) > quota) {
-      refuse(tooMuchForTeam(request, quota));
-    } else if (possible.length === 0) {
-      const since = waiting.impossibleSinceMs ?? nowMs;
-      const why = tooMuchForPool(request, state.hosts);
-      if (nowMs - since >= impossibleMsMax) refuse(why);
-      else decision.waiting.push({ ...waiting, impossibleSinceMs: since, why });
-    } else if (heldUp.has(request.team) || used + sizeOf(request) > quota) {
-      heldUp.add(request.team);
-      wait(`Team ${request.team} holds ${used} of its ${quota} GPUs.`);
+    const fate = decideOne(waiting, left);
+    if (fate.is === 'refused') decision.refused.push({ request, why: fate.why });
+    else if (fate.is === 'granted') {
+      decision.granted.push({ request, hosts: fate.hosts, sinceMs: nowMs });
+      left.held.set(request.team, (left.held.get(request.team) ?? 0) + sizeOf(request));
+      servedMs[request.team] = nowMs;
+      for (const name of fate.hosts) taken.add(name);
     } else {
-      const free = candidates(
-        request,
-        state.hosts.filter(({ name }) => !taken.has(name)),
-      )[0];
-      if (free === undefined) {
-        for (const host of possible.flat()) taken.add(host.name);
-        wait(`It waits for ${plural(request.hosts, 'host')} to be free at once.`);
-      } else {
-        const hosts = free.slice(0, request.hosts).map(({ name }) => name);
-        for (const name of hosts) taken.add(name);
-        decision.granted.push({ request, hosts, sinceMs: nowMs });
+      const { why, impossibleSinceMs, reserved } = fate;
+      decision.waiting.push({ ...waiting, impossibleSinceMs, why });
+      for (const name of reserved) {
+        if (nowMs - waiting.sinceMs >= limits.keepMs) decision.kept[name] ??= request.run;
+        taken.add(name);
       }
     }
   }
   return decision;
 }
 
-function inOrder(waiting: WaitingRequest[], nowMs: number): WaitingRequest[] {
-  const rank = ({ request, sinceMs }: WaitingRequest) => request.priority - Math.floor((nowMs - sinceMs) / RISE_MS);
-  return [...waiting].sort((a, b) => rank(a) - rank(b) || a.sinceMs - b.sinceMs);
+/** Takes the one whose turn it is out of `open`. */
+function takeNext(open: WaitingRequest[], left: Left): WaitingRequest {
+  const teams = new Set(open.map(({ request }) => request.team));
+  const turns = [...teams].map((team) =>
+    turnOf(
+      open.filter(({ request }) => request.team === team),
+      left,
+    ),
+  );
+  const { first } = turns.reduce((best, one) => (isBefore(one, best) ? one : best));
+  open.splice(open.indexOf(first), 1);
+  return first;
+}
+
+/** What a team would do with its turn, and what decides whether it has it. */
+interface Turn {
+  first: WaitingRequest;
+  rank: number;
+  held: number;
+  servedMs: number;
+}
+
+function turnOf(own: WaitingRequest[], { nowMs, held, servedMs }: Left): Turn {
+  const rise = (fromMs: number) => Math.floor((nowMs - fromMs) / RISE_MS);
+  const rank = ({ request, sinceMs }: WaitingRequest) => Math.max(HIGHEST, request.priority - rise(sinceMs));
+  const first = own.reduce((best, one) => ((rank(one) - rank(best) || one.sinceMs - best.sinceMs) < 0 ? one : best));
+  const { team } = first.request;
+  const oldestMs = Math.min(...own.map(({ sinceMs }) => sinceMs));
+  const priority = Math.min(...own.map(({ request }) => request.priority));
+  const served = servedMs[team] ?? 0;
+  return {
+    ...{ first, held: held.get(team) ?? 0, servedMs: served },
+    rank: Math.max(HIGHEST, priority - rise(Math.max(oldestMs, served))),
+  };
+}
+
+function isBefore(a: Turn, b: Turn): boolean {
+  return (a.rank - b.rank || a.held - b.held || a.servedMs - b.servedMs || a.first.sinceMs - b.first.sinceMs) < 0;
+}
+
+function decideOne({ request, impossibleSinceMs }: WaitingRequest, left: Left): Fate {
+  const { state, nowMs, taken, heldUp } = left;
+  const quota = state.quotas[request.team] ?? Number.POSITIVE_INFINITY;
+  if (sizeOf(request) > quota) return { is: 'refused', why: tooMuchForTeam(request, quota) };
+
+  const possible = candidates(request, state.hosts);
+  if (possible.length === 0) {
+    const since = impossibleSinceMs ?? nowMs;
+    const why = tooMuchForPool(request, state.hosts);
+    if (nowMs - since >= left.limits.impossibleMs) return { is: 'refused', why };
+    return { is: 'waiting', why, impossibleSinceMs: since, reserved: [] };
+  }
+
+  const waits = (why: string, reserved: string[]): Fate => ({ is: 'waiting', why, impossibleSinceMs: null, reserved });
+  const held = left.held.get(request.team) ?? 0;
+  if (heldUp.has(request.team) || held + sizeOf(request) > quota) {
+    heldUp.add(request.team);
+    return waits(`Team ${request.team} holds ${held} of its ${quota} GPUs.`, []);
+  }
+  const isFree = ({ name, isAway = false }: PoolHost) => !taken.has(name) && !isAway;
+  const [free] = candidates(request, state.hosts.filter(isFree));
+  if (free !== undefined) return { is: 'granted', hosts: free.slice(0, request.hosts).map(({ name }) => name) };
+  return waits(
+    `It waits for ${plural(request.hosts, 'host')} to be free at once.`,
+    possible.flat().map(({ name }) => name),
+  );
 }
 
 /** Groups of like hosts that are large enough, the best one first, each with its best hosts first. */
 function candidates(request: HostRequest, hosts: PoolHost[]): PoolHost[][] {
   const groups = new Map<string, PoolHost[]>();
   for (const host of hosts.filter(({ slots }) => slots >= request.processes)) {
-    const kind = `${host.device} ${host.labels}`;
-    groups.set(kind, [...(groups.get(kind) ?? []), host]);
+    const kind = kindOf(host);
+    const group = groups.get(kind);
+    if (group === undefined) groups.set(kind, [host]);
+    else group.push(host);
   }
-  const kept = (host: PoolHost) => (request.prefer.includes(host.name) ? 0 : 1);
+  const prefer = new Set(request.prefer);
+  const kept = (host: PoolHost) => (prefer.has(host.name) ? 0 : 1);
   const wanted = request.device === 'cpu' ? 'cpu' : 'gpu';
   const misses = (group: PoolHost[]) => group.slice(0, request.hosts).reduce((sum, host) => sum + kept(host), 0);
   return [...groups.values()]
@@ -81,6 +171,10 @@ function candidates(request: HostRequest, hosts: PoolHost[]): PoolHost[][] {
     );
 }
 
+function kindOf({ device, labels }: PoolHost): string {
+  return `${device} ${labels}`;
+}
+
 function compare(a: string, b: string): number {
   return a < b ? -1 : Number(a > b);
 }
@@ -90,7 +184,13 @@ export function sizeOf({ hosts, processes }: HostRequest): number {
 }
 
 export function usedBy(team: string, grants: Grant[]): number {
-  return grants.reduce((sum, { request }) => sum + (request.team === team ? sizeOf(request) : 0), 0);
+  return heldByTeam(grants).get(team) ?? 0;
+}
+
+function heldByTeam(grants: Grant[]): Map<string, number> {
+  const held = new Map<string, number>();
+  for (const { request } of grants) held.set(request.team, (held.get(request.team) ?? 0) + sizeOf(request));
+  return held;
 }
 
 function tooMuchForTeam(request: HostRequest, quota: number): string {
@@ -99,7 +199,7 @@ function tooMuchForTeam(request: HostRequest, quota: number): string {
 
 function tooMuchForPool(request: HostRequest, hosts: PoolHost[]): string {
   const fitting = hosts.filter(({ slots }) => slots >= request.processes).length;
-  const alike = new Set(hosts.map(({ device, labels }) => `${device} ${labels}`)).size > 1 ? ' of one kind' : '';
+  const alike = new Set(hosts.map(kindOf)).size > 1 ? ' of one kind' : '';
   return `Run ${request.run} needs ${plural(request.hosts, 'host')}${alike} with ${plural(request.processes, 'GPU')} each, and the pool has ${fitting}; start more GPU workers, or lower \`train.hosts\` or \`train.processes\`.`;
 }
 
