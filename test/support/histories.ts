@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 const FOLDER = join(import.meta.dirname, '..', 'workflows', 'histories');
 
-/** What each history shows; the names of its workflow and of its file. */
+/** What each history shows. A name is the file's and stands for the workflow's id, which must be the true one where commands hold it. */
 export const HISTORIES = {
   finished: 'all six stages',
   'killed-workers': 'GPU and control worker killed while it trained',
@@ -14,6 +14,12 @@ export const HISTORIES = {
   'wrong-spec': 'a spec with several problems',
   'retraining-run': 'a schedule that found new rows',
   'retraining-skipped': 'the same schedule, nothing new',
+  paused: 'paused and resumed by people, given another budget while it trained, under a deadline',
+  sweep: 'two trials, one rung',
+  'sweep-winner': 'the run of the better trial',
+  'two-hosts': 'a run on two hosts',
+  'two-hosts-gang': 'its gang, which lost a host and began anew',
+  'anneal-gpu-pool': 'the pool that granted the hosts; it never ends',
 } as const;
 export type HistoryName = keyof typeof HISTORIES;
 
