@@ -7,7 +7,7 @@ import { AnnealError, type Problem } from '../contracts/failure.ts';
 import type { Spec } from '../contracts/spec.ts';
 import type { ProbeResult } from '../contracts/trainer-protocol.ts';
 import { probeJob } from '../plan/admission.ts';
-import { type PlannedData, readPlannedData } from '../plan/data.ts';
+import { type DataRead, type PlannedData, readPlannedData } from '../plan/data.ts';
 import { describeHost, type Host } from '../plan/host.ts';
 import { questionOf, strategyFor, wantsProbe } from '../plan/memory-check.ts';
 import { type ModelShape, readModelShape } from '../plan/model-shape.ts';
@@ -40,7 +40,8 @@ export async function planLocally(spec: Spec, { probe, say }: LocalPlanOptions):
     const base = await attempt('model.base', () => findBaseModel(spec.model.base, local.models));
     const shape = base === null ? null : await attempt('model.base', () => readModelShape(base));
     say('Counting rows and tokens.');
-    const data = base === null ? null : await attempt('data', () => planData(spec, environment, folder));
+    const read = base === null ? null : await attempt('data', () => planData(spec, environment, folder));
+    const { data, notes } = read ?? { data: null, notes: [] };
     const host = await describeHost(local.python.environment.CUDA_VISIBLE_DEVICES);
     const fits = shape && data && couldFit(spec, shape, data, host);
     if (probe && fits) say('Measuring memory by two short trainings.');
@@ -50,7 +51,7 @@ export async function planLocally(spec: Spec, { probe, say }: LocalPlanOptions):
         : null;
     const prices = await attempt('prices', findPrices);
     const speeds = hasStack ? await findSpeeds(spec, environment) : [];
-    return makePlan({ spec, shape, data, host, probe: measured, prices, speeds, problems, nowMs: Date.now() });
+    return makePlan({ spec, shape, data, host, probe: measured, prices, speeds, notes, problems, nowMs: Date.now() });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -66,7 +67,7 @@ async function orProblem<T>(path: string, work: () => Promise<T>, problems: Prob
   }
 }
 
-async function planData(spec: Spec, environment: Environment, folder: string): Promise<PlannedData> {
+async function planData(spec: Spec, environment: Environment, folder: string): Promise<DataRead> {
   const { makeDataset } = await import('../activities/preprocess.ts');
   const { python, models } = locateLocal();
   const examples = resolve(environment.ANNEAL_EXAMPLES);

@@ -43,6 +43,8 @@ type FrozenFile = z.infer<typeof FrozenFileSchema>;
 export interface FreezeOptions {
   /** Does the work, or reads what it gave when it was done before; absent = nothing is remembered. */
   remember?: <S extends z.ZodType>(input: object, schema: S, work: () => Promise<z.output<S>>) => Promise<z.output<S>>;
+  /** Which of them are read; absent = all. */
+  choose?: (openings: Opening[]) => Opening[];
   /** What is taken of what was opened, of a source with so many openings; absent = everything. */
   take?: (opened: Opened, openings: number) => Opened;
   /** For whom followed sources are taken; absent = as if nobody had taken them before. */
@@ -123,7 +125,8 @@ async function ingestSource(reading: Reading): Promise<Ingested> {
 async function readSource(reading: Reading, after: Mark | null): Promise<{ ingested: Ingested; mark: Mark }> {
   const { source, ctx, signal, options } = reading;
   const { take = (opened) => opened, remember = async (_input, _schema, work) => await work() } = options;
-  const { openings, isMany, files, notes } = await planOpenings(source, ctx, after, signal);
+  const { openings: all, isMany, files, notes } = await planOpenings(source, ctx, after, signal);
+  const openings = options.choose?.(all) ?? all;
   const frozen: FrozenFile[] = [];
   for (const opening of openings) {
     const input = { source, name: opening.name, etag: opening.etag, after };

@@ -15,7 +15,7 @@ import { openRaw, placeOf } from './source/raw-source.ts';
 import { selectOf } from './source/sql.ts';
 import { requireMapped } from './source/table-columns.ts';
 import { readTable } from './source/tables.ts';
-import { copyToDisk } from './source/temporary-copy.ts';
+import { atMost, copyToDisk, TooLargeToCopy } from './source/temporary-copy.ts';
 
 export type { SourceContext } from './source/context.ts';
 
@@ -32,6 +32,10 @@ export interface OpenSource {
   converted: () => string[];
   /** SHA-256 of the bytes as they lie at the source, once they are read; null where `bytes` are these. */
   originSha256: () => string | null;
+  /** Of the bytes at the source, the share that was read so far; null where `bytes` do not come along with them. */
+  share: () => number | null;
+  /** Rows in all, as far as they are known before they are read. */
+  rowsEstimated: () => number | null;
 }
 
 /**
@@ -55,10 +59,14 @@ export async function openSource(
   try {
     if (raw.sizeBytes !== null && raw.sizeBytes > bytesMax) throw tooLarge(uri, bytesMax);
     const opened = { address, uri, source, ctx, signal, name: file?.name ?? uri, ahead, raw, converted: [] };
-    const { format, sizeBytes, bytes, converted } = await openContent(opened);
-    if (bytes === ahead.bytes) origin.stop();
-    const limited = limit(bytes, uri, bytesMax, signal);
-    return { uri, format, etag: raw.etag, sizeBytes, bytes: limited, converted, originSha256: origin.sha256 };
+    const { isInPassing, ...content } = await openContent(opened);
+    if (content.bytes === ahead.bytes) origin.stop();
+    return {
+      ...content,
+      ...{ uri, etag: raw.etag, originSha256: origin.sha256 },
+      bytes: limit(content.bytes, uri, bytesMax, signal),
+      share: () => (raw.sizeBytes === null || !isInPassing ? null : origin.bytesRead() / raw.sizeBytes),
+    };
   } catch (error) {
     await closeUnread(ahead.bytes);
     throw error;
@@ -76,7 +84,10 @@ interface Opened {
   raw: Pick<RawSource, 'sizeBytes'>;
   converted: string[];
 }
-type Content = Pick<OpenSource, 'format' | 'sizeBytes' | 'bytes' | 'converted'>;
+type Content = Pick<OpenSource, 'format' | 'sizeBytes' | 'bytes' | 'converted' | 'rowsEstimated'> & {
+  /** Bytes come as those at the source are read, not once all of them are. */
+  isInPassing: boolean;
+};
 
 async function openContent(opened: Opened): Promise<Content> {
   const { uri, ahead, name, converted } = opened;
@@ -118,23 +129,31 @@ function isTable(name: string, head: Buffer): boolean {
 }
 
 function convertingTable(opened: Opened, kind: 'parquet' | 'sqlite', sql: string | null): Content {
-  const rows = readFromDisk(opened, kind, sql);
-  return converting(opened, kind, requireMapped(rows, opened.source.columns, `Source ${opened.uri}`));
+  let rowsEstimated: number | null = null;
+  const rows = readFromDisk(opened, kind, sql, (count) => {
+    rowsEstimated = count;
+  });
+  const content = converting(opened, kind, requireMapped(rows, opened.source.columns, `Source ${opened.uri}`));
+  return { ...content, rowsEstimated: () => rowsEstimated };
 }
 
 function converting(opened: Opened, what: string, bytes: AsyncIterable<Uint8Array>): Content {
   const converted = [...opened.converted, what];
-  return { format: 'jsonl', sizeBytes: null, bytes, converted: () => converted };
+  return { format: 'jsonl', sizeBytes: null, bytes, converted: () => converted, ...NOT_IN_PASSING };
 }
+
+const NOT_IN_PASSING = { isInPassing: false, rowsEstimated: () => null };
+const IN_PASSING = { isInPassing: true, rowsEstimated: () => null };
 
 function openText({ ahead, uri, source, name, raw, converted }: Opened): Content {
   checkReadable(ahead.head, uri);
   const encoding = decideEncoding(ahead.head, source.encoding, uri);
   const format = formatOf(source.format, name, ahead.head, encoding);
-  if (encoding === null) return { format, sizeBytes: raw.sizeBytes, bytes: ahead.bytes, converted: () => converted };
+  if (encoding === null)
+    return { format, sizeBytes: raw.sizeBytes, bytes: ahead.bytes, converted: () => converted, ...IN_PASSING };
   const { bytes, lost } = toUtf8(ahead.bytes, encoding);
   const what = () => (lost() === 0 ? encoding : `${encoding} (unreadable characters: ${lost()})`);
-  return { format, sizeBytes: null, bytes, converted: () => [...converted, what()] };
+  return { format, sizeBytes: null, bytes, converted: () => [...converted, what()], ...IN_PASSING };
 }
 
 function formatOf(wanted: Source['format'], name: string, head: Buffer, encoding: string | null): Format {
@@ -157,19 +176,24 @@ export function detectFormat(name: string, head: Uint8Array): Format {
 
 /** A database on this disk is read where it lies, because its newest rows may lie in files beside it. */
 async function* readFromDisk(
-  { address, ahead, uri, ctx, signal, converted }: Opened,
+  { address, ahead, uri, ctx, signal, converted, raw: { sizeBytes } }: Opened,
   kind: 'parquet' | 'sqlite',
   sql: string | null,
+  onRows: (count: number) => void,
 ): AsyncGenerator<Uint8Array> {
-  const place = kind === 'sqlite' && converted.length === 0 ? placeOf(address, ctx) : null;
+  // Who copies little reads a little: nothing of it need stay as it is.
+  const isInPlace = kind === 'sqlite' || ctx.copyBytesMax !== undefined;
+  const place = isInPlace && converted.length === 0 ? placeOf(address, ctx) : null;
   if (place !== null) {
     await closeUnread(ahead.bytes);
-    yield* readTable({ kind, path: place.path, sql }, uri, signal);
+    yield* readTable({ kind, path: place.path, sql }, uri, onRows, signal);
     return;
   }
-  const copy = await copyToDisk(ahead.bytes, uri, ctx.temporaryFolder, ctx.bytesMax, signal);
+  const { copyBytesMax = Number.POSITIVE_INFINITY } = ctx;
+  if ((sizeBytes ?? 0) > copyBytesMax) throw new TooLargeToCopy(uri);
+  const copy = await copyToDisk(atMost(ahead.bytes, copyBytesMax, uri), uri, ctx.temporaryFolder, ctx.bytesMax, signal);
   try {
-    yield* readTable({ kind, path: copy.path, sql }, uri, signal);
+    yield* readTable({ kind, path: copy.path, sql }, uri, onRows, signal);
   } finally {
     await copy.remove();
   }

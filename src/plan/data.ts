@@ -11,7 +11,7 @@ import { createFileStore } from '../storage/file-store.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { packedRows } from './packing.ts';
 import { readSplitLengths } from './safetensors.ts';
-import { sampleSources } from './sample.ts';
+import { type Sample, sampleSources } from './sample.ts';
 
 export interface PlannedData {
   /** As the stage preprocess will count them, of the sample. */
@@ -37,16 +37,30 @@ export interface PlannedDataOptions {
   bytesMax?: number;
 }
 
+export interface DataRead {
+  /** null where no source could be looked into. */
+  data: PlannedData | null;
+  /** What was estimated, and what was left out; one sentence each. */
+  notes: string[];
+}
+
 /** @throws AnnealError as the stages ingest and preprocess do. */
-export async function readPlannedData(options: PlannedDataOptions): Promise<PlannedData> {
-  const { spec, folder, signal } = options;
+export async function readPlannedData(options: PlannedDataOptions): Promise<DataRead> {
+  const { spec, folder, sources: ctx, signal, bytesMax } = options;
   const store = createFileStore(join(folder, 'store'));
-  const sample = await sampleSources(store, spec.data.sources, options.sources, signal, options.bytesMax);
-  const planned = sample.factor === 1 ? spec : withoutMinRows(spec);
-  const { files, accounts, tokens } = await options.makeDataset(
-    { spec: planned, snapshot: sample.snapshot.digest },
-    store,
-  );
+  const sampled = { store, sources: spec.data.sources, ctx, signal, ...(bytesMax !== undefined && { bytesMax }) };
+  const { notes, ...sample } = await sampleSources(sampled);
+  return { data: sample.sources.length === 0 ? null : await prepareSample(options, store, sample), notes };
+}
+
+async function prepareSample(
+  { spec, folder, signal, makeDataset }: PlannedDataOptions,
+  store: ObjectStore,
+  sample: Omit<Sample, 'notes'>,
+): Promise<PlannedData> {
+  const whole = { ...spec, data: { ...spec.data, sources: sample.sources } };
+  const planned = sample.factor === 1 ? whole : withoutMinRows(whole);
+  const { files, accounts, tokens } = await makeDataset({ spec: planned, snapshot: sample.snapshot.digest }, store);
   const shards = files.files.filter(({ path }) => isShardOf(path, 'train', 'safetensors'));
   const target = join(folder, 'dataset');
   await getFolder(store, { digest: files.digest, files: shards }, target, signal);

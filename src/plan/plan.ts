@@ -34,6 +34,8 @@ export interface PlanFacts {
   probe: ProbeResult | null;
   prices: Prices | null;
   speeds: Speed[];
+  /** What was estimated of the data, and what was left out. */
+  notes: string[];
   /** What was found before. */
   problems: Problem[];
   nowMs: number;
@@ -45,6 +47,8 @@ export interface Plan {
   method: Recipe['method'];
   tuning: Recipe['tuning'];
   data: DataPlan | null;
+  /** What was estimated of the data, and what was left out; one sentence each. */
+  notes: string[];
   steps: StepPlan | null;
   parameters: ParameterCount | null;
   strategy: StrategyChoice | null;
@@ -106,7 +110,7 @@ export function makePlan(facts: PlanFacts): Plan {
   ];
   return {
     ...{ name: spec.name, base: spec.model.base, method: recipe.method, tuning: recipe.tuning },
-    ...{ data: data && planData(data), steps, parameters: shape && countParameters(shape, recipe) },
+    ...{ data: data && planData(data), notes: facts.notes, steps, parameters: shape && countParameters(shape, recipe) },
     ...{ strategy: shape && strategyFor(shape, recipe, host), memory, time },
     ...{ costs, pricesOf: prices?.date ?? null, problems },
   };

@@ -1,8 +1,9 @@
 // A plan from facts: steps, time, cost, and every problem at once.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { DuckDBInstance } from '@duckdb/node-api';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseSpec, type SpecInput } from '../../src/contracts/spec.ts';
 import { hourPriceHere, priced } from '../../src/plan/budget-limit.ts';
@@ -13,10 +14,12 @@ import { packedRows } from '../../src/plan/packing.ts';
 import { countParameters } from '../../src/plan/parameters.ts';
 import { makePlan, type PlanFacts } from '../../src/plan/plan.ts';
 import { readPrices } from '../../src/plan/prices.ts';
-import { sampleSources } from '../../src/plan/sample.ts';
+import { type Sample, sampleSources } from '../../src/plan/sample.ts';
 import { planSteps } from '../../src/plan/steps.ts';
+import { digestOf } from '../../src/storage/digest.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import { PROJECT_FOLDER } from '../../src/telemetry/code-identity.ts';
+import { collect, readParts } from '../data/given.ts';
 import { CPU_HOST, H100, llama8b, recipeOf, writeModel } from './given.ts';
 
 let folder: string;
@@ -37,7 +40,17 @@ const DATA: PlannedData = {
 function facts(spec: Omit<SpecInput, 'name' | 'data'>, more: Partial<PlanFacts> = {}): PlanFacts {
   return {
     spec: parseSpec({ name: 'support', data: { sources: [{ uri: 'a.jsonl' }] }, ...spec }),
-    ...{ shape: llama8b(), data: DATA, host: H100, probe: null, prices: null, speeds: [], problems: [], nowMs: 0 },
+    ...{
+      shape: llama8b(),
+      data: DATA,
+      host: H100,
+      probe: null,
+      prices: null,
+      speeds: [],
+      notes: [],
+      problems: [],
+      nowMs: 0,
+    },
     ...more,
   };
 }
@@ -190,35 +203,111 @@ describe('host', () => {
 });
 
 describe('sample', () => {
+  const LINE = `${JSON.stringify({ prompt: 'a', completion: 'b' })}\n`;
+  const samplingOf = (uris: string[]) => ({
+    sources: parseSpec({ name: 'a', data: { sources: uris.map((uri) => ({ uri: join(folder, uri) })) } }).data.sources,
+    ctx: { examplesFolder: folder, readS3: async () => null, temporaryFolder: join(folder, 'temporary') },
+    store: createFileStore(join(folder, 'store')),
+  });
+  async function textOf({ store }: ReturnType<typeof samplingOf>, { snapshot }: Sample): Promise<string> {
+    const pieces = await collect(readParts(store, snapshot.sources[0]?.parts ?? []));
+    return Buffer.concat(pieces).toString();
+  }
+
   test('a large source is cut at a row’s end, and the rest is reckoned by bytes', async () => {
-    const line = `${JSON.stringify({ prompt: 'a', completion: 'b' })}\n`;
-    writeFileSync(join(folder, 'rows.jsonl'), line.repeat(10_000));
-    const { sources } = parseSpec({ name: 'a', data: { sources: [{ uri: join(folder, 'rows.jsonl') }] } }).data;
-    const ctx = { examplesFolder: folder, readS3: async () => null };
-    const store = createFileStore(join(folder, 'store'));
-    expect((await sampleSources(store, sources, ctx)).factor).toBe(1);
-    const part = await sampleSources(store, sources, ctx, undefined, 1000);
+    writeFileSync(join(folder, 'rows.jsonl'), LINE.repeat(10_000));
+    const sampling = samplingOf(['rows.jsonl']);
+    expect((await sampleSources(sampling)).factor).toBe(1);
+    const part = await sampleSources({ ...sampling, bytesMax: 1000 });
     const [entry] = part.snapshot.sources;
     expect(entry).toMatchObject({
       uri: join(folder, 'rows.jsonl'),
-      sizeBytes: Math.floor(1000 / line.length) * line.length,
+      sizeBytes: Math.floor(1000 / LINE.length) * LINE.length,
     });
-    const one = await sampleSources(store, sources, ctx, undefined, 5);
-    expect(one.snapshot.sources[0]?.sizeBytes).toBe(line.length);
-    expect(part.factor).toBeCloseTo((10_000 * line.length) / (entry?.sizeBytes ?? 0), 5);
+    expect((await sampleSources({ ...sampling, bytesMax: 5 })).snapshot.sources[0]?.sizeBytes).toBe(LINE.length);
+    expect(part.factor).toBeCloseTo((10_000 * LINE.length) / (entry?.sizeBytes ?? 0), 5);
   });
 
-  test('of many files each gives its share; how much a packed one holds is not known', async () => {
+  test('an array is cut behind an element and closed, and a table outside quotes', async () => {
+    const rows = Array.from({ length: 1000 }, (_, i) => ({ prompt: `[${i}], "`, completion: '}' }));
+    writeFileSync(join(folder, 'rows.json'), `\ufeff ${JSON.stringify(rows, null, 1)}`);
+    const array = samplingOf(['rows.json']);
+    const part = await sampleSources({ ...array, bytesMax: 1000 });
+    const kept = JSON.parse((await textOf(array, part)).replace('\ufeff', '')) as typeof rows;
+    expect(kept).toEqual(rows.slice(0, kept.length));
+    expect(kept.length).toBeGreaterThan(10);
+    expect((part.factor ?? 0) * kept.length).toBeGreaterThan(900);
+    expect((part.factor ?? 0) * kept.length).toBeLessThan(1100);
+
+    const record = '"one\ntwo ""three""\n",four\n';
+    writeFileSync(join(folder, 'rows.csv'), `prompt,completion\n${record.repeat(100)}`);
+    const table = samplingOf(['rows.csv']);
+    for (const bytesMax of [100, 101, 102, 103, 104, 105, 110, 115, 120]) {
+      const text = await textOf(table, await sampleSources({ ...table, bytesMax }));
+      expect(text).toBe(`prompt,completion\n${record.repeat((text.length - 18) / record.length)}`);
+      expect(text.length).toBeLessThanOrEqual(bytesMax);
+    }
+  });
+
+  test('of many files each gives its share, packed ones by how much of them was read', async () => {
     mkdirSync(join(folder, 'in'));
-    const line = `${JSON.stringify({ prompt: 'a', completion: 'b' })}\n`;
-    writeFileSync(join(folder, 'in', 'a.jsonl'), line.repeat(1000));
-    writeFileSync(join(folder, 'in', 'b.jsonl.gz'), gzipSync(line.repeat(10)));
-    const { sources } = parseSpec({ name: 'a', data: { sources: [{ uri: join(folder, 'in') }] } }).data;
-    const ctx = { examplesFolder: folder, readS3: async () => null };
-    const store = createFileStore(join(folder, 'store'));
-    const part = await sampleSources(store, sources, ctx, undefined, 2000);
-    expect(part.snapshot.sources.map(({ newlines }) => newlines)).toEqual([[Math.floor(1000 / line.length)], [10]]);
-    expect(part.factor).toBeGreaterThan(10);
-    expect((await sampleSources(store, sources, ctx, undefined, 200)).factor).toBeNull();
+    writeFileSync(join(folder, 'in', 'a.jsonl'), LINE.repeat(1000));
+    const noise = Array.from(
+      { length: 20_000 },
+      (_, i) => `${JSON.stringify({ prompt: digestOf(i), completion: 'b' })}\n`,
+    );
+    writeFileSync(join(folder, 'in', 'b.jsonl.gz'), gzipSync(noise.join('')));
+    const truth = LINE.length * 1000 + noise.join('').length;
+    for (const bytesMax of [2000, 400_000]) {
+      const sampling = samplingOf(['in']);
+      const { factor, snapshot } = await sampleSources({ ...sampling, bytesMax });
+      const read = snapshot.sources.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+      expect(read).toBeLessThan(bytesMax);
+      expect(((factor ?? 0) * read) / truth).toBeGreaterThan(0.7);
+      expect(((factor ?? 0) * read) / truth).toBeLessThan(1.3);
+    }
+  });
+
+  test('of a thousand files some are looked into, all over the folder', async () => {
+    mkdirSync(join(folder, 'in'));
+    for (let i = 0; i < 300; i++) writeFileSync(join(folder, 'in', `${1000 + i}.jsonl`), LINE.repeat(2));
+    const { factor, snapshot, notes } = await sampleSources(samplingOf(['in']));
+    expect(snapshot.sources).toHaveLength(64);
+    expect(snapshot.sources.at(-1)?.uri).toContain('1295.jsonl');
+    expect(factor).toBeCloseTo(300 / 64);
+    expect(notes).toEqual([`${join(folder, 'in')} has 300 files, of which 64 were looked into.`]);
+  });
+
+  test('a table tells its rows itself; packed, it is copied if it is small, else left out and named', async () => {
+    const instance = await DuckDBInstance.create(':memory:');
+    const connection = await instance.connect();
+    const path = join(folder, 'rows.parquet');
+    await connection.run(
+      `COPY (SELECT 'q' || i AS prompt, 'a' AS completion FROM range(5000) t(i)) TO '${path}' (FORMAT parquet)`,
+    );
+    connection.closeSync();
+    instance.closeSync();
+    writeFileSync(join(folder, 'packed.parquet.gz'), gzipSync(readFileSync(path)));
+    const bare = await sampleSources({ ...samplingOf(['rows.parquet']), bytesMax: 2000, copyBytesMax: 10 });
+    const rows = bare.snapshot.sources[0]?.newlines?.[0] ?? 0;
+    expect(rows).toBeGreaterThan(10);
+    expect((bare.factor ?? 0) * rows).toBeCloseTo(5000);
+    writeFileSync(join(folder, 'rows.jsonl'), LINE);
+    const left = await sampleSources({ ...samplingOf(['packed.parquet.gz', 'rows.jsonl']), copyBytesMax: 10 });
+    expect(left.notes).toEqual([expect.stringContaining('packed.parquet.gz was left out: tables above 10 bytes')]);
+    expect(left.factor).toBeNull();
+    expect(left.sources).toHaveLength(1);
+    expect(left.snapshot.sources).toHaveLength(1);
+  });
+
+  test('every source that cannot be read is named at once', async () => {
+    writeFileSync(join(folder, 'rows.jsonl'), LINE);
+    const problems = await sampleSources(samplingOf(['no.jsonl', 'rows.jsonl', 'none/*.csv'])).catch(
+      (error: { problems: unknown }) => error.problems,
+    );
+    expect(problems).toEqual([
+      { path: 'data.sources[0]', message: expect.stringContaining('no.jsonl') },
+      { path: 'data.sources[2]', message: expect.stringContaining('none/*.csv') },
+    ]);
   });
 });

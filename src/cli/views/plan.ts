@@ -22,6 +22,7 @@ export function shortPlanLines(plan: Plan, width: number, paint: Paint): string[
   return [
     ...labelled('Plan', `${plan.name}: ${plan.method} of ${plan.base} by ${plan.tuning}`, width, paint),
     ...labelled('Data', dataText(plan), width, paint),
+    ...plan.notes.flatMap((note) => indent(wrap(note, width - LABEL_WIDTH), LABEL_WIDTH)),
     ...labelled('Steps', stepText(plan), width, paint),
     ...labelled('Parameters', parameterText(plan), width, paint),
     ...labelled('Time', timeText(plan), width, paint),
@@ -53,9 +54,8 @@ function dataText({ data }: Plan): string | null {
 }
 
 function sampleText(factor: number | null): string {
-  if (factor === null)
-    return 'Counted in the beginning of the sources only, whose servers do not say how much there is.';
-  return `Estimated from the first ${formatPercent(1 / factor)} of the bytes.`;
+  if (factor === null) return 'Counted in a part of the sources only; how much there is in all is not known.';
+  return `Estimated from ${formatPercent(1 / factor)} of the bytes.`;
 }
 
 function stepText({ steps }: Plan): string | null {

@@ -69,14 +69,17 @@ export interface Hashed {
   sha256: () => string | null;
   /** The digest is not wanted after all. */
   stop: () => void;
+  bytesRead: () => number;
 }
 
 export function hashInPassing(bytes: AsyncIterable<Uint8Array>): Hashed {
   const hash = createHash('sha256');
   let sha256: string | null = null;
   let isWanted = true;
+  let bytesRead = 0;
   async function* pass() {
     for await (const piece of bytes) {
+      bytesRead += piece.length;
       if (isWanted) hash.update(piece);
       yield piece;
     }
@@ -85,7 +88,7 @@ export function hashInPassing(bytes: AsyncIterable<Uint8Array>): Hashed {
   const stop = () => {
     isWanted = false;
   };
-  return { bytes: pass(), sha256: () => sha256, stop };
+  return { bytes: pass(), sha256: () => sha256, stop, bytesRead: () => bytesRead };
 }
 
 /** First bytes of files that are nothing a row could be in, and what they are. */

@@ -16,6 +16,10 @@ export interface SourceContext {
   temporaryFolder?: string;
   /** Instead of the limits that hold else. */
   bytesMax?: number;
+  /** Larger files that can only be read from a disk are refused with `TooLargeToCopy`; absent = the disk's own limit. */
+  copyBytesMax?: number;
+  /** Databases are asked how many rows they think there are. */
+  estimates?: boolean;
   answerTimeoutMs?: number;
   idleTimeoutMs?: number;
 }

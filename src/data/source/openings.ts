@@ -86,14 +86,15 @@ function onlyOne(uri: string, open: Opening['open']): Openings {
 async function openDatabase(
   source: Source,
   uri: string,
-  { bytesMax = SOURCE_BYTES_MAX }: SourceContext,
+  { bytesMax = SOURCE_BYTES_MAX, estimates = false }: SourceContext,
   after: Mark | null,
   signal?: AbortSignal,
 ): Promise<Opened> {
   const { readPostgres } = await import('./postgres.ts');
-  const { bytes, mark, newRows } = readPostgres(source, uri, after?.watermark ?? null, signal);
+  const options = { after: after?.watermark ?? null, isEstimated: estimates, signal };
+  const { bytes, mark, newRows, rowsEstimated } = readPostgres(source, uri, options);
   return {
-    ...{ uri, format: 'jsonl', etag: null, sizeBytes: null, mark, newRows },
+    ...{ uri, format: 'jsonl', etag: null, sizeBytes: null, mark, newRows, rowsEstimated, share: () => null },
     bytes: limit(requireMapped(bytes, source.columns, `Source ${uri}`), uri, bytesMax, signal),
     converted: () => ['postgres'],
     origins: () => [],
@@ -136,7 +137,7 @@ function openingOfDocuments(files: SourceFile[], source: Source, ctx: SourceCont
     open: async (signal) => {
       const origins: Origin[] = [];
       return {
-        ...{ uri, format: 'jsonl', etag: null, sizeBytes: null },
+        ...{ uri, format: 'jsonl', etag: null, sizeBytes: null, share: () => null, rowsEstimated: () => null },
         bytes: limit(readDocuments(files, source, ctx, origins, signal), uri, ctx.bytesMax ?? SOURCE_BYTES_MAX, signal),
         ...{ converted: () => ['documents'], origins: () => origins, mark: () => null, newRows: () => 0 },
       };

@@ -24,13 +24,22 @@ export interface PostgresRows {
   mark: () => Mark['watermark'];
   /** Rows that lie behind the earlier mark. */
   newRows: () => number;
+  /** As the database's planner reckons, once the first bytes are read; null where it was not asked. */
+  rowsEstimated: () => number | null;
+}
+
+interface PostgresOptions {
+  /** Up to where it was read before. */
+  after: Mark['watermark'];
+  /** Whether the planner is asked for the number of rows. */
+  isEstimated: boolean;
+  signal: AbortSignal | undefined;
 }
 
 export function readPostgres(
   source: Source,
   uri: string,
-  after: Mark['watermark'],
-  signal?: AbortSignal,
+  { after, isEstimated, signal }: PostgresOptions,
 ): PostgresRows {
   const select = selectOf(source, uri);
   const follow = source.follow || null;
@@ -40,8 +49,11 @@ export function readPostgres(
   if (follow?.mode === 'new' && watermark === null)
     throw badSource(uri, 'is followed for what is new; name `follow.watermark` with its column and key');
   const tally = createTally(watermark, uri);
+  let rowsEstimated: number | null = null;
+  const onEstimate = isEstimated ? (rows: number) => (rowsEstimated = rows) : null;
   return {
-    bytes: readRows({ source, uri, select, watermark }, tally, signal),
+    bytes: readRows({ source, uri, select, watermark, onEstimate }, tally, signal),
+    rowsEstimated: () => rowsEstimated,
     mark: () => (watermark === null ? null : tally.mark()),
     newRows: () => tally.newRows(),
   };
@@ -52,10 +64,11 @@ interface Reading {
   uri: string;
   select: string;
   watermark: Watermark | null;
+  onEstimate: ((rows: number) => void) | null;
 }
 
 async function* readRows(
-  { source, uri, select, watermark }: Reading,
+  { source, uri, select, watermark, onEstimate }: Reading,
   tally: Tally,
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
@@ -69,6 +82,7 @@ async function* readRows(
     await client.connect();
     await begin(client);
     const { text, values } = await buildQuery(client, select, source.table, watermark, uri);
+    if (onEstimate !== null) onEstimate(await estimateRows(client, { text, values }));
     const rows = client.query(new QueryStream(text, values, { batchSize: BATCH_ROWS, rowMode: 'array' }));
     yield* toLines(untilAborted(rows as AsyncIterable<Fetched>, signal), tally);
     await client.query('COMMIT');
@@ -79,6 +93,15 @@ async function* readRows(
     signal?.removeEventListener('abort', onAbort);
     await client.end().catch(() => undefined);
   }
+}
+
+/** Out of the planner's statistics: nothing is read. */
+async function estimateRows(client: pg.Client, query: { text: string; values: string[] }): Promise<number> {
+  const { rows } = await client.query<{ 'QUERY PLAN': [{ Plan: { 'Plan Rows': number } }] }>({
+    text: `EXPLAIN (FORMAT JSON) ${query.text}`,
+    values: query.values,
+  });
+  return rows[0]?.['QUERY PLAN'][0].Plan['Plan Rows'] ?? 0;
 }
 
 function createClient(address: string, uri: string): pg.Client {

@@ -45,6 +45,9 @@ async function* readParquet({ path, memoryBytesMax }: TableJob): AsyncGenerator<
   const connection = await instance.connect();
   await connection.run("SET TimeZone = 'UTC'");
   const columns = await connection.runAndReadAll('DESCRIBE SELECT * FROM read_parquet(?)', [path]);
+  // Out of the file's footer.
+  const counted = await connection.runAndReadAll('SELECT count(*) FROM read_parquet(?)', [path]);
+  process.send?.(Number(counted.getRows()[0]?.[0]));
   const fields = columns.getRows().map(([name, type]) => jsonField(String(name), String(type)));
   const sql = `SELECT to_json({${fields.join(', ')}})::VARCHAR FROM read_parquet(?)`;
   const rows = await connection.stream(sql, [path]);

@@ -11,10 +11,14 @@ const MEMORY_BYTES_MAX = 1536 * 1024 ** 2;
 /** Kept of what it says at its end, characters. */
 const REASON_LENGTH_MAX = 300;
 
-/** @throws AnnealError `data_rejected` with the reader's reason. */
+/**
+ * @param onRows hears how many there are, where the file says so.
+ * @throws AnnealError `data_rejected` with the reader's reason.
+ */
 export async function* readTable(
   job: Omit<TableJob, 'memoryBytesMax'>,
   uri: string,
+  onRows: (count: number) => void,
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   const reader = startReader(
@@ -24,6 +28,7 @@ export async function* readTable(
     { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] },
   );
   const { process: child } = reader;
+  child.on('message', (count) => onRows(count as number));
   let reason = '';
   child.stderr?.on('data', (text: Buffer) => {
     reason = (reason + text).slice(-REASON_LENGTH_MAX * 4);

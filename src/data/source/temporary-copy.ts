@@ -4,6 +4,7 @@ import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { AnnealError } from '../../contracts/failure.ts';
 import { limit } from './content.ts';
 
 /** Bytes: what a worker's disk has to spare. */
@@ -12,6 +13,30 @@ const COPY_BYTES_MAX = 32 * 1024 ** 3;
 /** Copies that a worker's death has left are removed by the next copy, ms: an attempt of the stage ends sooner. */
 const LEFT_MS = 3 * 24 * 3_600_000;
 const PREFIX = 'source-';
+
+/** It would have to be copied whole, and is larger than whoever reads it wants to copy. */
+export class TooLargeToCopy extends AnnealError {
+  readonly uri: string;
+
+  constructor(uri: string) {
+    super('data_rejected', `Source ${uri} is too large to be copied to this disk.`);
+    this.uri = uri;
+  }
+}
+
+/** @throws TooLargeToCopy when more comes. */
+export async function* atMost(
+  bytes: AsyncIterable<Uint8Array>,
+  bytesMax: number,
+  uri: string,
+): AsyncGenerator<Uint8Array> {
+  let sizeBytes = 0;
+  for await (const piece of bytes) {
+    sizeBytes += piece.length;
+    if (sizeBytes > bytesMax) throw new TooLargeToCopy(uri);
+    yield piece;
+  }
+}
 
 export interface TemporaryCopy {
   path: string;
