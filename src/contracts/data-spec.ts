@@ -80,9 +80,11 @@ export const SourceSchema = z.strictObject({
   allowPrivate: z.boolean().default(false),
   /**
    * `preference` = a prompt with a chosen and a rejected answer (with `train.method: sft` the chosen one is learned), `kto` = a prompt,
-   * a completion and a label, `text` = text without turns, every token of which is trained on. `auto` looks for what the method needs.
+   * a completion and a label, `stepwise` = a prompt with steps (`completions`) and a label for each (`labels`; with `kto` the solution is
+   * wanted when all are right, with `sft` only such rows are learned), `text` = text without turns, every token of which is trained on.
+   * `auto` looks for what the method needs.
    */
-  shape: z.enum(['auto', ...CHAT_SHAPES, 'preference', 'kto']).default('auto'),
+  shape: z.enum(['auto', ...CHAT_SHAPES, 'preference', 'kto', 'stepwise']).default('auto'),
   /**
    * Fields of a row made of this source's columns: `user: "{{question}}"`. `{{name?}}` may be empty, `{{#name}}…{{/name}}` is left out
    * where the column is, and `{{a.b[0]}}` goes into a value. null = the rows have a known shape as they are.
@@ -96,6 +98,15 @@ export const SourceSchema = z.strictObject({
   weight: WeightSchema.nullable().default(null),
 });
 export type Source = z.infer<typeof SourceSchema>;
+
+/** Everything that a dataset is made of: its sources, then the evaluation suites that it must not hold. */
+export function inputsOf({ sources, decontaminate }: DataSpec): Source[] {
+  return [...sources, ...suitesOf({ decontaminate })];
+}
+
+export function suitesOf({ decontaminate }: Pick<DataSpec, 'decontaminate'>): Source[] {
+  return decontaminate.against.map((uri) => SourceSchema.parse({ uri }));
+}
 
 /**
  * What becomes of rows longer than `maxLength`. `drop`: dropped with the code `too_long`. `truncate`: the front stays, up to the end of
@@ -123,7 +134,7 @@ export const DataSchema = z.strictObject({
   system: z.string().max(8192).nullable().default(null),
   /**
    * What becomes of rows that break a rule, by its code: `error`, `quarantine`, `fix` or `warn`; a code that is not named is
-   * quarantined. `mojibake` (UTF-8 that was read as CP1252) and `trailing_space` (of answers) are looked for only where they are named.
+   * quarantined. With `invalid_utf8: fix` bytes that are not UTF-8 are read as Windows-1252. `mojibake` (UTF-8 that was read as CP1252) and `trailing_space` (of answers) are looked for only where they are named.
    */
   rules: RulesSchema.default({}),
   /** Sensitive columns, taken out before anything else sees a row; a name or a path such as `user.email`. At most 256. */
@@ -159,3 +170,4 @@ export const DataSchema = z.strictObject({
     })
     .prefault({}),
 });
+type DataSpec = z.infer<typeof DataSchema>;

@@ -87,6 +87,8 @@ export const DROP_CODES = [
   'too_large',
   'not_object',
   'document_unreadable',
+  'document_is_scan',
+  'document_locked',
   'unknown_shape',
   'missing_field',
   'wrong_type',

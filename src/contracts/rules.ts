@@ -12,6 +12,7 @@ export type Rules = Partial<Record<DropCode, Policy>>;
 
 /** Codes with a mend that leaves no doubt. */
 const FIXABLE: readonly DropCode[] = [
+  'invalid_utf8',
   'wrong_type',
   'unknown_role',
   'empty_content',

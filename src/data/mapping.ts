@@ -3,6 +3,7 @@ import type { Columns, Roles, TurnFields } from '../contracts/column-map.ts';
 import type { Source } from '../contracts/data-spec.ts';
 import { type DropCode, type Method, ROW_KINDS } from '../contracts/rows.ts';
 import { ASKED_CODES, type Rules } from '../contracts/rules.ts';
+import type { Spec } from '../contracts/spec.ts';
 import { createColumns } from './columns/columns.ts';
 import { createDropper } from './columns/drop.ts';
 import { createTurnNames } from './columns/turn-names.ts';
@@ -19,10 +20,18 @@ import {
 } from './preferences.ts';
 import { type Chat, type ChatShape, looksLikeChat, mapChat, type Text, unknownShape } from './shapes.ts';
 import { refuseUnreadable } from './source/unreadable.ts';
+import { joinSteps, looksStepwise } from './stepwise.ts';
 import { type Judge, RowFault } from './turns.ts';
 
 /** A row without its id, group and place; keys in the order of the contract. */
 export type Content = Chat | Text | Pair | Judged;
+
+/** The mapping of a source's rows. */
+export function mappingOf({ data, train }: Pick<Spec, 'data' | 'train'>, source: Source): Mapping {
+  const { shape, columns, turns, roles } = source;
+  const { system, rules, dropColumns } = data;
+  return { method: train.method, shape, system, columns, turns, roles, rules, dropColumns };
+}
 
 /** How the rows of a source are mapped: what the source says of itself, and what the data's rules say. */
 export interface Mapping {
@@ -102,7 +111,10 @@ function mendBy(rules: Rules, row: Fields, fault: RowFault, fixed: Set<DropCode>
   return mended;
 }
 
-function mapFields(row: Fields, { method, shape, system }: Mapping, judge: Judge): Content {
+function mapFields(row: Fields, mapping: Mapping, judge: Judge): Content {
+  const { method, shape, system } = mapping;
+  if (shape === 'stepwise' || (shape === 'auto' && looksStepwise(row)))
+    return mapFields(joinSteps(row, method), { ...mapping, shape: 'prompt-completion' }, judge);
   const kind = ROW_KINDS[method];
   switch (kind) {
     case 'chat':

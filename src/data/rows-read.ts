@@ -38,6 +38,8 @@ export interface BrokenRow extends Place {
   path: string;
   message: string;
   preview: string;
+  /** Of a row that is no UTF-8, as it stands in the source; valid until the next one. */
+  bytes?: Buffer;
 }
 
 /** What the quarantine takes: where the row's bytes lie is not known of all. */
@@ -103,7 +105,7 @@ export function parseJsonRow(bytes: Buffer, place: Place): ReadRow {
 
 export function invalidUtf8(bytes: Buffer, place: Place): BrokenRow {
   const message = `the row has bytes that are not UTF-8 (first at byte ${firstInvalidByte(bytes)} of it); save the file as UTF-8`;
-  return brokenRow(place, 'invalid_utf8', message, bytes);
+  return { ...brokenRow(place, 'invalid_utf8', message, bytes), bytes };
 }
 
 export function countNewlines(bytes: Buffer, from: number, to: number): number {

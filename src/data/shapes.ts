@@ -16,7 +16,7 @@ import { type PendingMedia, readMedia } from './media/pending.ts';
 import { readTools } from './tools.ts';
 import { checkText, checkTurns, type Judge, RowFault, type Turn } from './turns.ts';
 
-export type ChatShape = Exclude<Source['shape'], 'preference' | 'kto'>;
+export type ChatShape = Exclude<Source['shape'], 'preference' | 'kto' | 'stepwise'>;
 type TurnShape = Exclude<ChatShape, 'auto' | 'text'>;
 
 export interface Chat {

@@ -448,3 +448,40 @@ describe('rows made at random', () => {
     },
   );
 });
+
+describe('solutions with a label for each step, as TRL has them for process reward models', () => {
+  const stepwise = (labels: unknown[], completions: unknown[] = ['3 + 4 = 7', '7 · 2 = 14']) => ({
+    prompt: '(3 + 4) · 2?',
+    completions,
+    labels,
+  });
+
+  test('are wanted as a whole where every step is right, and chats only then', () => {
+    const whole = assistant('3 + 4 = 7\n7 · 2 = 14');
+    for (const shape of ['auto', 'stepwise'] as const) {
+      const judge = { prompt: [user('(3 + 4) · 2?')], completion: whole };
+      expect(map(stepwise([true, true]), 'kto', { shape })).toEqual({ ...judge, label: true });
+      expect(map(stepwise([1, 0]), 'kto', { shape })).toEqual({ ...judge, label: false });
+      expect(map(stepwise([true, true]), 'sft', { shape })).toEqual({ messages: [user('(3 + 4) · 2?'), whole] });
+    }
+  });
+
+  test.each<[Mapping['method'], object, string, string, string]>([
+    ['sft', stepwise([true, false]), 'not_for_method', '', 'step 2 of 2 is labelled wrong, and `train.method: sft`'],
+    [
+      'dpo',
+      stepwise([true, true]),
+      'not_for_method',
+      '',
+      '`train.method: dpo` learns from pairs; set `train.method: kto`',
+    ],
+    ['kto', stepwise([true]), 'label_missing', 'labels', 'found 1 for 2 steps'],
+    ['kto', stepwise([true, 'maybe']), 'bad_label', 'labels[1]', 'labels[1] says neither yes nor no'],
+    ['kto', stepwise([true, true], ['x', 5]), 'wrong_type', 'completions[1]', 'completions[1] must be text'],
+    ['kto', stepwise([], []), 'missing_field', 'completions', 'completions is an empty list'],
+  ])('%s: %j is dropped as %s', (method, row, code, path, message) => {
+    expect(() => map(row, method)).toThrow(
+      expect.objectContaining({ code, path, message: expect.stringContaining(message) }),
+    );
+  });
+});

@@ -400,6 +400,7 @@ function tryParse(text: string): unknown {
 }
 
 describe('odd bytes', () => {
+  const latin = (text: string) => Buffer.from(text, 'latin1');
   const good = chatLine('question', 'answer');
   const CASES: [name: string, file: string, bytes: string | Buffer, kept: number, dropped: Record<string, number>][] = [
     ['broken JSON', 'a.jsonl', `${good.slice(0, -3)}\n${good}\n`, 1, { invalid_json: 1 }],
@@ -422,6 +423,7 @@ describe('odd bytes', () => {
       1,
       { invalid_utf8: 1 },
     ],
+    ['bytes of Windows-1252, as they are', 'a.csv', latin('question,answer\nä,b\nc,d\n'), 1, { invalid_utf8: 1 }],
     ['a quote that is not closed', 'a.csv', 'question,answer\na,"b\nc,d\n', 1, { csv_unterminated_quote: 1 }],
     ['an empty file', 'a.csv', '', 0, {}],
     ['nothing but a header', 'a.csv', 'question,answer', 0, {}],

@@ -494,6 +494,8 @@ describe('why a row is dropped', () => {
       'mojibake',
       'trailing_space',
       'document_unreadable',
+      'document_is_scan',
+      'document_locked',
       'pii_dropped',
       'pii_blocked',
       'too_short',

@@ -321,6 +321,40 @@ describe('documents', () => {
     expect(() => refuseUnreadable(rows[0])).not.toThrow();
   });
 
+  test('a scan and documents behind a password have codes of their own, and say what to do', async () => {
+    await using reader = createDocumentReader();
+    const compound = Buffer.from([0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1]);
+    const faultOf = async (name: string, bytes: Buffer) => {
+      const [line = ''] = await reader.read({ name, bytes });
+      try {
+        refuseUnreadable(JSON.parse(line));
+      } catch (error) {
+        return error;
+      }
+      return null;
+    };
+    expect(await faultOf('scan.pdf', pdfWith(Buffer.from('q 1 0 0 1 0 0 cm Q'), ''))).toMatchObject({
+      code: 'document_is_scan',
+      message: expect.stringContaining('it has 1 page and no text, as scans have; run OCR on it'),
+    });
+    expect(await faultOf('locked.pdf', Buffer.from(LOCKED_PDF, 'base64'))).toMatchObject({
+      code: 'document_locked',
+      message: expect.stringContaining('it is protected by a password; take it off'),
+    });
+    const locked = Buffer.concat([compound, Buffer.alloc(1000), Buffer.from('EncryptedPackage', 'utf16le')]);
+    expect(await faultOf('locked.docx', locked)).toMatchObject({ code: 'document_locked' });
+    expect(await faultOf('old.docx', compound)).toMatchObject({
+      code: 'document_unreadable',
+      message: expect.stringContaining('it is a file of Word before 2007; save it as DOCX'),
+    });
+    await using folder = await temporaryFolder();
+    await write(folder, { 'sheet.xlsx': compound });
+    await expect(read(folder, { uri: join(folder.path, 'sheet.xlsx') })).rejects.toMatchObject({
+      kind: 'data_rejected',
+      message: expect.stringContaining('is an Office file that is old or protected by a password'),
+    });
+  });
+
   test('an encoding of the source counts for its texts, not for UTF-8 and not for PDF', async () => {
     await using folder = await temporaryFolder();
     const files = { 'd/a.md': iconv.encode('Größe', 'cp1252'), 'd/b.md': 'Größe', 'd/c.pdf': pdfOf('x') };
@@ -371,6 +405,10 @@ describe('documents', () => {
     expect(entries[0]?.converted ?? entries[0]?.format).toBe(kind);
   });
 });
+
+/** An empty page behind the password `secret` (RC4, 40 bits). */
+const LOCKED_PDF =
+  'JVBERi0xLjMKJeLjz9MKMSAwIG9iago8PAovUHJvZHVjZXIgPGRiYzJlOWM4MmM+Cj4+CmVuZG9iagoyIDAgb2JqCjw8Ci9UeXBlIC9QYWdlcwovQ291bnQgMQovS2lkcyBbIDQgMCBSIF0KPj4KZW5kb2JqCjMgMCBvYmoKPDwKL1R5cGUgL0NhdGFsb2cKL1BhZ2VzIDIgMCBSCj4+CmVuZG9iago0IDAgb2JqCjw8Ci9UeXBlIC9QYWdlCi9SZXNvdXJjZXMgPDwKPj4KL01lZGlhQm94IFsgMC4wIDAuMCAxMDAgMTAwIF0KL1BhcmVudCAyIDAgUgo+PgplbmRvYmoKNSAwIG9iago8PAovViAxCi9SIDIKL0xlbmd0aCA0MAovUCA0Mjk0OTY3MjkyCi9GaWx0ZXIgL1N0YW5kYXJkCi9PIDxlNWE4ZDI2ODdiZDlkMGNmZjk0NmI3YWM1NWY1MTA4MWRjZjBkMTE2NTU0YzRiZmNiMGE1ZTQ0NmY2OWVhNDhhPgovVSA8ZTRjOGVjZDQ5YzNkODIzMTgxMjA1YWRhYzhlYmU4N2Y3NGQ4MzBmODZjODhiZTU4NzJmNjQ1OTgxZWZmM2E3Nz4KPj4KZW5kb2JqCnhyZWYKMCA2CjAwMDAwMDAwMDAgNjU1MzUgZiAKMDAwMDAwMDAxNSAwMDAwMCBuIAowMDAwMDAwMDU5IDAwMDAwIG4gCjAwMDAwMDAxMTggMDAwMDAgbiAKMDAwMDAwMDE2NyAwMDAwMCBuIAowMDAwMDAwMjYxIDAwMDAwIG4gCnRyYWlsZXIKPDwKL1NpemUgNgovUm9vdCAzIDAgUgovSW5mbyAxIDAgUgovSUQgWyA8NjVmODIwZjlkNjM0ODViZTlhMDE5ZjRhM2ExODM2MTY+IDw2NWY4MjBmOWQ2MzQ4NWJlOWEwMTlmNGEzYTE4MzYxNj4gXQovRW5jcnlwdCA1IDAgUgo+PgpzdGFydHhyZWYKNDc1CiUlRU9GCg==';
 
 function pdfOf(text: string): Buffer {
   return pdfWith(Buffer.from(`BT /F1 18 Tf 20 200 Td (${text}) Tj ET`), '');

@@ -2,7 +2,8 @@
 import type { DropCode } from '../../contracts/rows.ts';
 
 const HINTS: Record<DropCode, string> = {
-  invalid_utf8: 'Save the file as UTF-8, or name its encoding with `encoding` on the source.',
+  invalid_utf8:
+    'Save the file as UTF-8, name its encoding with `encoding` on the source, or set `data.rules: {invalid_utf8: fix}` for single rows.',
   invalid_json: 'Write rows with a JSON library, one object a line.',
   too_large: 'Look for a missing line end or quote, or split the row.',
   not_object: 'Write each row as a JSON object.',
@@ -26,6 +27,8 @@ const HINTS: Record<DropCode, string> = {
   csv_too_many_columns: 'Quote values that hold the delimiter.',
   csv_stray_quote: 'Double the quotes inside of a quoted value.',
   csv_unterminated_quote: 'Close the quote.',
+  document_is_scan: 'Run OCR on the document (for example ocrmypdf), and name what it writes.',
+  document_locked: 'Take the password off the document.',
   document_unreadable: 'Open the document and save it anew, or leave it out.',
   tool_call_without_result: 'Add the tool message that answers the call.',
   tool_result_without_call: 'Add the call, or take the tool message out.',

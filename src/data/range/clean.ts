@@ -7,6 +7,7 @@ import type { CleanedRange } from '../../contracts/cleaned-range.ts';
 import { requireColumns } from '../columns/columns.ts';
 import { createPreviewer } from '../columns/drop.ts';
 import type { CsvHeader } from '../csv.ts';
+import { rereadRow } from '../mend-bytes.ts';
 import type { Inspection } from '../privacy/actions.ts';
 import { slicesOf } from '../readers.ts';
 import { type BrokenRow, isBroken, type ReadRow } from '../rows-read.ts';
@@ -123,13 +124,24 @@ class RangeCleaner {
 
   #take(row: ReadRow): void {
     this.#tally.rowsIn++;
-    const mapped = isBroken(row) ? this.#hide(row) : this.#map(row);
+    const mapped = isBroken(row) ? this.#mend(row) : this.#map(row);
     if (this.#waiting.length > 0 || this.#takesTime(mapped)) this.#waiting.push(mapped);
     else this.#write(isGone(mapped) ? mapped : this.#judge(mapped));
   }
 
   #takesTime(row: Judged): boolean {
     return !isGone(row) && (this.#tools.presidio !== null || 'media' in row.content);
+  }
+
+  /** Reads the row once more where the rules ask for it. */
+  #mend(row: BrokenRow): Judged {
+    const { mapping, format, name } = this.#options;
+    const { bytes: _bytes, ...broken } = row;
+    if (mapping.rules?.[row.code] !== 'fix') return this.#hide(broken);
+    const mended = rereadRow(row, format, { name, header: this.#tally.header ?? this.#options.header });
+    if (mended === null) return this.#hide(broken);
+    const mapped = this.#map(mended);
+    return isGone(mapped) ? mapped : { ...mapped, fixed: [...mapped.fixed, row.code] };
   }
 
   /** Columns that are dropped cannot be taken out of a row that could not be read. */

@@ -94,6 +94,12 @@ export function hashInPassing(bytes: AsyncIterable<Uint8Array>): Hashed {
 /** First bytes of files that are nothing a row could be in, and what they are. */
 const SIGNATURES: readonly (readonly [string, number, string, string])[] = [
   ['PK\x03\x04', 0, 'a ZIP archive or an Excel workbook', 'unpack it, or save it as CSV'],
+  [
+    '\xd0\xcf\x11\xe0',
+    0,
+    'an Office file that is old or protected by a password',
+    'take the password off and save it as CSV or DOCX',
+  ],
   ['ustar', 257, 'a tar archive', 'unpack it and name the folder'],
   ['BZh', 0, 'bzip2-compressed', 'pack it with gzip or zstd'],
   ['\xfd7zXZ', 0, 'xz-compressed', 'pack it with gzip or zstd'],

@@ -2,12 +2,13 @@
 // It gets bytes and gives text or a reason, by messages; it has no environment, and a hostile document can only end it.
 import { isUtf8 } from 'node:buffer';
 import { extname } from 'node:path';
+import type { Unreadable } from './unreadable.ts';
 
 export interface DocumentJob {
   name: string;
   bytes: Uint8Array;
 }
-export type DocumentText = { text: string } | { reason: string };
+export type DocumentText = { text: string } | Unreadable;
 
 type Extract = (bytes: Buffer) => Promise<string>;
 
@@ -23,9 +24,19 @@ async function read({ name, bytes }: DocumentJob): Promise<DocumentText> {
   const extract = EXTRACT[extname(name).toLowerCase()] ?? extractByContent;
   try {
     const text = tidy(await extract(Buffer.from(bytes)));
-    return text === '' ? { reason: 'it holds no text (a scan would need OCR)' } : { text };
+    return text === '' ? { reason: 'it holds no text' } : { text };
   } catch (error) {
+    if (error instanceof Refused) return { reason: error.message, code: error.code };
     return { reason: error instanceof Error ? error.message.replaceAll(/\s+/g, ' ').slice(0, 300) : String(error) };
+  }
+}
+
+/** A document that people must do something about. */
+class Refused extends Error {
+  readonly code: NonNullable<Unreadable['code']>;
+  constructor(code: Refused['code'], reason: string) {
+    super(reason);
+    this.code = code;
   }
 }
 
@@ -44,12 +55,36 @@ async function extractText(bytes: Buffer): Promise<string> {
 
 async function extractPdf(bytes: Buffer): Promise<string> {
   const { extractText: extractPages, getDocumentProxy } = await import('unpdf');
-  const document = await getDocumentProxy(new Uint8Array(bytes), { verbosity: 0 });
+  const document = await getDocumentProxy(new Uint8Array(bytes), { verbosity: 0 }).catch((error: Error) => {
+    if (error.name !== 'PasswordException') throw error;
+    throw new Refused(
+      'document_locked',
+      'it is protected by a password; take it off (for example with qpdf --decrypt)',
+    );
+  });
   const { text } = await extractPages(document, { mergePages: false });
-  return text.join('\n\n');
+  const whole = text.join('\n\n');
+  if (whole.trim() !== '') return whole;
+  const pages = text.length === 1 ? '1 page' : `${text.length} pages`;
+  throw new Refused(
+    'document_is_scan',
+    `it has ${pages} and no text, as scans have; run OCR on it (for example ocrmypdf)`,
+  );
+}
+
+/** The container of Office files that are old or locked; a new one that is not is a ZIP archive. */
+const COMPOUND_FILE = Buffer.from([0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1]);
+
+/** MS-OFFCRYPTO keeps a locked document in a stream of that name. */
+function refuseLocked(bytes: Buffer): void {
+  if (!bytes.subarray(0, COMPOUND_FILE.length).equals(COMPOUND_FILE)) return;
+  if (bytes.includes(Buffer.from('EncryptedPackage', 'utf16le')))
+    throw new Refused('document_locked', 'it is protected by a password; take it off in the program that wrote it');
+  throw new Error('it is a file of Word before 2007; save it as DOCX');
 }
 
 async function extractDocx(bytes: Buffer): Promise<string> {
+  refuseLocked(bytes);
   const { default: mammoth } = await import('mammoth');
   const { value } = await mammoth.convertToHtml({ buffer: bytes }, { externalFileAccess: false });
   return await toMarkdown(value, false);

@@ -52,9 +52,9 @@ export function createDocumentReader(limits: DocumentLimits = {}): DocumentReade
         const why = reader.endedFor();
         await close();
         signal?.throwIfAborted();
-        return [unreadableLine(name, deathOf(why, timeMsMax, memoryBytesMax))];
+        return [unreadableLine(name, { reason: deathOf(why, timeMsMax, memoryBytesMax) })];
       }
-      return 'text' in answer ? linesOf(name, answer.text) : [unreadableLine(name, answer.reason)];
+      return 'text' in answer ? linesOf(name, answer.text) : [unreadableLine(name, answer)];
     },
     [Symbol.asyncDispose]: close,
   };
@@ -85,7 +85,7 @@ export async function documentLines(
   signal?: AbortSignal,
 ): Promise<string[]> {
   if (bytes === null)
-    return [unreadableLine(name, `it is larger than ${DOCUMENT_BYTES_MAX} bytes; cut it into several`)];
+    return [unreadableLine(name, { reason: `it is larger than ${DOCUMENT_BYTES_MAX} bytes; cut it into several` })];
   const isText = !/\.(pdf|docx)$/i.test(name);
   return await reader.read({ name, bytes: isText ? documentInUtf8(bytes, encoding) : bytes }, signal);
 }

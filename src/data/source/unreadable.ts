@@ -3,13 +3,24 @@ import { RowFault } from '../turns.ts';
 
 const KEY = '$unreadable';
 
-export function unreadableLine(file: string, reason: string): string {
-  return JSON.stringify({ [KEY]: reason, meta: { file } });
+export const UNREADABLE_CODES = ['document_unreadable', 'document_is_scan', 'document_locked'] as const;
+type UnreadableCode = (typeof UNREADABLE_CODES)[number];
+
+/** Why there is no text. */
+export interface Unreadable {
+  reason: string;
+  /** Absent = `document_unreadable`. */
+  code?: UnreadableCode;
 }
 
-/** @throws RowFault `document_unreadable` for such a line. */
+export function unreadableLine(file: string, { reason, code }: Unreadable): string {
+  return JSON.stringify({ [KEY]: reason, ...(code && { code }), meta: { file } });
+}
+
+/** @throws RowFault of one of `UNREADABLE_CODES` for such a line. */
 export function refuseUnreadable(value: unknown): void {
   if (typeof value !== 'object' || value === null || !Object.hasOwn(value, KEY)) return;
-  const reason = (value as { [KEY]: unknown })[KEY];
-  throw new RowFault('document_unreadable', '', `the document could not be read: ${String(reason).slice(0, 500)}`);
+  const { [KEY]: reason, code } = value as { [KEY]: unknown; code?: unknown };
+  const known = UNREADABLE_CODES.find((one) => one === code) ?? 'document_unreadable';
+  throw new RowFault(known, '', `the document could not be read: ${String(reason).slice(0, 500)}`);
 }
