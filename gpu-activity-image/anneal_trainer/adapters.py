@@ -1,6 +1,8 @@
 """What is trained and how it is written: LoRA adapters or the whole model, as folders whose bytes are the same on every machine."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
+from anneal_trainer.chat import PROCESSOR_FILES
 from anneal_trainer.files import replacing_folder, sha256_file
+from anneal_trainer.models import reads_images
 from anneal_trainer.protocol import BadRequest, Recipe
 
 WEIGHTS = "adapter_model.safetensors"
@@ -37,7 +41,7 @@ _PROJECTIONS = {
 
 
 def lora_config(base: PreTrainedModel, recipe: Recipe) -> LoraConfig:
-    lora, is_reward = recipe.lora, recipe.method == "reward"
+    lora, is_reward, language = recipe.lora, recipe.method == "reward", language_part(base)
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -45,11 +49,29 @@ def lora_config(base: PreTrainedModel, recipe: Recipe) -> LoraConfig:
         use_rslora=lora.rslora,
         use_dora=lora.dora,
         target_modules=_resolve_targets(base, recipe),
+        # Modules of the part that sees have the same names.
+        exclude_modules=rf"(?!{re.escape(language)}\.).*" if language else None,
         layers_to_transform=_resolve_layers(base, lora.first_layer),
         task_type=TaskType.SEQ_CLS if is_reward else TaskType.CAUSAL_LM,
         # A head that is new is trained as a whole.
         modules_to_save=[_REWARD_HEAD] if is_reward else None,
     )
+
+
+def language_part(base: PreTrainedModel) -> str | None:
+    """Name of the language model inside a model that reads images; None where all of it is one."""
+    if not reads_images(base.config):
+        return None
+    decoder = base.get_decoder()
+    return next(name for name, module in base.named_modules() if module is decoder)
+
+
+def freeze_sight(base: PreTrainedModel) -> None:
+    """Leaves the language model and its output layer to train: what sees would learn from rows with images alone, and from few."""
+    if language := language_part(base):
+        head = {id(parameter) for parameter in base.get_output_embeddings().parameters()}
+        for name, parameter in base.named_parameters():
+            parameter.requires_grad_(name.startswith(f"{language}.") or id(parameter) in head)
 
 
 def add_adapter(base: PreTrainedModel, recipe: Recipe) -> PeftModel:
@@ -81,11 +103,12 @@ def weights_file(model: torch.nn.Module) -> str:
 
 def _resolve_targets(base: PreTrainedModel, recipe: Recipe) -> list[str]:
     """Names of modules; the output layer is none of them, because TRL's losses multiply by its weights and pass over an adapter."""
-    targets, head = recipe.lora.targets, base.get_output_embeddings()
+    targets, head, language = recipe.lora.targets, base.get_output_embeddings(), language_part(base)
     linear = {
         name.rsplit(".", 1)[-1]
         for name, module in base.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D) and module is not head and name != _REWARD_HEAD
+        if language is None or name.startswith(f"{language}.")
     }
     match targets:
         case "auto":
@@ -141,6 +164,8 @@ def write_merged(folder: Path, base: PreTrainedModel, adapter: Path, tokenizer: 
     with replacing_folder(folder) as temporary:
         model.save_pretrained(temporary, max_shard_size=_SHARD_BYTES_MAX)
         tokenizer.save_pretrained(temporary)
+        for file in filter(Path.is_file, (Path(base.name_or_path) / name for name in PROCESSOR_FILES)):
+            shutil.copyfile(file, temporary / file.name)
         for file in temporary.iterdir():
             file.chmod(0o644)
     return sha256_file(folder / MODEL_WEIGHTS)

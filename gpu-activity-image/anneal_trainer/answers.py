@@ -29,12 +29,16 @@ _FINISHED_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Question:
-    """Prompt and reference in tokens; questions with the same `opening` begin alike (system message and shots)."""
+    """Prompt and reference in tokens; questions with the same `opening` begin alike (system message and shots).
+
+    `images`: digests of those that the prompt shows.
+    """
 
     index: int
     opening: str
     prompt: list[int]
     reference: list[int]
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

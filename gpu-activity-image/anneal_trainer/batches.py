@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow
 import torch
 
+from anneal_trainer.images import ImageReader, digests_of
 from anneal_trainer.shards import AnyShard, OneShard
 
 # Label of positions without a loss; torch's cross-entropy ignores it by the same number.
@@ -154,6 +155,19 @@ class PadCollator:
     def _drop(self, row: Row) -> np.ndarray:
         ids = row["input_ids"]
         return self._dropout.apply(ids, row["trainable"], row.get("epoch", self.epoch)) if self._dropout else ids
+
+
+class ImageCollator(PadCollator):
+    """Pads as it does, and adds what the model's processor makes of the rows' images: a function of the micro-batch's rows alone."""
+
+    def __init__(self, pad_id: int, images: ImageReader):
+        super().__init__(pad_id)
+        self._images = images
+
+    def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
+        batch = super().__call__(rows)
+        digests = [digest for row in rows for digest in digests_of(row["media"])]
+        return {**batch, **self._images.inputs(digests, batch["input_ids"])}
 
 
 class AnswerCollator:

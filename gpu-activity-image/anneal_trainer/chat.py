@@ -11,11 +11,16 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
+from anneal_trainer.images import ImageReader
 from anneal_trainer.protocol import BadRequest
 from anneal_trainer.special_text import Marks, RenamedTokenizer, Rendered, Span, TemplateError, Tokens, alternatives, mark_special_texts
-from anneal_trainer.template import Message, Template, Tools
+from anneal_trainer.template import IMAGE_MARK, Message, Template, Tools
 from anneal_trainer.turns import RenderedChat, locate_turns
 
+# Stands in a message's content where its next image belongs (`src/contracts/rows.ts`).
+IMAGE_TAG = "<image>"
+# A model with one of them, and with a part that sees, reads images.
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 # Longer texts are cut into tokens by portions, each up to a line break, so that memory stays flat, characters.
 _PORTION_MAX = 1 << 20
@@ -24,9 +29,10 @@ _PORTION_MAX = 1 << 20
 class Chat:
     """A tokenizer and its chat template, read from a model folder."""
 
-    def __init__(self, folder: str, for_chats: bool = True):
-        """`for_chats=False`: a folder without a template is refused only when a chat comes."""
+    def __init__(self, folder: str, for_chats: bool = True, media: Path = Path("media")):
+        """`for_chats=False`: a folder without a template is refused only when a chat comes. `media`: where images lie."""
         self.folder = Path(folder)
+        self.images = ImageReader(self.folder, media)
         self._tokenizer_file = self.folder / "tokenizer.json"
         if not self._tokenizer_file.is_file():
             raise BadRequest(f"The tokenizer folder {folder} has no tokenizer.json; give a folder in Hugging Face layout.")
@@ -65,7 +71,8 @@ class Chat:
 
     @property
     def reads_images(self) -> bool:
-        return any((self.folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
+        has_processor = any((self.folder / name).is_file() for name in PROCESSOR_FILES)
+        return has_processor and "vision_config" in _read_json(self.folder / "config.json")
 
     def encode(self, rendered: Rendered) -> list[int]:
         """Token ids of rendered text; the template has already written every special token."""
@@ -102,36 +109,45 @@ class Chat:
         last = whole[start + len(bare) :]
         return whole[:start], last if end is None or end in last else [*last, end]
 
-    def render(self, messages: list[Message], tools: str | None = None, generate: bool = False) -> Rendered:
-        """The chat as text; with `generate` it ends where the model's next turn begins."""
-        shown, schemas, marks = self._prepare(messages, tools)
-        return self._reveal(marks, self._template.run(shown, schemas, generate))
+    def render(self, messages: list[Message], tools: str | None = None, generate: bool = False, shows_images: bool = False) -> Rendered:
+        """The chat as text; with `generate` it ends where the model's next turn begins. `shows_images`: IMAGE_TAG is one, not text."""
+        shown, schemas, marks = self._prepare(messages, tools, shows_images)
+        return self._reveal(marks, self._template.run(shown, schemas, generate, shows_images))
 
-    def render_with_spans(self, messages: list[Message], tools: str | None = None) -> tuple[Rendered, list[Span]]:
+    def render_with_spans(
+        self, messages: list[Message], tools: str | None = None, shows_images: bool = False
+    ) -> tuple[Rendered, list[Span]]:
         """The chat as text, and the character ranges that are trained on: for each assistant turn with a weight other than 0
         its content and its end-of-turn token, without the role header."""
-        shown, schemas, marks = self._prepare(messages, tools)
+        shown, schemas, marks = self._prepare(messages, tools, shows_images)
         turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
         wanted = [i for i in turns if messages[i].get("weight") != 0]
         if self._template.marks_answers:
-            text, marked = self._template.run_marked(shown, schemas)
+            text, marked = self._template.run_marked(shown, schemas, shows_images)
             if len(marked) != len(turns):
                 raise TemplateError(f"The template marks {len(marked)} generations for {len(turns)} assistant turns.")
             spans = dict(zip(turns, marked, strict=True))
         else:
-            text = self._template.run(shown, schemas)
-            rendered = RenderedChat(shown, text, lambda part, generate: self._template.run(part, schemas, generate), self._special_texts)
-            spans = locate_turns(rendered, wanted)
+
+            def run(part: list[Message], generate: bool) -> str:
+                return self._template.run(part, schemas, generate, shows_images)
+
+            text = run(shown, generate=False)
+            spans = locate_turns(RenderedChat(shown, text, run, self._special_texts), wanted)
         return self._reveal(marks, text), [spans[i] for i in wanted]
 
-    def render_answer(self, prompt: list[Message], answer: Message, tools: str | None = None) -> tuple[Rendered, Rendered]:
+    def render_answer(
+        self, prompt: list[Message], answer: Message, tools: str | None = None, shows_images: bool = False
+    ) -> tuple[Rendered, Rendered]:
         """The prompt up to where the model's turn begins, and what the model must write there, its end-of-turn token included."""
-        text = self.render(prompt, tools, generate=True)
-        whole, spans = self.render_with_spans([*prompt, {**answer, "weight": 1}], tools)
+        text = self.render(prompt, tools, generate=True, shows_images=shows_images)
+        whole, spans = self.render_with_spans([*prompt, {**answer, "weight": 1}], tools, shows_images)
         return text, whole.cut(*spans[-1])
 
-    def _prepare(self, messages: list[Message], tools: str | None) -> tuple[list[Message], Tools, Marks | None]:
-        """The chat as templates expect it, with marks where it spells special tokens."""
+    def _prepare(self, messages: list[Message], tools: str | None, shows_images: bool) -> tuple[list[Message], Tools, Marks | None]:
+        """The chat as templates expect it, with marks where it spells special tokens and where it shows images."""
+        if shows_images:
+            messages = [{**message, "content": message["content"].replace(IMAGE_TAG, IMAGE_MARK)} for message in messages]
         shown, schemas = self._template.prepare(messages, tools)
         marks = mark_special_texts([shown, schemas], self._special_pattern)
         return (shown, schemas, None) if marks is None else (marks.hide(shown), marks.hide(schemas), marks)
@@ -146,9 +162,9 @@ class Chat:
 
     @cached_property
     def template(self) -> str | None:
-        """The text of the chat template; None where the folder has none."""
-        file = self.folder / "chat_template.jinja"
-        template = file.read_text("utf-8") if file.is_file() else self._config.get("chat_template")
+        """The text of the chat template; None where the folder has none. Older processors keep theirs in a JSON file."""
+        file, older = self.folder / "chat_template.jinja", _read_json(self.folder / "chat_template.json")
+        template = file.read_text("utf-8") if file.is_file() else older.get("chat_template") or self._config.get("chat_template")
         if isinstance(template, list):
             template = next((entry["template"] for entry in template if entry["name"] == "default"), None)
         return template or None

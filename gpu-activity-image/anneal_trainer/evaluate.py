@@ -20,7 +20,9 @@ from anneal_trainer.adapters import CONFIG, MODEL_WEIGHTS, WEIGHTS
 from anneal_trainer.answers import Answer, Answerer, Question, all_finite
 from anneal_trainer.chat import Chat, Message, TemplateError
 from anneal_trainer.forked import map_forked
-from anneal_trainer.models import load_base, load_tokenizer, pick_device
+from anneal_trainer.image_answers import ImageAnswerer
+from anneal_trainer.images import media_beside
+from anneal_trainer.models import load_base, load_tokenizer, pick_device, reads_images
 from anneal_trainer.protocol import BadRequest, DataRejected, Emit, EvaluateJob, NonFinite, Variant
 from anneal_trainer.rewards import give_rewards
 from anneal_trainer.rows import ROW_KINDS, Row, read_rows, write_json_lines
@@ -55,7 +57,8 @@ class _Measurement:
 
 def evaluate(job: EvaluateJob, emit: Emit) -> None:
     emit({"ev": "phase", "phase": "load", "detail": "rows"})
-    chat, rows = Chat(job.base_model, for_chats=False), list(read_rows(job.rows, ROW_KINDS[job.method]))
+    chat = Chat(job.base_model, for_chats=False, media=media_beside(job.rows))
+    rows = list(read_rows(job.rows, ROW_KINDS[job.method]))
     if not rows:
         raise DataRejected(f"The rows file {job.rows} is empty; hold out more with `data.split.test`.")
     # A thread pool does not survive a fork; each process starts its own.
@@ -80,7 +83,7 @@ def _report(emit: Emit, variant: str, before: int, rows: int, of: int, share: fl
 
 def _answer_all(measurement: _Measurement) -> Iterator[dict[str, Any]]:
     job, variant, rows = measurement.job, measurement.variant, measurement.rows
-    answerer = Answerer(measurement.model, measurement.chat.end_token_ids(), _new_tokens_max(job, rows))
+    answerer = _make_answerer(measurement)
     generating = {row.questions[0].index for row in rows[: job.answers]} if variant.generate else set()
     questions = [question for row in rows for question in row.questions]
     processes = _processes(job, len(questions))
@@ -95,11 +98,19 @@ def _answer_all(measurement: _Measurement) -> Iterator[dict[str, Any]]:
         yield _prediction(measurement, row, [answers[question.index] for question in row.questions])
 
 
+def _make_answerer(measurement: _Measurement) -> Answerer | ImageAnswerer:
+    model, chat = measurement.model, measurement.chat
+    stops, new_tokens_max = chat.end_token_ids(), _new_tokens_max(measurement.job, measurement.rows)
+    if reads_images(model.config):
+        return ImageAnswerer(model, chat.images, stops, new_tokens_max)
+    return Answerer(model, stops, new_tokens_max)
+
+
 def _processes(job: EvaluateJob, questions: int) -> int:
     return min(job.threads, questions, _PROCESSES_MAX) if pick_device().type == "cpu" else 1
 
 
-def _answer(answerer: Answerer, threads: int, generating: set[int], questions: list[Question]) -> Iterator[list[Answer]]:
+def _answer(answerer: Answerer | ImageAnswerer, threads: int, generating: set[int], questions: list[Question]) -> Iterator[list[Answer]]:
     torch.set_num_threads(threads)
     for generate in (True, False):
         yield from answerer.answer([question for question in questions if (question.index in generating) == generate], generate)
@@ -136,7 +147,7 @@ def _give_rewards(measurement: _Measurement) -> Iterator[dict[str, Any]]:
 
 
 def _ask(chat: Chat, method: str, index: int, row: Row, shots: list[Row]) -> _Asked:
-    """The shots stand between system message and first turn. A text without turns is asked for by its first token."""
+    """The shots stand between system message and first turn, and show no images. A text without turns is asked for by its first token."""
     if "text" in row:
         first, *rest = chat.encode_document(row["text"]).ids
         return _Asked(row["id"], [Question(index, "", [first], rest)])
@@ -145,12 +156,15 @@ def _ask(chat: Chat, method: str, index: int, row: Row, shots: list[Row]) -> _As
     turns = [message for message in before if not _is_instruction(message)]
     shown = [message for shot in shots for message in shot["messages"] if not _is_instruction(message)]
     prompt, tools = [*instructions, *shown, *turns], row.get("tools")
+    images = tuple(image["digest"] for image in row.get("media") or [])
     try:
-        rendered = [chat.render_answer(prompt, answer, tools) for answer in answers]
+        rendered = [chat.render_answer(prompt, answer, tools, shows_images=bool(images)) for answer in answers]
+        if images:
+            rendered = [(chat.images.expand(text, [], images).text, answer) for text, answer in rendered]
     except TemplateError as error:
         raise DataRejected(f"Row {row.get('id', index)} cannot be rendered with {len(shots)} shots: {error}") from error
     opening, first = json.dumps([instructions, tools]), index * len(answers)
-    questions = [Question(first + i, opening, chat.encode(text), chat.encode(answer)) for i, (text, answer) in enumerate(rendered)]
+    questions = [Question(first + i, opening, chat.encode(text), chat.encode(answer), images) for i, (text, answer) in enumerate(rendered)]
     return _Asked(row["id"], questions)
 
 

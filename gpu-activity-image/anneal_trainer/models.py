@@ -9,13 +9,16 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
     GgufConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     core_model_loading,
@@ -122,7 +125,14 @@ def _load(folder: str, scores: bool, **options: Any) -> PreTrainedModel:
     torch.set_num_threads(torch.get_num_threads())
     if scores:
         return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, local_files_only=True, **options)
+    if reads_images(AutoConfig.from_pretrained(folder, local_files_only=True)):
+        return AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, **options)
     return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options)
+
+
+def reads_images(config: PretrainedConfig) -> bool:
+    """Whether it is the configuration of a model with a part that sees."""
+    return hasattr(config, "vision_config")
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:

@@ -20,6 +20,7 @@ import torch
 
 from anneal_trainer import faults, lifeline
 from anneal_trainer.durable import DurableTrainer
+from anneal_trainer.images import media_beside
 from anneal_trainer.methods import METHODS
 from anneal_trainer.models import pick_training_device
 from anneal_trainer.protocol import Emit, ProbeJob, Recipe, TrainerError, TrainJob
@@ -101,6 +102,7 @@ def _train_briefly(job: TrainJob, folder: Path, rows: int) -> dict[str, Any]:
     folder.mkdir(parents=True)
     recipe = _brief_recipe(job.recipe, rows)
     shard = folder / "train.safetensors"
+    media_beside(str(shard)).symlink_to(media_beside(job.train).absolute())
     tokens = write_longest_row(shard, read_inputs(job).shard, rows * recipe.accumulation * recipe.processes * _STEPS)
     brief = dataclasses.replace(
         job, train=str(shard), validation=None, output=str(folder), resume=None, warm=None, gang=None, pause_at=None, recipe=recipe

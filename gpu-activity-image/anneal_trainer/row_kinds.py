@@ -3,13 +3,15 @@
 A row is rendered as one or more texts, which are encoded together with those of other rows, and accepted from their tokens.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from tokenizers import Encoding
 
-from anneal_trainer.chat import Chat
+from anneal_trainer.chat import IMAGE_TAG, Chat
+from anneal_trainer.images import UnreadableImage
 from anneal_trainer.rows import Row
 from anneal_trainer.special_text import Rendered, Span, Tokens
 
@@ -48,18 +50,34 @@ class RowKind(Protocol):
         """One reading of the row: token ids and the mask of those that have a label."""
 
 
-class _Chats:
-    def render(self, chat: Chat, row: Row) -> tuple[list[Rendered], list[Span]]:
-        text, spans = chat.render_with_spans(row["messages"], row.get("tools"))
-        return [text], spans
+@dataclass(frozen=True)
+class Shown:
+    """What is trained on of a chat, and its images: the characters of each one's tokens, and its digest."""
 
-    def accept(self, encoded: list[Tokens | Encoding], extra: list[Span], max_length: int) -> Parts:
+    spans: list[Span]
+    images: list[tuple[Span, str]] = field(default_factory=list)
+
+
+class _Chats:
+    def render(self, chat: Chat, row: Row) -> tuple[list[Rendered], Shown]:
+        digests = [image["digest"] for image in row.get("media") or []]
+        if not digests:
+            text, spans = chat.render_with_spans(row["messages"], row.get("tools"))
+            return [text], Shown(spans)
+        require_images_in_prompts(row)
+        try:
+            expanded = chat.images.expand(*chat.render_with_spans(row["messages"], row.get("tools"), shows_images=True), digests)
+        except UnreadableImage as error:
+            raise Rejected("media_unreadable", f"{error}; save it anew or leave the row out.") from error
+        return [expanded.text], Shown(expanded.spans, list(zip(expanded.places, digests, strict=True)))
+
+    def accept(self, encoded: list[Tokens | Encoding], extra: Shown, max_length: int) -> Parts:
         parts = self.accept_any_length(encoded[0], extra)
         require_length(len(parts["input_ids"]), max_length, "The row")
         return parts
 
-    def accept_any_length(self, row: Tokens | Encoding, spans: list[Span]) -> Parts:
-        runs = [trainable_run(row, span) for span in spans]
+    def accept_any_length(self, row: Tokens | Encoding, shown: Shown) -> Parts:
+        runs = [trainable_run(row, span) for span in shown.spans]
         runs = [(start, end) for start, end in runs if start < end]
         if not runs:
             message = "No token of the row is trained on; give an assistant message content and a weight other than 0."
@@ -69,7 +87,9 @@ class _Chats:
         trainable = np.zeros(tokens, np.uint8)
         for start, end in runs:
             trainable[start:end] = 1
-        return {"input_ids": np.array(row.ids[:tokens], np.int32), "trainable": trainable}
+        # An image behind the last label goes with its tokens.
+        kept = [digest for place, digest in shown.images if trainable_run(row, place)[1] <= tokens]
+        return chat_parts(row.ids[:tokens], trainable, kept)
 
     def count(self, parts: Parts) -> Counts:
         tokens = len(parts["input_ids"])
@@ -120,6 +140,15 @@ CHATS = _Chats()
 KINDS: dict[str, RowKind] = {"chat": CHATS, "pair": _Pairs(), "judged": _Judged()}
 
 
+def chat_parts(ids: list[int] | np.ndarray, trainable: np.ndarray, images: Sequence[str] = ()) -> Parts:
+    """`images`: digests. A shard of a model that reads none leaves them out."""
+    return {
+        "input_ids": np.asarray(ids, np.int32),
+        "trainable": trainable,
+        "media": np.frombuffer(bytes.fromhex("".join(images)), np.uint8),
+    }
+
+
 def trainable_run(row: Tokens | Encoding, span: Span) -> tuple[int, int]:
     """The tokens that lie wholly within a span of characters, [start, end) both.
 
@@ -148,6 +177,13 @@ def require_answer(prompt: np.ndarray, answer: np.ndarray, name: str, max_length
     if not len(answer):
         raise Rejected("no_trainable_token", f"The template makes no token of `{name}`; give it other content.")
     require_length(len(prompt) + len(answer), max_length, f"The prompt with `{name}`")
+
+
+def require_images_in_prompts(row: Row) -> None:
+    for index, message in enumerate(row["messages"]):
+        if message["role"] == "assistant" and message.get("weight") != 0 and IMAGE_TAG in message["content"]:
+            said = f"`messages[{index}]` is an answer that shows an image, which no model here learns to make; give it the weight 0."
+            raise Rejected("media_not_trained", said)
 
 
 def require_difference(chosen: np.ndarray, rejected: np.ndarray) -> None:

@@ -22,24 +22,29 @@ _COPY_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Layout:
-    """`lists`: values of each row, laid end to end; `scalars`: one value a row; `what` the rows are."""
+    """`lists`: values of each row, laid end to end; `scalars`: one value a row; `what` the rows are.
+
+    `even`: lists that have one length in each row, and their offsets in common.
+    """
 
     what: str
     lists: dict[str, type]
     scalars: dict[str, type]
-    # All lists of a row have one length.
-    is_even: bool = False
+    even: tuple[str, ...] = ()
 
     def offsets_of(self, name: str) -> str:
-        return "offsets" if self.is_even else f"{name}_offsets"
+        return "offsets" if name in self.even else f"{name}_offsets"
 
     @property
     def tensors(self) -> dict[str, type]:
         return {**self.lists, **self.scalars, **{self.offsets_of(name): np.int64 for name in self.lists}}
 
 
+_CHAT = {"input_ids": np.int32, "trainable": np.uint8}
+
 LAYOUTS = {
-    "chat": Layout("chat rows", {"input_ids": np.int32, "trainable": np.uint8}, {}, is_even=True),
+    "chat": Layout("chat rows", _CHAT, {}, even=("input_ids", "trainable")),
+    "image chat": Layout("chat rows with images", {**_CHAT, "media": np.uint8}, {}, even=("input_ids", "trainable")),
     "pair": Layout(
         "preference pairs, which `train.method: dpo` and `reward` need",
         {"prompt": np.int32, "chosen": np.int32, "rejected": np.int32},

@@ -1,6 +1,8 @@
 """Tokenised shards: safetensors files, rows laid end to end, read by memory map. A split is one of them or several, one after the other.
 
-Chat rows: `input_ids` (int32, tokens), `trainable` (uint8, tokens; 1 = has a label), `offsets` (int64, rows + 1). Preference pairs:
+Chat rows: `input_ids` (int32, tokens), `trainable` (uint8, tokens; 1 = has a label), `offsets` (int64, rows + 1). Tokenised for a model
+that reads images they also have `media` (uint8; the SHA-256 of each of a row's images in the order of their tokens, 32 bytes each) with
+`media_offsets` (int64, rows + 1, bytes). Preference pairs:
 `prompt`, `chosen`, `rejected` (int32, tokens), each with its `<name>_offsets` (int64, rows + 1); both answers go on from the prompt.
 Judged answers: `prompt` and `completion` in the same way, `label` (uint8, rows; 1 = a good answer).
 """
@@ -62,6 +64,17 @@ class Shard(_Rows):
 
 
 @dataclass(frozen=True)
+class ImageShard(Shard):
+    """Row i shows `media[media_offsets[i]:media_offsets[i + 1]]`."""
+
+    media: np.ndarray
+    media_offsets: np.ndarray
+
+    def columns(self) -> Columns:
+        return {**super().columns(), "media": (self.media, self.media_offsets)}
+
+
+@dataclass(frozen=True)
 class PreferenceShard(_Rows):
     """Pair i is a prompt and two answers to it, the first the better one."""
 
@@ -107,6 +120,8 @@ class JudgedShard(_Rows):
 
 
 OneShard = Shard | PreferenceShard | JudgedShard
+
+_SHARDS: dict[str, type[OneShard]] = {"chat": Shard, "image chat": ImageShard, "pair": PreferenceShard, "judged": JudgedShard}
 
 
 class ShardSequence:
@@ -165,22 +180,27 @@ def read_shard(file: str) -> Shard | ShardSequence:
 
     Where there is no such file, the split's shards beside it are read: `train-00000-of-00002.safetensors` for `train.safetensors`.
     """
-    return _read(file, "chat", Shard)
+    return _read(file, "chat")
 
 
 def read_preference_shard(file: str) -> PreferenceShard | ShardSequence:
     """The same for preference pairs."""
-    return _read(file, "pair", PreferenceShard)
+    return _read(file, "pair")
 
 
 def read_judged_shard(file: str) -> JudgedShard | ShardSequence:
     """The same for judged answers."""
-    return _read(file, "judged", JudgedShard)
+    return _read(file, "judged")
 
 
-def _read(file: str, kind: str, shard: type[OneShard]) -> Any:
+def shows_images(shard: AnyShard) -> bool:
+    """Whether its rows were tokenised for a model that reads images."""
+    return isinstance(shard.parts[0], ImageShard)
+
+
+def _read(file: str, kind: str) -> Any:
     files = [file] if Path(file).is_file() else _numbered_files(Path(file))
-    parts = [_read_one(path, LAYOUTS[kind], shard) for path in files]
+    parts = [_read_one(path, kind) for path in files]
     return parts[0] if len(parts) == 1 else ShardSequence(parts)
 
 
@@ -195,11 +215,13 @@ def _numbered_files(file: Path) -> list[str]:
     return [str(path) for path in found]
 
 
-def _read_one(file: str, layout: Layout, shard: type[OneShard]) -> OneShard:
+def _read_one(file: str, kind: str) -> OneShard:
     try:
-        read = shard(**_map_tensors(Path(file), layout))
+        header, start = _read_header(Path(file))
+        layout = "image chat" if kind == "chat" and "media" in header else kind
+        read = _SHARDS[layout](**_map_tensors(Path(file), LAYOUTS[layout], header, start))
     except (ValueError, KeyError, TypeError) as error:
-        raise DataRejected(f"The shard {file} cannot be read as {layout.what} ({error}). Tokenise again.") from error
+        raise DataRejected(f"The shard {file} cannot be read as {LAYOUTS[kind].what} ({error}). Tokenise again.") from error
     _require_whole(file, read.columns())
     return read
 
@@ -211,17 +233,21 @@ def _require_whole(file: str, columns: Columns) -> None:
         raise DataRejected(f"The shard {file} is torn: its offsets do not cover its tokens. Tokenise again.")
 
 
-def _map_tensors(file: Path, layout: Layout) -> dict[str, np.ndarray]:
-    """safetensors' own readers copy every tensor into memory; its layout (length, JSON header, bytes) is simple to map."""
+def _read_header(file: Path) -> tuple[dict[str, Any], int]:
+    """The tensors by name, and where they begin, bytes."""
     with file.open("rb") as content:
         header_bytes = int.from_bytes(content.read(8), "little")
-        header = json.loads(content.read(header_bytes))
+        return json.loads(content.read(header_bytes)), 8 + header_bytes
+
+
+def _map_tensors(file: Path, layout: Layout, header: dict[str, Any], tensors_start: int) -> dict[str, np.ndarray]:
+    """safetensors' own readers copy every tensor into memory; its layout (length, JSON header, bytes) is simple to map."""
     arrays = {}
     for name, dtype in layout.tensors.items():
         entry = header[name]
         if entry["dtype"] != TAGS[dtype]:
             raise ValueError(f"`{name}` is {entry['dtype']}, not {TAGS[dtype]}")
-        start, (length,) = 8 + header_bytes + entry["data_offsets"][0], entry["shape"]
+        start, (length,) = tensors_start + entry["data_offsets"][0], entry["shape"]
         # A file of no bytes cannot be mapped.
         arrays[name] = np.memmap(file, dtype, "r", start, (length,)) if length else np.empty(0, dtype)
     return arrays

@@ -21,6 +21,8 @@ _DATE = "01 Jan 2025"
 # Jinja takes the line break behind a block away, so that the template begins at the start of a line as before.
 _FIXED_DATE = "{% macro strftime_now(format) %}" + _DATE + "{% endmacro %}\n"
 
+# Stands where a message shows an image: a letter behind those of CJK extension G, in nobody's text.
+IMAGE_MARK = "\U0003134b"
 _GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _SHOWN_FIELDS = ("role", "content", "name", "tool_call_id", "reasoning_content")
 
@@ -39,13 +41,33 @@ class Template:
         # transformers' own entry copies every message before each rendering, which takes longer than the rendering.
         return _compile_jinja_template(_FIXED_DATE + self.source if "strftime_now" in self.source else self.source)
 
-    def run(self, messages: list[Message], tools: Tools, generate: bool = False) -> str:
+    def run(self, messages: list[Message], tools: Tools, generate: bool = False, shows_images: bool = False) -> str:
+        """`shows_images`: marks in the contents are images."""
+        return self._render(self._as_read(messages, shows_images), tools, generate)
+
+    def _render(self, messages: list[Message], tools: Tools, generate: bool) -> str:
         return _guarded(lambda: self._program.render(messages=messages, tools=tools, add_generation_prompt=generate, **self._variables))
 
-    def run_marked(self, messages: list[Message], tools: Tools) -> tuple[str, list[Span]]:
+    def run_marked(self, messages: list[Message], tools: Tools, shows_images: bool = False) -> tuple[str, list[Span]]:
         """The text, and the character ranges of its `generation` blocks."""
-        chat = {"messages": messages, "tools": tools, "add_generation_prompt": False}
+        chat = {"messages": self._as_read(messages, shows_images), "tools": tools, "add_generation_prompt": False}
         return _guarded(lambda: _render_with_assistant_indices(compiled_template=self._program, **chat, **self._variables))
+
+    def _as_read(self, messages: list[Message], shows_images: bool) -> list[Message]:
+        return [_in_parts(message, shows_images) for message in messages] if shows_images or self._reads_parts_alone else messages
+
+    @cached_property
+    def _reads_parts_alone(self) -> bool:
+        """Templates of some models that read images show nothing of a content that is no list of parts."""
+        # No template writes this letter by itself.
+        message = {"role": "user", "content": IMAGE_MARK}
+        return not self._shows(message) and self._shows(_in_parts(message, shows_images=False))
+
+    def _shows(self, message: Message) -> bool:
+        try:
+            return IMAGE_MARK in self._render([message], None, generate=False)
+        except TemplateError:
+            return False
 
     def prepare(self, messages: list[Message], tools: str | None) -> tuple[list[Message], Tools]:
         """OpenAI's messages as templates expect them: tool calls as objects, `developer` as `system` where it is unknown."""
@@ -72,6 +94,15 @@ def _guarded(render: Callable[[], Text]) -> Text:
         return render()
     except Exception as error:
         raise TemplateError(f"The chat template refuses these messages: {error}") from error
+
+
+def _in_parts(message: Message, shows_images: bool) -> Message:
+    texts = message["content"].split(IMAGE_MARK) if shows_images else [message["content"]]
+    parts: list[dict[str, str]] = []
+    for number, text in enumerate(texts):
+        parts += [{"type": "image"}] if number else []
+        parts += [{"type": "text", "text": text}] if text or len(texts) == 1 else []
+    return {**message, "content": parts}
 
 
 def _parse_arguments(call: dict[str, Any]) -> dict[str, Any]:

@@ -144,20 +144,17 @@ def _render_all(work: _Work, lines: Lines) -> list[_Rendered]:
 
 def _refuse_media(chat: Chat, row: Row) -> None:
     images = len(row.get("media") or [])
-    if not images:
-        return
-    if chat.reads_images:
-        why = "the trainer learns from text alone, although this base model reads images: the dataset carries them as references only"
-    else:
-        why = "the base model has no image processor (`preprocessor_config.json`)"
-    raise Rejected("media_not_trained", f"The row has {images} images, and {why}; take the row out or its images.")
+    if images and not chat.reads_images:
+        why = "the base model reads text alone (it has no image processor, `preprocessor_config.json`, or no part that sees)"
+        raise Rejected("media_not_trained", f"The row has {images} images, and {why}; take the row out or its images.")
 
 
 def _accept(work: _Work, chunk: _Rendered, encoded: list[Tokens | Encoding]) -> None:
     try:
         work.done[chunk.index] = [(None, KINDS[work.rules.kind].accept(encoded, chunk.extra, work.rules.max_length))]
     except Rejected as rejection:
-        if rejection.code == "too_long" and work.rules.too_long in ("truncate", "split"):
+        # Cut elsewhere, a row would have to be parted from its images.
+        if rejection.code == "too_long" and work.rules.too_long in ("truncate", "split") and not chunk.row.get("media"):
             _shorten(work, chunk, encoded, rejection)
         else:
             work.reject(chunk.index, chunk.row, rejection)
@@ -192,7 +189,7 @@ def _finish(work: _Work, size_bytes: int) -> TokenBatch:
     return TokenBatch(
         size_bytes=size_bytes,
         rows_in=len(work.lines),
-        block=Block.of(LAYOUTS[work.rules.kind], [parts for *_, parts in pieces]),
+        block=Block.of(LAYOUTS[layout_of(work.chat, work.rules.kind)], [parts for *_, parts in pieces]),
         kept=b"".join(kept),
         rejected=[work.rejected[index] for index in sorted(work.rejected)],
         unrendered=work.unrendered,
@@ -207,6 +204,11 @@ def _finish(work: _Work, size_bytes: int) -> TokenBatch:
         lost_turns=work.lost_turns,
         sample=_sample(work.chat, *kind.sample(pieces[0][2])) if pieces else [],
     )
+
+
+def layout_of(chat: Chat, kind: str) -> str:
+    """Which of LAYOUTS rows of the kind have: with a base model that reads images every chat has room for some."""
+    return "image chat" if kind == "chat" and chat.reads_images else kind
 
 
 def _histogram(lengths: list[int]) -> list[int]:

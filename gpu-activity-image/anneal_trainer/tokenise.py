@@ -13,11 +13,12 @@ from typing import Any, BinaryIO
 
 from anneal_trainer.chat import Chat
 from anneal_trainer.files import replacing_file, sha256_file
+from anneal_trainer.images import media_beside
 from anneal_trainer.ordered_work import map_in_order
 from anneal_trainer.protocol import Emit, SplitFiles, TokeniseJob
 from anneal_trainer.rows import require_rows, to_json_line
 from anneal_trainer.shard_writer import ShardWriter
-from anneal_trainer.token_batch import Lines, Rules, TokenBatch, tokenise_lines
+from anneal_trainer.token_batch import Lines, Rules, TokenBatch, layout_of, tokenise_lines
 
 # Text tokenised at once: the tokenizer holds some 50 bytes for each of its own, and progress stays smooth, bytes.
 _BATCH_BYTES = 256 * 1024
@@ -92,7 +93,7 @@ def tokenise(job: TokeniseJob, emit: Emit) -> None:
     emit({"ev": "phase", "phase": "load", "detail": "tokenizer"})
     for files in job.splits:
         require_rows(files.rows)
-    chat = Chat(job.tokenizer, for_chats=False)
+    chat = Chat(job.tokenizer, for_chats=False, media=media_beside(job.splits[0].rows))
     emit({"ev": "phase", "phase": "tokenise"})
     result = _Result(chat)
     of = sum(os.path.getsize(split.rows) for split in job.splits)
@@ -117,7 +118,7 @@ def _write_split(job: TokeniseJob, chat: Chat, files: SplitFiles) -> Iterator[To
     size = os.path.getsize(files.rows)
     processes = max(1, min(job.processes or _cores(), size // _PROCESS_BYTES_MIN))
     with ExitStack() as stack:
-        shard = stack.enter_context(ShardWriter(Path(files.out), job.kind))
+        shard = stack.enter_context(ShardWriter(Path(files.out), layout_of(chat, job.kind)))
         kept = stack.enter_context(_open_replacing(Path(files.kept))) if files.kept else None
         for batch in map_in_order(work, _cut_lines(files.rows, size), processes):
             shard.add(batch.block)

@@ -8,9 +8,9 @@ import numpy as np
 from tokenizers import Encoding
 
 from anneal_trainer.chat import Chat
-from anneal_trainer.row_kinds import CHATS, Parts, Rejected, require_difference, require_length, trainable_run
+from anneal_trainer.row_kinds import CHATS, Parts, Rejected, Shown, chat_parts, require_difference, require_length, trainable_run
 from anneal_trainer.rows import Row
-from anneal_trainer.special_text import Span, TemplateError, Tokens
+from anneal_trainer.special_text import TemplateError, Tokens
 
 # Room that a piece of a chat gives to what came before at most: the pieces then have no more than about twice the chat's tokens.
 _CONTEXT_SHARE = 0.5
@@ -31,8 +31,8 @@ class Pieces:
 class LongChat:
     row: Row
     encoded: Tokens | Encoding
-    # Of the turns that are trained on.
-    spans: list[Span]
+    # The turns that are trained on.
+    shown: Shown
 
 
 def truncate_chat(chat: Chat, long: LongChat, limit: int, whole_turns_only: bool) -> Pieces:
@@ -40,10 +40,10 @@ def truncate_chat(chat: Chat, long: LongChat, limit: int, whole_turns_only: bool
 
     Raises Rejected.
     """
-    whole = CHATS.accept_any_length(long.encoded, long.spans)
+    whole = CHATS.accept_any_length(long.encoded, long.shown)
     messages = long.row["messages"]
     trained = [i for i, message in enumerate(messages) if _is_trained(message)]
-    fitting = [turn for turn, span in zip(trained, long.spans, strict=True) if trainable_run(long.encoded, span)[1] <= limit]
+    fitting = [turn for turn, span in zip(trained, long.shown.spans, strict=True) if trainable_run(long.encoded, span)[1] <= limit]
     for turn in reversed(fitting):
         shorter = {**long.row, "messages": messages[: turn + 1]}
         parts = _try_accept(chat, shorter, limit)
@@ -56,7 +56,7 @@ def truncate_chat(chat: Chat, long: LongChat, limit: int, whole_turns_only: bool
         message = f"The row has {len(whole['input_ids'])} tokens and none of the first {limit} (`data.maxLength`) is trained on."
         raise Rejected("no_trainable_token", message, len(whole["input_ids"]))
     tokens = int(np.flatnonzero(front)[-1]) + 1
-    return Pieces("truncated", [(long.row, {"input_ids": whole["input_ids"][:tokens], "trainable": front[:tokens]})])
+    return Pieces("truncated", [(long.row, chat_parts(whole["input_ids"][:tokens], front[:tokens]))])
 
 
 def split_chat(chat: Chat, long: LongChat, limit: int) -> Pieces:
@@ -64,7 +64,7 @@ def split_chat(chat: Chat, long: LongChat, limit: int) -> Pieces:
 
     Raises Rejected where there is nothing to cut.
     """
-    tokens = len(CHATS.accept_any_length(long.encoded, long.spans)["input_ids"])
+    tokens = len(CHATS.accept_any_length(long.encoded, long.shown)["input_ids"])
     splitter = _Splitter(chat, long.row, tokens, limit)
     pieces = list(splitter.pieces())
     if not pieces:
@@ -163,8 +163,8 @@ def truncate_answers(encoded: list[Tokens | Encoding], names: tuple[str, ...], l
 def _try_accept(chat: Chat, row: Row, limit: int) -> Parts | None:
     """None where the row is too long or cannot be rendered."""
     try:
-        texts, spans = CHATS.render(chat, row)
-        return CHATS.accept(chat.encode_batch(texts), spans, limit)
+        texts, shown = CHATS.render(chat, row)
+        return CHATS.accept(chat.encode_batch(texts), shown, limit)
     except (Rejected, TemplateError):
         return None
 
@@ -187,7 +187,7 @@ def _characters(messages: list[dict[str, Any]]) -> int:
 
 
 def _block(ids: list[int]) -> Parts:
-    return {"input_ids": np.array(ids, np.int32), "trainable": np.ones(len(ids), np.uint8)}
+    return chat_parts(ids, np.ones(len(ids), np.uint8))
 
 
 def _text_of(text: str, tokens: Tokens, start: int, end: int) -> str:

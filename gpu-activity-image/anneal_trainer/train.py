@@ -19,9 +19,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from anneal_trainer import bitsandbytes_gate, checkpoints, interrupts, ranks, schedules, strategies, warm_state
-from anneal_trainer.adapters import add_adapter, count_parameters, lora_config
+from anneal_trainer.adapters import add_adapter, count_parameters, freeze_sight, lora_config
 from anneal_trainer.batches import (
     Collator,
+    ImageCollator,
     LengthGroupedOrder,
     TokenDropout,
     as_dataset,
@@ -29,12 +30,13 @@ from anneal_trainer.batches import (
 )
 from anneal_trainer.durable import Course, DurableTrainer, findings_only
 from anneal_trainer.export import keeps_best, write_outputs
+from anneal_trainer.images import ImageReader, media_beside
 from anneal_trainer.methods import METHODS
 from anneal_trainer.models import load_base, load_mapped, load_quantised, load_tokenizer, own_gpu, pick_training_device, settle
 from anneal_trainer.packing import pack_rows
 from anneal_trainer.protocol import BadRequest, DataRejected, Emit, FromCheckpoint, FromWarmState, Interrupted, Recipe, TrainJob
 from anneal_trainer.scoring import keeps_packed_rows_apart
-from anneal_trainer.shards import AnyShard
+from anneal_trainer.shards import AnyShard, shows_images
 from anneal_trainer.state import TrainingState
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "safetensors", "tokenizers", "numpy")
@@ -72,6 +74,8 @@ class Prepared:
     reference: PreTrainedModel | None
     tokenizer: PreTrainedTokenizerBase
     trainer_class: type[DurableTrainer]
+    # None where the base model reads text alone.
+    images: ImageReader | None = None
     # Built already where that needs neither a gang nor a GPU.
     trainer: DurableTrainer | None = None
 
@@ -108,6 +112,10 @@ def prepare(job: TrainJob, emit: Emit, trainer_class: type[DurableTrainer] | Non
     reference = _load_base(job, device) if recipe.tuning == "full" and METHODS[recipe.method].has_reference else None
     tokenizer = load_tokenizer(job.base_model)
     prepared = Prepared(job, plan, inputs, base, reference, tokenizer, trainer_class or METHODS[recipe.method].trainer)
+    if shows_images(inputs.shard):
+        prepared.images = ImageReader(Path(job.base_model), media_beside(job.train))
+        # Or every attempt would read the processor anew.
+        prepared.images.load()
     if recipe.world == 1 and device == _CPU:
         prepared.trainer = _build_trainer(prepared)
         # transformers would do it at each attempt, a third of the time that a restart takes.
@@ -128,6 +136,8 @@ def _load_base(job: TrainJob, device: torch.device) -> PreTrainedModel:
         # Weights that are all trained need fp32, in which small updates are not lost; a GPU's own choice waits until it may be touched.
         dtype = torch.float32 if device == _CPU or recipe.tuning == "full" else "auto"
         base = load_base(job.base_model, _CPU, dtype, scores)
+    if recipe.tuning == "full":
+        freeze_sight(base)
     if recipe.packing and not keeps_packed_rows_apart(base):
         raise BadRequest(f"`train.packing` must be false with {job.base_name}: its attention sees across the rows that share one.")
     return base
@@ -316,6 +326,8 @@ def _pause_step(prepared: Prepared) -> int | None:
 
 
 def _make_collator(prepared: Prepared, dropout: TokenDropout | None) -> Collator:
+    if prepared.images is not None:
+        return ImageCollator(prepared.tokenizer.pad_token_id, prepared.images)
     return METHODS[prepared.job.recipe.method].collator(prepared.tokenizer.pad_token_id, dropout)
 
 

@@ -1,0 +1,146 @@
+"""Tiny random models that read images, one of each way in which processors hand images over, and rows that only images can answer."""
+
+import hashlib
+import io
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from support import make_row, write_rows
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    CLIPImageProcessorPil,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3ImageProcessorPil,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLImageProcessorPil,
+)
+
+SIZE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16, "patch_size": 4}
+
+# As the published models have them, shortened.
+TILES_TEMPLATE = """<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}{% if message['content'][0]['type'] == 'image' %}{{':'}}\
+{% else %}{{': '}}{% endif %}{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}\
+{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>
+{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"""
+SQUARES_TEMPLATE = """{% for message in messages %}{{ message['role'].upper() + ': ' }}\
+{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\\n' }}{% endfor %}\
+{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}\
+{% if message['role'] == 'assistant' %}{% generation %}{{ content['text'] + '<end>' }}{% endgeneration %}\
+{% else %}{{ content['text'] + ' ' }}{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT: ' }}{% endif %}"""
+GRID_TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role'] }}
+{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for content in message['content'] %}\
+{% if content['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ content['text'] }}{% endif %}{% endfor %}\
+{% endif %}<end>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def _make_tokenizer(folder: Path, special: list[str], template: str) -> PreTrainedTokenizerFast:
+    """Bytes are tokens."""
+    names = ["<pad>", "<|im_start|>", "<end>", *special]
+    letters = [*names, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    end = "<end_of_utterance>" if "<end_of_utterance>" in special else "<end>"
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token=end, chat_template=template)
+    made.save_pretrained(folder)
+    return made
+
+
+def _language(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    ends = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
+    return {**sizes, **ends, "vocab_size": len(tokenizer), "max_position_embeddings": 2048}
+
+
+def _make_tiles(folder: Path) -> torch.nn.Module:
+    """Idefics3, SmolVLM: an image is cut into tiles, each with tokens of its own, and the whole once more."""
+    places = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    names = ["<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", *places]
+    tokenizer = _make_tokenizer(folder, names, TILES_TEMPLATE)
+    Idefics3ImageProcessorPil(size={"longest_edge": 32}, max_image_size={"longest_edge": 16}).save_pretrained(folder)
+    (folder / "processor_config.json").write_text('{"processor_class": "Idefics3Processor", "image_seq_len": 4}')
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    text = {"model_type": "llama", **_language(tokenizer)}
+    return Idefics3ForConditionalGeneration(
+        Idefics3Config(vision_config=SIZE, text_config=text, scale_factor=2, image_token_id=image, pad_token_id=0)
+    )
+
+
+def _make_squares(folder: Path) -> torch.nn.Module:
+    """LLaVA: every image is cut to one square."""
+    tokenizer = _make_tokenizer(folder, ["<image>"], SQUARES_TEMPLATE)
+    CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
+    settings = '"patch_size": 4, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1'
+    (folder / "processor_config.json").write_text('{"processor_class": "LlavaProcessor", ' + settings + "}")
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    vision, text = {"model_type": "clip_vision_model", "projection_dim": 16, **SIZE}, {"model_type": "llama", **_language(tokenizer)}
+    return LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=text, image_token_id=image))
+
+
+def _make_grid(folder: Path) -> torch.nn.Module:
+    """Qwen-VL: as many tokens as the image has patches, and positions in two dimensions."""
+    tokenizer = _make_tokenizer(folder, ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"], GRID_TEMPLATE)
+    Qwen2VLImageProcessorPil(min_pixels=64, max_pixels=1024, patch_size=4, merge_size=2).save_pretrained(folder)
+    rope = {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}}
+    vision = {"depth": 2, "embed_dim": 16, "num_heads": 2, "hidden_size": 32, "patch_size": 4, "mlp_ratio": 2}
+    names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
+    names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
+    return Qwen2VLForConditionalGeneration(Qwen2VLConfig(vision_config=vision, text_config={**_language(tokenizer), **rope}, **ids))
+
+
+FAMILIES: dict[str, Callable[[Path], torch.nn.Module]] = {"tiles": _make_tiles, "squares": _make_squares, "grid": _make_grid}
+
+
+def make_seeing(folder: Path, family: str) -> str:
+    """A model folder of some 40,000 parameters."""
+    folder.mkdir()
+    torch.manual_seed(0)
+    FAMILIES[family](folder).save_pretrained(folder)
+    return str(folder)
+
+
+def keep_image(media: Path, image: Image.Image, kind: str = "PNG") -> dict[str, Any]:
+    """Writes it where the trainer looks for it and returns its entry in a row."""
+    content = io.BytesIO()
+    image.save(content, kind)
+    return keep_bytes(media, content.getvalue())
+
+
+def keep_bytes(media: Path, content: bytes) -> dict[str, Any]:
+    media.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(content).hexdigest()
+    (media / digest).write_bytes(content)
+    return {"digest": digest}
+
+
+def image_row(index: int, question: str, answer: str, media: list[dict[str, Any]]) -> dict[str, Any]:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {**make_row(index, messages), **({"media": media} if media else {})}
+
+
+COLOURS = {"red": (200, 20, 20), "blue": (20, 20, 200)}
+
+
+def write_colours(file: Path, count: int, seed: int) -> None:
+    """Rows that ask for the colour of one or two noisy images of random sizes, and here and there one without an image."""
+    rng, rows = random.Random(seed), []
+    for index in range(count):
+        colours = [rng.choice(list(COLOURS)) for _ in range(index % 3 and 1 + index % 2)]
+        images = [Image.new("RGB", (rng.randint(12, 40), rng.randint(12, 40)), COLOURS[colour]) for colour in colours]
+        for image in images:
+            image.putpixel((rng.randint(0, 11), rng.randint(0, 11)), tuple(rng.randbytes(3)))
+        media = [keep_image(file.parent / "media", image) for image in images]
+        rows.append(image_row(index, "<image>" * len(media) + "Colour?", " ".join(colours) or "none", media))
+    write_rows(file, rows)
