@@ -11,5 +11,6 @@ export default defineConfig({
     hookTimeout: 120_000,
     // Output of a test that hangs must be seen while it hangs.
     disableConsoleIntercept: true,
+    reporters: ['default', './test/support/slowest-reporter.ts'],
   },
 });

@@ -1,5 +1,6 @@
 """The environment that the trainer gives itself, set before torch is imported, and the data that the tests share."""
 
+import functools
 import os
 
 os.environ.update(OMP_WAIT_POLICY="PASSIVE", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
@@ -17,6 +18,32 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 # Tests fork this process, which one with a thread pool does not survive.
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--claims", type=Path, help="folder in which runs that go on at once claim files of tests, so that each is run once")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Large files first where runs share them: what is left at the end is small, so that the runs end together."""
+    if config.getoption("claims"):
+        items.sort(key=lambda item: (-item.path.stat().st_size, item.path))
+
+
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """True: it is done with, since another run has it."""
+    claims = item.config.getoption("claims")
+    return True if claims and not _is_ours(claims, item.path.name) else None
+
+
+@functools.cache
+def _is_ours(claims: Path, file: str) -> bool:
+    """Whether this run has the file, which it tries to get when it first meets it."""
+    try:
+        (claims / file).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")

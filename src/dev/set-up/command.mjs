@@ -1,6 +1,8 @@
 // Runs the wanted program in this one's place: same terminal, same signals, same end.
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { environmentWithNode } from './npm.mjs';
 import { PROJECT } from './places.mjs';
 
@@ -14,7 +16,27 @@ export async function runCommand(command, [script, ...args], { cwd = process.cwd
 }
 
 export async function run(command, args, cwd) {
-  const child = spawn(command, args, { cwd, env: environmentWithNode(), stdio: 'inherit' });
+  return await untilEnd(spawn(command, args, { cwd, env: environmentWithNode(), stdio: 'inherit' }));
+}
+
+/** What a program has left behind may hold its output open for ever; its last lines are there by then, ms. */
+const LAST_LINES_MS = 1_000;
+
+/** For programs that run at once on one terminal: each line is written when it is whole, so that lines do not mix. */
+export async function runByLines(command, args, cwd) {
+  const child = spawn(command, args, { cwd, env: environmentWithNode(), stdio: ['inherit', 'pipe', 'pipe'] });
+  const readers = ['stdout', 'stderr'].map((name) =>
+    createInterface({ input: child[name] }).on('line', (line) => process[name].write(`${line}\n`)),
+  );
+  const written = Promise.all(readers.map((reader) => once(reader, 'close')));
+  const end = await untilEnd(child);
+  await Promise.race([written, new Promise((passed) => setTimeout(passed, LAST_LINES_MS).unref())]);
+  child.stdout.destroy();
+  child.stderr.destroy();
+  return end;
+}
+
+async function untilEnd(child) {
   const stopForwarding = forwardSignals(child);
   try {
     return await new Promise((resolve, reject) => {

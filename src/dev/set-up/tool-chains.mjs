@@ -1,6 +1,8 @@
 // The commands of package.json: check, test, build, format, bench. Every tool of a chain runs, then the chain fails if one did.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { run } from './command.mjs';
+import { run, runByLines } from './command.mjs';
 import { PROJECT, PYTHON, VENV } from './places.mjs';
 
 const RUFF = join(VENV, 'bin', 'ruff');
@@ -36,9 +38,7 @@ export const TOOL_CHAINS = {
       runAll([
         script('vitest', node, VITEST, 'run', ...filters),
         // A filter is meant for the TypeScript side.
-        ...(filters.length > 0
-          ? []
-          : [{ name: 'pytest', command: PYTHON, args: ['-m', 'pytest', '-q', 'tests'], cwd: TRAINER }]),
+        ...(filters.length > 0 ? [] : [{ name: 'pytest', run: runPytest }]),
       ]),
   },
   'npm:build': { needsModels: false, run: (node) => runAll([script('compile', node, TSC, '-p', '.')]) },
@@ -54,11 +54,36 @@ export const TOOL_CHAINS = {
   },
 };
 
+/** Runs of pytest that share the tests: most of them keep one core busy, and the smallest machine that is meant has two. */
+const PYTEST_RUNS = 2;
+
+async function runPytest() {
+  const claims = mkdtempSync(join(tmpdir(), 'anneal-pytest-'));
+  const args = [
+    '-m',
+    'pytest',
+    '-o',
+    'console_output_style=classic',
+    '--no-header',
+    '--durations',
+    '10',
+    '--claims',
+    claims,
+    'tests',
+  ];
+  try {
+    const ends = await Promise.all(Array.from({ length: PYTEST_RUNS }, () => runByLines(PYTHON, args, TRAINER)));
+    return ends.find(({ code }) => code !== 0) || ends[0];
+  } finally {
+    rmSync(claims, { recursive: true, force: true });
+  }
+}
+
 async function runAll(tools) {
   const failed = [];
-  for (const { name, command, args, cwd } of tools) {
+  for (const { name, command, args, cwd, run: runTool = () => run(command, args, cwd) } of tools) {
     process.stderr.write(`— ${name}\n`);
-    const end = await run(command, args, cwd);
+    const end = await runTool();
     if (end.signal !== null) return end;
     if (end.code !== 0) failed.push(name);
   }
