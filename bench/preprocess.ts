@@ -104,7 +104,7 @@ async function cleanAll(
     const store = createFileStore(own);
     const spec = parseSpec({ name: 'bench', data: { sources: [{ uri: path }], privacy: { action: 'mask' } } });
     const context = { examplesFolder: folder, readS3: async () => null };
-    const snapshot = (await takeSnapshot(store, spec.data.sources, context, () => undefined, signal)).digest;
+    const snapshot = (await takeSnapshot(store, spec, context, () => undefined, signal)).digest;
     say(`${workers === 1 ? 'one worker' : `${workers} workers`}${isOneKilled ? ', one killed in the middle' : ''}`);
     const limits = quick ? QUICK_LIMITS : null;
     const input = { spec, snapshot };

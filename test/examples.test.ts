@@ -49,7 +49,7 @@ async function cleanExample(
     ...hostIn(folder.path),
     sources: { examplesFolder: join(folder.path, 'first'), readS3: async () => null },
   };
-  const snapshot = await takeSnapshot(host.store, spec.data.sources, host.sources, () => {});
+  const snapshot = await takeSnapshot(host.store, spec, host.sources, () => {});
   const { accounts, rows } = await cleanSnapshot(folder, spec, snapshot, host);
   return { accounts: finishAccounts(accounts, [], spec.data.split), rows };
 }

@@ -1,5 +1,6 @@
 // Stage `ingest`: freezes the sources into a content-addressed snapshot. What was read is not read again by the next attempt.
 import { Context } from '@temporalio/activity';
+import { type Source, suitesOf } from '../contracts/data-spec.ts';
 import { HandedSnapshotSchema, type Snapshot, SnapshotSchema } from '../contracts/records.ts';
 import type { IngestResult, StageInput } from '../contracts/stages.ts';
 import { type FreezeOptions, type FrozenSources, freezeSources, type IngestProgress } from '../data/snapshot.ts';
@@ -26,16 +27,8 @@ export function createIngestActivities(
         await findBaseModel(spec.model.base, parts.models);
         const sources = { examplesFolder: parts.examples, readS3, ...more };
         const frozen =
-          (await readHanded(parts.store, run)) ??
-          (await freezeSources(
-            parts.store,
-            spec.data.sources,
-            sources,
-            (progress) => report(context, progress),
-            context.signal,
-            optionsFor(parts.store, run, spec.name),
-          ));
-        return resultOf(frozen);
+          (await readHanded(parts.store, run)) ?? (await freezeInputs(parts.store, { run, spec }, sources, context));
+        return resultOf(frozen, spec.data.sources.length);
       });
     },
   };
@@ -47,6 +40,25 @@ async function readHanded(store: ObjectStore, run: string): Promise<FrozenSource
   if (handed === null) return null;
   const snapshot: Snapshot = await readRecord(store, keys.snapshot(handed.snapshot), SnapshotSchema);
   return { snapshot, contents: handed.contents, notes: [] };
+}
+
+/** The sources as the run's snapshot. Of the evaluation suites only the contents are told, which are part of what a run is known by. */
+async function freezeInputs(
+  store: ObjectStore,
+  { run, spec }: StageInput,
+  sources: SourceContext,
+  context: StageContext,
+): Promise<FrozenSources> {
+  const options = optionsFor(store, run, spec.name);
+  const freeze = (inputs: Source[], more: FreezeOptions) =>
+    freezeSources(store, inputs, sources, (progress) => report(context, progress), context.signal, {
+      ...options,
+      ...more,
+    });
+  const frozen = await freeze(spec.data.sources, { spec });
+  const suites = suitesOf(spec.data);
+  if (suites.length === 0) return frozen;
+  return { ...frozen, contents: [...frozen.contents, ...(await freeze(suites, {})).contents] };
 }
 
 /** Remembered for this execution alone: one that is started anew reads what is there then. */
@@ -64,9 +76,8 @@ function report(context: StageContext, { source, of, uri, bytesRead, sizeBytes }
   context.report({ phase, step: bytesRead, ...(sizeBytes === null ? {} : { of: sizeBytes }) });
 }
 
-function resultOf({ snapshot, contents, notes }: FrozenSources): IngestResult {
+function resultOf({ snapshot, contents, notes }: FrozenSources, count: number): IngestResult {
   const sizeBytes = snapshot.sources.reduce((sum, source) => sum + source.sizeBytes, 0);
-  const count = contents.length;
   const files = snapshot.sources.length > count ? ` (${snapshot.sources.length} files)` : '';
   const told = [
     ...notes.slice(0, NOTES_MAX),

@@ -1,4 +1,5 @@
 // Stage `register`: an immutable, numbered version with everything that made it, and the alias `champion`.
+import { inputsOf } from '../contracts/data-spec.ts';
 import { DatasetSchema, EvaluationSchema, TrainingSchema, type Version } from '../contracts/records.ts';
 import type { PlanRetrainingInput, RegisterInput, RegisterResult, RetrainingPlan } from '../contracts/stages.ts';
 import { listVersions, moveAlias, registerVersion } from '../registry/versions.ts';
@@ -37,7 +38,7 @@ export function createRegisterActivities(parts: Parts) {
     /** Would a run on this content do anything new? Says which run it would be. */
     async planRetraining({ spec, snapshot, contents, sizeBytes }: PlanRetrainingInput): Promise<RetrainingPlan> {
       return await runStage('ingest', async () => {
-        const identities = spec.data.sources.map(({ uri }, i) =>
+        const identities = inputsOf(spec.data).map(({ uri }, i) =>
           identifyContent(uri, contents[i] ?? { sha256: null, etag: null }),
         );
         const run = runIdFor(spec, identities, codeIdentity().digest);

@@ -10,6 +10,7 @@ export const RETRYABLE_KINDS = [
   'store_unavailable', // the object store is down or full
   'engine_unavailable', // the gateway or its engine does not answer
   'source_unavailable', // a source's server does not answer or is overloaded
+  'source_changed', // a source changed while it was read: it is read again from its start
 ] as const;
 
 /** Kinds that repeating cannot mend: the run stops at once and says what to change. */
@@ -38,6 +39,7 @@ export interface Tries {
  */
 const PATIENCE: Partial<Record<FailureKind, Tries>> = {
   source_unavailable: { attempts: 8, ms: 120_000 }, // a server's restart or a short break of the network
+  source_changed: { attempts: 8, ms: 120_000 }, // its writer is done by then, or never
   engine_unavailable: { attempts: 5, ms: 600_000 }, // a gateway's host may be replaced meanwhile
 };
 

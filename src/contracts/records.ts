@@ -20,6 +20,16 @@ export type StoredFile = z.infer<typeof StoredFileSchema>;
 export const FileSetSchema = z.object({ digest: Digest, files: z.array(StoredFileSchema) });
 export type FileSet = z.infer<typeof FileSetSchema>;
 
+/** What lay at an address that a row names as an image when its source was frozen. */
+export const FrozenImageSchema = z.union([
+  z.strictObject({ ref: z.string(), digest: Digest }),
+  z.strictObject({ ref: z.string(), code: z.enum(['media_missing', 'media_unreadable']), message: z.string() }),
+]);
+export type FrozenImage = z.infer<typeof FrozenImageSchema>;
+
+/** A blob with one frozen image a line, for rows that lie in a part of the source. */
+export const ImageTableSchema = z.object({ part: z.int().min(0), table: Digest });
+
 /** Bytes that a source gave, as later stages read them. A folder, a pattern or a prefix gives one for each of its files. */
 export const FrozenSourceSchema = z.object({
   uri: z.string(),
@@ -29,6 +39,8 @@ export const FrozenSourceSchema = z.object({
   sha256: Digest,
   parts: z.array(Digest),
   etag: z.string().nullable(),
+  /** Of an object in a bucket that keeps versions. */
+  versionId: z.string().optional(),
   /** Line ends in each part; absent in snapshots of older versions. */
   newlines: z.array(z.int()).optional(),
   /** Index into the spec's sources; absent = its own place. */
@@ -37,6 +49,8 @@ export const FrozenSourceSchema = z.object({
   split: z.enum(SPLITS).optional(),
   /** What was done to the bytes, such as `gzip` or `cp1252`; absent = nothing. */
   converted: z.string().optional(),
+  /** Of the images that rows name by addresses; absent = they name none. */
+  images: z.array(ImageTableSchema).optional(),
 });
 export type FrozenSource = z.infer<typeof FrozenSourceSchema>;
 

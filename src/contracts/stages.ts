@@ -20,7 +20,7 @@ export interface CheckSpecInput {
 
 export interface IngestResult extends Outcome {
   snapshot: string;
-  /** By source, as it was read: two sources with the same bytes may have other ETags. */
+  /** By source and then by evaluation suite, as they were read: two with the same bytes may have other ETags. */
   contents: { sha256: string; etag: string | null }[];
   sizeBytes: number;
 }

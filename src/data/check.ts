@@ -52,7 +52,7 @@ export async function checkData(host: PreparationHost, asked: Spec): Promise<Che
   const startedMs = performance.now();
   const snapshot = await takeSnapshot(
     host.store,
-    spec.data.sources,
+    spec,
     host.sources,
     ({ uri }) => host.report({ phase: `read ${showUri(uri)}` }),
     host.signal,

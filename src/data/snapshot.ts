@@ -10,10 +10,15 @@ import {
   MarkSchema,
   type Snapshot,
 } from '../contracts/records.ts';
+import type { Spec } from '../contracts/spec.ts';
 import { canonicalJson, digestOf } from '../storage/digest.ts';
 import { putBlob } from '../storage/file-set.ts';
 import { keys } from '../storage/keys.ts';
 import { type ObjectStore, PART_BYTES_MAX } from '../storage/object-store.ts';
+import { type Mapping, mappingOf } from './mapping.ts';
+import { freezeImages, type ImageLimits, type Remember } from './media/freeze.ts';
+import { createMediaLoader } from './media/load.ts';
+import { mayNameImages, SIGN_BYTES } from './media/named.ts';
 import { EmptySource } from './source/content.ts';
 import { type Follower, takeFollowed } from './source/follow.ts';
 import { identifyFiles } from './source/identity.ts';
@@ -30,6 +35,8 @@ export interface IngestProgress {
   sizeBytes: number | null;
 }
 
+const forgetful: Remember = async (_input, _schema, work) => await work();
+
 /** What became of one file of a source. */
 const FrozenFileSchema = z.object({
   /** null = it is empty. */
@@ -41,10 +48,14 @@ const FrozenFileSchema = z.object({
 type FrozenFile = z.infer<typeof FrozenFileSchema>;
 
 export interface FreezeOptions {
-  /** Does the work, or reads what it gave when it was done before; absent = nothing is remembered. */
-  remember?: <S extends z.ZodType>(input: object, schema: S, work: () => Promise<z.output<S>>) => Promise<z.output<S>>;
+  /** Absent = nothing is remembered. */
+  remember?: Remember;
   /** Which of them are read; absent = all. */
   choose?: (openings: Opening[]) => Opening[];
+  /** By what its rows are read; absent = they are evaluation suites, whose images nobody looks at. */
+  spec?: Pick<Spec, 'data' | 'train'>;
+  /** Instead of the limits that hold else. */
+  imageLimits?: ImageLimits;
   /** What is taken of what was opened, of a source with so many openings; absent = everything. */
   take?: (opened: Opened, openings: number) => Opened;
   /** For whom followed sources are taken; absent = as if nobody had taken them before. */
@@ -58,15 +69,15 @@ export interface FrozenSources {
   notes: string[];
 }
 
-/** The snapshot alone: for those who remember nothing. */
+/** The snapshot of a spec's sources alone: for those who remember nothing. */
 export async function takeSnapshot(
   store: ObjectStore,
-  sources: Source[],
+  spec: Pick<Spec, 'data' | 'train'>,
   ctx: SourceContext,
   onProgress: (progress: IngestProgress) => void,
   signal?: AbortSignal,
 ): Promise<Snapshot> {
-  return (await freezeSources(store, sources, ctx, onProgress, signal)).snapshot;
+  return (await freezeSources(store, spec.data.sources, ctx, onProgress, signal, { spec })).snapshot;
 }
 
 /**
@@ -91,8 +102,8 @@ export async function freezeSources(
     .flatMap(({ entries: own }, from) => own.map((entry) => ({ ...entry, from })))
     .map(({ from, ...entry }, at) => (from === at ? entry : { ...entry, from }));
   const digest = digestOf(
-    entries.map(({ sha256, format, shape, split, ...more }) => ({
-      ...{ sha256, format, shape, split },
+    entries.map(({ sha256, format, shape, split, images, ...more }) => ({
+      ...{ sha256, format, shape, split, images },
       from: (more as FrozenSource).from,
     })),
   );
@@ -124,7 +135,7 @@ async function ingestSource(reading: Reading): Promise<Ingested> {
 
 async function readSource(reading: Reading, after: Mark | null): Promise<{ ingested: Ingested; mark: Mark }> {
   const { source, ctx, signal, options } = reading;
-  const { take = (opened) => opened, remember = async (_input, _schema, work) => await work() } = options;
+  const { take = (opened) => opened, remember = forgetful } = options;
   const { openings: all, isMany, files, notes } = await planOpenings(source, ctx, after, signal);
   const openings = options.choose?.(all) ?? all;
   const frozen: FrozenFile[] = [];
@@ -164,10 +175,13 @@ function contentOf(frozen: FrozenFile[], openings: Opening[], isMany: boolean): 
 }
 
 async function freezeOpened(
-  { store, source, report }: Reading,
+  reading: Reading,
   opening: Opening,
-  { uri, format, etag, sizeBytes: announced, bytes, ...opened }: Opened,
+  { uri, format, etag, versionId = null, sizeBytes: announced, bytes, ...opened }: Opened,
 ): Promise<FrozenFile> {
+  const { store, source, report, options } = reading;
+  const mapping = options.spec === undefined ? null : mappingOf(options.spec, source);
+  let [tail, hasImages] = [Buffer.alloc(0), false];
   const whole = createHash('sha256');
   const parts: string[] = [];
   const newlines: number[] = [];
@@ -178,6 +192,8 @@ async function freezeOpened(
       whole.update(part);
       parts.push(await putBlob(store, part));
       newlines.push(countNewlines(part));
+      hasImages ||= mapping !== null && mayNameImages(part, tail, mapping);
+      tail = Buffer.from(part.subarray(-SIGN_BYTES));
       sizeBytes += part.length;
     }
   } catch (error) {
@@ -188,12 +204,28 @@ async function freezeOpened(
   const converted = opened.converted().join(', ');
   const entry: FrozenSource = {
     ...{ uri, format, shape: source.shape, sizeBytes, sha256: whole.digest('hex'), parts, etag, newlines },
+    ...(versionId !== null && { versionId }),
     ...(split !== null && { split }),
     ...(converted !== '' && { converted }),
   };
+  const images = hasImages && mapping !== null ? await freezeImagesOf(reading, entry, mapping) : [];
+  if (images.length > 0) entry.images = images;
   const origins = opened.origins();
   if (origins.length === 0) origins.push({ name: opening.name, sha256: entry.sha256 });
   return { entry, origins, watermark: opened.mark(), newRows: opened.newRows() };
+}
+
+async function freezeImagesOf(
+  { store, source: { allowPrivate }, ctx, report, signal, options }: Reading,
+  source: FrozenSource,
+  mapping: Mapping,
+): Promise<FrozenSource['images'] & object> {
+  const { remember = forgetful, imageLimits: limits } = options;
+  return await freezeImages({
+    ...{ store, source, mapping, signal, remember, ...(limits && { limits }) },
+    load: createMediaLoader(source.uri, ctx, allowPrivate),
+    report: (images, bytesRead) => report(`${images} images of ${source.uri}`, bytesRead, source.sizeBytes),
+  });
 }
 
 function countNewlines(bytes: Uint8Array): number {
@@ -206,7 +238,7 @@ function countNewlines(bytes: Uint8Array): number {
 async function* cutParts(
   bytes: AsyncIterable<Uint8Array>,
   onRead: (bytesRead: number) => void,
-): AsyncGenerator<Uint8Array> {
+): AsyncGenerator<Buffer> {
   const part = Buffer.allocUnsafeSlow(PART_BYTES_MAX);
   let filled = 0;
   let bytesRead = 0;

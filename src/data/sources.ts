@@ -24,6 +24,7 @@ export interface OpenSource {
   uri: string;
   format: Format;
   etag: string | null;
+  versionId?: string | null;
   /** Of `bytes`; null where that is not known before they are read. */
   sizeBytes: number | null;
   /** To be read, to its end or until the loop is left; that closes what is open. */
@@ -63,7 +64,7 @@ export async function openSource(
     if (content.bytes === ahead.bytes) origin.stop();
     return {
       ...content,
-      ...{ uri, etag: raw.etag, originSha256: origin.sha256 },
+      ...{ uri, etag: raw.etag, versionId: raw.versionId ?? null, originSha256: origin.sha256 },
       bytes: limit(content.bytes, uri, bytesMax, signal),
       share: () => (raw.sizeBytes === null || !isInPassing ? null : origin.bytesRead() / raw.sizeBytes),
     };

@@ -48,7 +48,7 @@ export interface DataRead {
 export async function readPlannedData(options: PlannedDataOptions): Promise<DataRead> {
   const { spec, folder, sources: ctx, signal, bytesMax } = options;
   const store = createFileStore(join(folder, 'store'));
-  const sampled = { store, sources: spec.data.sources, ctx, signal, ...(bytesMax !== undefined && { bytesMax }) };
+  const sampled = { store, spec, ctx, signal, ...(bytesMax !== undefined && { bytesMax }) };
   const { notes, ...sample } = await sampleSources(sampled);
   return { data: sample.sources.length === 0 ? null : await prepareSample(options, store, sample), notes };
 }

@@ -5,6 +5,7 @@ import type { Source } from '../contracts/data-spec.ts';
 import { AnnealError, type Problem } from '../contracts/failure.ts';
 import type { Snapshot } from '../contracts/records.ts';
 import { showUri } from '../contracts/source-uri.ts';
+import type { Spec } from '../contracts/spec.ts';
 import { type FreezeOptions, freezeSources } from '../data/snapshot.ts';
 import { unpackedName } from '../data/source/compression.ts';
 import { EmptySource } from '../data/source/content.ts';
@@ -36,7 +37,7 @@ export interface Sample {
 
 export interface SampleOptions {
   store: ObjectStore;
-  sources: Source[];
+  spec: Pick<Spec, 'data' | 'train'>;
   ctx: SourceContext;
   signal?: AbortSignal;
   bytesMax?: number;
@@ -63,15 +64,15 @@ type Remember = NonNullable<FreezeOptions['remember']>;
 
 /** @throws AnnealError with a problem for each source that cannot be read. */
 export async function sampleSources(options: SampleOptions): Promise<Sample> {
-  const { store, sources, ctx, signal, bytesMax = SAMPLE_BYTES_MAX, copyBytesMax = COPY_BYTES_MAX } = options;
+  const { store, spec, ctx, signal, bytesMax = SAMPLE_BYTES_MAX, copyBytesMax = COPY_BYTES_MAX } = options;
   const bounded: SourceContext = { ...ctx, copyBytesMax, estimates: true };
   const seen = new Map<string, unknown>();
   const looks: Look[] = [];
   const problems: Problem[] = [];
-  for (const [i, source] of sources.entries()) {
+  for (const [i, source] of spec.data.sources.entries()) {
     const look: Look = { source, files: 0, beginnings: [], leftOut: [] };
     try {
-      await lookInto(look, { store, ctx: bounded, signal, bytesMax }, seen);
+      await lookInto(look, { store, spec, ctx: bounded, signal, bytesMax }, seen);
       looks.push(look);
     } catch (error) {
       if (!(error instanceof AnnealError)) throw error;
@@ -81,7 +82,7 @@ export async function sampleSources(options: SampleOptions): Promise<Sample> {
   if (problems.length > 0)
     throw new AnnealError('bad_request', problems.map(({ message }) => message).join(' '), { problems });
   const read = looks.filter(({ beginnings }) => beginnings.length > 0).map(({ source }) => source);
-  const again = { choose: chooseFiles, remember: recall(seen) };
+  const again = { choose: chooseFiles, remember: recall(seen), spec };
   const { snapshot } = await freezeSources(store, read, bounded, () => undefined, signal, again);
   return {
     snapshot,
@@ -93,6 +94,7 @@ export async function sampleSources(options: SampleOptions): Promise<Sample> {
 
 interface Looking {
   store: ObjectStore;
+  spec: Pick<Spec, 'data' | 'train'>;
   ctx: SourceContext;
   signal: AbortSignal | undefined;
   bytesMax: number;
@@ -101,7 +103,7 @@ interface Looking {
 /** @param seen what was made of each file, to be found again. */
 async function lookInto(
   look: Look,
-  { store, ctx, signal, bytesMax }: Looking,
+  { store, spec, ctx, signal, bytesMax }: Looking,
   seen: Map<string, unknown>,
 ): Promise<void> {
   const choose = (openings: Opening[]) => {
@@ -127,7 +129,7 @@ async function lookInto(
       return nothing;
     }
   };
-  await freezeSources(store, [look.source], ctx, () => undefined, signal, { choose, take, remember }).catch(
+  await freezeSources(store, [look.source], ctx, () => undefined, signal, { choose, take, remember, spec }).catch(
     (error: unknown) => {
       if (!(error instanceof EmptySource) || look.leftOut.length === 0) throw error;
     },

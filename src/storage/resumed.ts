@@ -1,5 +1,6 @@
 // Reads on where a connection broke off, from the same version of the source, so that hours of reading are not lost to one break.
 import { setTimeout as pause } from 'node:timers/promises';
+import { AnnealError } from '../contracts/failure.ts';
 
 /** Breaks in a row without a byte in between; a server that is down is left to the stage's own retries. */
 const BREAKS_MAX = 3;
@@ -34,4 +35,10 @@ export async function* resumed(
     }
     await pause(PAUSE_MS * breaks, undefined, { signal });
   }
+}
+
+/** The version that was being read is gone. */
+export function changedSource(uri: string, cause?: unknown): AnnealError {
+  const message = `Source ${uri} changed while it was read; try again when its writer is done.`;
+  return new AnnealError('source_changed', message, cause === undefined ? {} : { cause });
 }

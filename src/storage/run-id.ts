@@ -19,13 +19,18 @@ export function identifyContent(uri: string, { sha256, etag }: SourceContent): s
 }
 
 /**
- * `<name>-<12 hex digits>` of spec, data and code. Where the sources lie is left out, because `contents` (by `identifyContent`,
- * in the order of the sources) says what is in them: the same checkout in another folder gives the same id.
+ * `<name>-<12 hex digits>` of spec, data and code. Where sources and evaluation suites lie is left out, because `contents` (by
+ * `identifyContent`, in the order of `inputsOf`) says what is in them: the same checkout in another folder gives the same id.
  */
 export function runIdFor(spec: Spec, contents: string[], codeDigest: string): string {
   const sources = spec.data.sources.map(({ uri: _uri, ...how }) => how);
+  const { against: _against, ...decontaminate } = spec.data.decontaminate;
   // What may be spent and who goes first decides nothing of the result.
   const { budget: _budget, queue: _queue, ...deciding } = spec;
-  const identity = { spec: { ...deciding, data: { ...spec.data, sources } }, data: contents, code: codeDigest };
+  const identity = {
+    spec: { ...deciding, data: { ...spec.data, sources, decontaminate } },
+    data: contents,
+    code: codeDigest,
+  };
   return `${spec.name}-${digestOf(identity).slice(0, DIGITS)}`;
 }

@@ -15,7 +15,7 @@ import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { AnnealError } from '../contracts/failure.ts';
 import { sha256Hex } from './digest.ts';
 import type { ObjectStore, PutOutcome } from './object-store.ts';
-import { resumed } from './resumed.ts';
+import { changedSource, resumed } from './resumed.ts';
 
 export interface S3Config {
   /** Empty or undefined = AWS. */
@@ -195,15 +195,15 @@ function remedyFor(error: unknown): string {
 
 /**
  * Reads objects that users name as sources: `null` when bucket or key are not there. What is read is one version, the given one if any,
- * also where the connection breaks off meanwhile.
+ * also where the connection breaks off meanwhile; in a bucket that keeps versions even where the object is replaced.
  */
 export function createS3Reader(config: Omit<S3Config, 'bucket'>) {
   const client = createS3Client(config);
   return async (bucket: string, key: string, signal?: AbortSignal, version?: { etag: string }) => {
     const uri = `s3://${bucket}/${key}`;
-    const read = async (etag: string | undefined, from: number) => {
+    const read = async (etag: string | undefined, from: number, versionId?: string) => {
       const command = new GetObjectCommand({
-        ...{ Bucket: bucket, Key: key, IfMatch: etag },
+        ...{ Bucket: bucket, Key: key, IfMatch: etag, VersionId: versionId },
         ...(from > 0 && { Range: `bytes=${from}-` }),
       });
       try {
@@ -216,14 +216,16 @@ export function createS3Reader(config: Omit<S3Config, 'bucket'>) {
     };
     const answer = await read(version?.etag, 0);
     if (answer === null) return null;
-    const etag = answer.ETag;
+    const { ETag: etag, VersionId } = answer;
+    // Where versions were never kept, or are kept no longer, there is one without a name.
+    const versionId = VersionId === 'null' ? undefined : VersionId;
     const bodyOf = (part: typeof answer | null) => readBody(part?.Body as unknown as AsyncIterable<Uint8Array>, uri);
     const bytes = resumed(bodyOf(answer), {
-      reopen: async (from) => bodyOf(await read(etag, from)),
+      reopen: async (from) => bodyOf(await read(etag, from, versionId)),
       isBreak: (error) => etag !== undefined && error instanceof AnnealError && error.kind === 'store_unavailable',
       signal,
     });
-    return { bytes, etag: etag ?? null, sizeBytes: answer.ContentLength ?? null };
+    return { bytes, etag: etag ?? null, versionId: versionId ?? null, sizeBytes: answer.ContentLength ?? null };
   };
 }
 
@@ -256,14 +258,6 @@ async function* readBody(body: AsyncIterable<Uint8Array>, uri: string): AsyncGen
   } catch (error) {
     throw storeError('read', uri, error);
   }
-}
-
-function changedSource(uri: string, cause: unknown): AnnealError {
-  return new AnnealError(
-    'source_unavailable',
-    `Source ${uri} changed while it was read; try again when its writer is done.`,
-    { cause },
-  );
 }
 
 /** Asking again does not give rights. */

@@ -38,7 +38,7 @@ async function preprocess(base: string): Promise<PreprocessResult> {
     data: { sources: [{ uri: join(folder, 'rows.jsonl') }], split: { test: 0.2, validation: 0 } },
   });
   const context = { examplesFolder: folder, readS3: async () => null };
-  const { digest } = await takeSnapshot(store, spec.data.sources, context, () => undefined);
+  const { digest } = await takeSnapshot(store, spec, context, () => undefined);
   const environment = new MockActivityEnvironment({}, { logger: new DefaultLogger('ERROR') });
   const activity = createPreprocessActivities(parts, { sources: context, pseudonymKey: null }).preprocess;
   return (await environment.run(activity, { run: 'colours-1', spec, snapshot: digest })) as PreprocessResult;

@@ -130,7 +130,7 @@ async function prepare(run: string, maxQuarantined: number, more: object = {}): 
   const links = { run: (id: string) => `http://ui/${id}`, card: (digest: string) => `http://cards/${digest}` };
   const data = { sources: [{ uri: join(folder, 'support.jsonl') }], gates: { maxQuarantined }, ...more };
   const spec = parseSpec({ name: 'support', model: { base: 'tiny' }, data });
-  const { digest } = await takeSnapshot(store, spec.data.sources, sources, () => undefined);
+  const { digest } = await takeSnapshot(store, spec, sources, () => undefined);
   const environment = new MockActivityEnvironment({}, { logger: new DefaultLogger('ERROR') });
   const activities = createPreprocessActivities(parts, { sources, pseudonymKey: null, links });
   const call = <I, R>(activity: (input: I) => Promise<R>, input: I) => environment.run(activity, input) as Promise<R>;

@@ -13,6 +13,7 @@ import { createIngestActivities } from '../../src/activities/ingest.ts';
 import type { Parts } from '../../src/activities/parts.ts';
 import { createRegisterActivities } from '../../src/activities/register.ts';
 import { identifySources } from '../../src/client/source-contents.ts';
+import { inputsOf } from '../../src/contracts/data-spec.ts';
 import { parseSpec, type Spec } from '../../src/contracts/spec.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import { runIdFor } from '../../src/storage/run-id.ts';
@@ -132,6 +133,27 @@ test('a folder is known by its files, packed ones and documents as they lie ther
   writeFileSync(join(data, 'docs', 'x.md'), '# Other text');
   const after = await looked();
   expect([after[0] === before[0], after[1] === before[1]]).toEqual([false, false]);
+});
+
+test('an evaluation suite counts by what is in it, wherever it lies, the same by looking as by reading', async () => {
+  writeFileSync(join(folder, 'rows.jsonl'), '{"question":"a","answer":"b"}\n');
+  const look = async (suite: string) => {
+    const data = { sources: [{ uri: 'example:rows.jsonl' }], decontaminate: { against: [suite] } };
+    const spec = parseSpec({ name: 'meters', data });
+    const contents = await identifySources(inputsOf(spec.data), options());
+    const run = runIdFor(
+      spec,
+      contents.map(({ identity }) => identity),
+      codeIdentity().digest,
+    );
+    expect(await plannedRun(spec)).toBe(run);
+    return run;
+  };
+  for (const name of ['suite.jsonl', 'copy.jsonl']) writeFileSync(join(folder, name), '{"question":"c"}\n');
+  const before = await look(join(folder, 'suite.jsonl'));
+  expect(await look(join(folder, 'copy.jsonl'))).toBe(before);
+  writeFileSync(join(folder, 'suite.jsonl'), '{"question":"d"}\n');
+  expect(await look(join(folder, 'suite.jsonl'))).not.toBe(before);
 });
 
 test('a database is known by its address and query, with a note that says so', async () => {

@@ -118,7 +118,7 @@ export async function clean(
   const uris = await Promise.all(Object.entries(files).map(([name, content]) => folder.write(name, content)));
   const spec = specOf(data, uris, method);
   const host = hostIn(folder.path, signal);
-  const snapshot = await takeSnapshot(host.store, spec.data.sources, host.sources, () => {});
+  const snapshot = await takeSnapshot(host.store, spec, host.sources, () => {});
   return await cleanSnapshot(folder, spec, snapshot, host, options);
 }
 

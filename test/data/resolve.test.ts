@@ -94,7 +94,7 @@ describe('pins', () => {
     const host = hostIn(folder.path);
     const make = async (split: object, name = 'test') => {
       const spec = { ...specOf({ split }, [uri]), name };
-      const snapshot = await takeSnapshot(host.store, spec.data.sources, host.sources, () => {});
+      const snapshot = await takeSnapshot(host.store, spec, host.sources, () => {});
       const cleaned = await cleanSnapshot(folder, spec, snapshot, host);
       const dataset = createHash('sha256').update(JSON.stringify(split)).digest('hex');
       await recordPins(host.store, { spec, snapshot: snapshot.digest, dataset }, cleaned.resolution);
@@ -117,7 +117,7 @@ describe('pins', () => {
     const host = hostIn(folder.path);
     const make = async (rows: string, dataset: string) => {
       const spec = specOf({ split: { test: 0.01, validation: 0 } }, [await folder.write('a.jsonl', rows)]);
-      const snapshot = await takeSnapshot(host.store, spec.data.sources, host.sources, () => {});
+      const snapshot = await takeSnapshot(host.store, spec, host.sources, () => {});
       const cleaned = await cleanSnapshot(folder, spec, snapshot, host);
       await recordPins(
         host.store,
@@ -189,7 +189,7 @@ describe('what must not be trained on', () => {
     const uris = [await folder.write('train.jsonl', copied), await folder.write('test.jsonl', many(10, 500))];
     const host = hostIn(folder.path);
     const spec = specOf({}, uris);
-    const { sources } = await takeSnapshot(host.store, spec.data.sources, host.sources, () => {});
+    const { sources } = await takeSnapshot(host.store, spec, host.sources, () => {});
     const given = sources.map((source, i) => ({ ...source, split: i === 0 ? ('train' as const) : ('test' as const) }));
     const snapshot: Snapshot = { digest: 'e'.repeat(64), sources: given };
     await host.store.putIfAbsent(keys.snapshot(snapshot.digest), Buffer.from(canonicalJson(snapshot)));
@@ -261,7 +261,7 @@ describe('gates', () => {
     await using folder = await temporaryFolder();
     const host = hostIn(folder.path);
     const spec = specOf({}, [await folder.write('a.jsonl', many(300))]);
-    const { digest } = await takeSnapshot(host.store, spec.data.sources, host.sources, () => {});
+    const { digest } = await takeSnapshot(host.store, spec, host.sources, () => {});
     const limits = { bytes: 1_000, bytesMax: 2_000, align: 1, count: 5 };
     await expect(planRanges(host, { spec, snapshot: digest }, limits)).rejects.toThrow(
       /^The sources have \d+ bytes together, more than the 10000 that one run takes; name fewer of them\.$/,

@@ -3,7 +3,6 @@ import { mkdir, symlink } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { crc32, deflateSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { AnnealError } from '../../src/contracts/failure.ts';
 import { MediaRefSchema } from '../../src/contracts/rows.ts';
@@ -13,29 +12,12 @@ import { createMediaLoader } from '../../src/data/media/load.ts';
 import { createMediaReader, IMAGE_BYTES_MAX } from '../../src/data/media/media.ts';
 import type { Chat } from '../../src/data/shapes.ts';
 import { sha256Hex } from '../../src/storage/digest.ts';
+import { png } from '../support/images.ts';
 import { temporaryFolder } from './given.ts';
 
 const user = (content: unknown) => ({ role: 'user', content });
 const assistant = (content: string) => ({ role: 'assistant', content });
 const map = (row: unknown) => createRowMapper({ method: 'sft', shape: 'auto', system: null })(row).content as Chat;
-
-/** A whole PNG of one colour. */
-function png(width: number, height: number): Buffer {
-  const chunk = (name: string, content: Buffer) => {
-    const body = Buffer.concat([Buffer.from(name, 'latin1'), content]);
-    const [length, sum] = [Buffer.alloc(4), Buffer.alloc(4)];
-    length.writeUInt32BE(content.length);
-    sum.writeUInt32BE(crc32(body));
-    return Buffer.concat([length, body, sum]);
-  };
-  const header = Buffer.alloc(13);
-  header.writeUInt32BE(width, 0);
-  header.writeUInt32BE(height, 4);
-  header.set([8, 0, 0, 0, 0], 8);
-  const pixels = deflateSync(Buffer.alloc(Math.min(height * (width + 1), 1000)));
-  const chunks = [chunk('IHDR', header), chunk('IDAT', pixels), chunk('IEND', Buffer.alloc(0))];
-  return Buffer.concat([Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), ...chunks]);
-}
 
 /** The frame of a JPEG: an application segment, then the start of frame, some bytes, the end. */
 function jpeg(width: number, height: number, marker = 0xc0): Buffer {
@@ -303,12 +285,17 @@ describe('reading them', () => {
     try {
       const root = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
       const ctx = { examplesFolder: '/', readS3: async () => null };
-      const load = createMediaLoader(`${root}/set/rows.jsonl`, ctx, undefined, true);
+      const load = createMediaLoader(`${root}/set/rows.jsonl`, ctx, true);
       expect(await load('images/x.png')).toEqual(png(5, 3));
       expect(await load(`${root}/set/images/x.png`)).toEqual(png(5, 3));
       const read = createMediaReader({ load, keep: async () => {} });
       await expect(read(chat('gone.png'))).rejects.toMatchObject({ code: 'media_missing' });
       await expect(read(chat(`${root}/busy`))).rejects.toMatchObject({ kind: 'source_unavailable' });
+      for (const ref of ['file:///etc/hostname', 's3://bucket/x.png', 'sqlite:x.db'])
+        await expect(read(chat(ref))).rejects.toMatchObject({
+          code: 'media_missing',
+          message: expect.stringContaining('is no web address, and the rows that name it come from'),
+        });
       const strict = createMediaReader({
         load: createMediaLoader(`${root}/set/rows.jsonl`, ctx),
         keep: async () => {},

@@ -8,7 +8,7 @@ import type { SourceContext } from '../../src/data/sources.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import { keys } from '../../src/storage/keys.ts';
 import { PART_BYTES_MAX } from '../../src/storage/object-store.ts';
-import { collect, dataSpec, inPieces, readParts, temporaryFolder } from './given.ts';
+import { collect, inPieces, readParts, specOf, temporaryFolder } from './given.ts';
 
 const ctx: SourceContext = { examplesFolder: '/nowhere', readS3: async () => null };
 const silent = () => {};
@@ -22,7 +22,7 @@ test('the bytes are stored in parts and the record names them', async () => {
   const path = await folder.write('rows.jsonl', content);
   const progress: IngestProgress[] = [];
 
-  const snapshot = await takeSnapshot(store, dataSpec({}, [path]).sources, ctx, (p) => progress.push(p));
+  const snapshot = await takeSnapshot(store, specOf({}, [path]), ctx, (p) => progress.push(p));
 
   const [source] = SnapshotSchema.parse(snapshot).sources;
   expect(source).toMatchObject({ uri: path, format: 'jsonl', shape: 'auto', sizeBytes: content.length, etag: null });
@@ -47,7 +47,7 @@ test('the digest depends on bytes, format, shape and order, not on the place', a
     folder.write('other.jsonl', '{"a":2}'),
   ]);
   const digestOf = async (...sources: object[]) =>
-    (await takeSnapshot(store, dataSpec({ sources: sources as never }).sources, ctx, silent)).digest;
+    (await takeSnapshot(store, specOf({ sources: sources as never }), ctx, silent)).digest;
 
   const digest = await digestOf({ uri: a });
   expect(await digestOf({ uri: a })).toBe(digest);
@@ -66,7 +66,7 @@ test('an empty source is rejected, and nothing is recorded', async () => {
   await using folder = await temporaryFolder();
   const store = createFileStore(join(folder.path, 'store'));
   const path = await folder.write('empty.jsonl', ' \n');
-  await expect(takeSnapshot(store, dataSpec({}, [path]).sources, ctx, silent)).rejects.toMatchObject({
+  await expect(takeSnapshot(store, specOf({}, [path]), ctx, silent)).rejects.toMatchObject({
     kind: 'data_rejected',
     message: `Source ${path} is empty; put rows into it, or take it out of \`data.sources\`.`,
   });
@@ -78,7 +78,7 @@ test('a cancelled ingest ends with the reason', async () => {
   const store = createFileStore(join(folder.path, 'store'));
   const path = await folder.write('rows.jsonl', '{"a":1}');
   await expect(
-    takeSnapshot(store, dataSpec({}, [path]).sources, ctx, silent, AbortSignal.abort(new Error('enough'))),
+    takeSnapshot(store, specOf({}, [path]), ctx, silent, AbortSignal.abort(new Error('enough'))),
   ).rejects.toThrow('enough');
 });
 
@@ -90,6 +90,6 @@ test('a source without a known size is read to its end', async () => {
     etag: '"e"',
     sizeBytes: null,
   });
-  const snapshot = await takeSnapshot(store, dataSpec({}, ['s3://b/k.csv']).sources, { ...ctx, readS3 }, silent);
+  const snapshot = await takeSnapshot(store, specOf({}, ['s3://b/k.csv']), { ...ctx, readS3 }, silent);
   expect(snapshot.sources[0]).toMatchObject({ format: 'csv', sizeBytes: 8, etag: '"e"' });
 });

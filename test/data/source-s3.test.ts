@@ -5,15 +5,16 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { CreateBucketCommand, PutBucketVersioningCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { SpecInput } from '../../src/contracts/spec.ts';
-import { type FreezeOptions, freezeSources } from '../../src/data/snapshot.ts';
+import { type FreezeOptions, freezeSources, takeSnapshot } from '../../src/data/snapshot.ts';
 import { openSource, type SourceContext } from '../../src/data/sources.ts';
 import { FREE_PORTS, type Stack, startStack } from '../../src/dev/stack.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { createS3Lister, createS3Reader, createS3Store } from '../../src/storage/s3-store.ts';
-import { collect, dataSpec, readParts } from './given.ts';
+import { collect, dataSpec, readParts, specOf } from './given.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
 let state: string;
@@ -104,7 +105,7 @@ test('an object that changed since it was listed is not read for the other', asy
   const { sources } = dataSpec({ sources: [{ uri: 's3://anneal/changed/' }] });
   const blobs = createFileStore(join(state, 'blobs'));
   await expect(freezeSources(blobs, sources, { ...ctx, listS3 }, () => undefined)).rejects.toMatchObject({
-    kind: 'source_unavailable',
+    kind: 'source_changed',
     message: 'Source s3://anneal/changed/a.jsonl changed while it was read; try again when its writer is done.',
   });
 });
@@ -123,9 +124,34 @@ test('a connection that breaks off is taken up again, and an object that changed
   const { read: again, breaks } = await readThrough(async () => {});
   expect([again.equals(whole), breaks]).toEqual([true, 1]);
   await expect(readThrough(() => put('long/a.jsonl', line(2)))).rejects.toMatchObject({
-    kind: 'source_unavailable',
+    kind: 'source_changed',
     message: expect.stringContaining('changed while it was read'),
   });
+});
+
+test('in a bucket that keeps versions a replaced object is read to its end, and its version is noted', async () => {
+  const whole = Buffer.alloc(6 * 1024 ** 2, line(1));
+  const client = new S3Client({
+    ...{ endpoint: config.endpoint, region: config.region, forcePathStyle: true },
+    credentials: { accessKeyId: config.accessKeyId, secretAccessKey: config.secretAccessKey },
+  });
+  const object = { Bucket: 'versions', Key: 'a.jsonl' };
+  try {
+    await client.send(new CreateBucketCommand({ Bucket: 'versions' }));
+    const VersioningConfiguration = { Status: 'Enabled' } as const;
+    await client.send(new PutBucketVersioningCommand({ Bucket: 'versions', VersioningConfiguration }));
+    const { VersionId } = await client.send(new PutObjectCommand({ ...object, Body: whole }));
+    const replace = async () => void (await client.send(new PutObjectCommand({ ...object, Body: line(2) })));
+    await using proxy = await breakingProxy(config.endpoint, 3 * 1024 ** 2, replace);
+    const readS3 = createS3Reader({ ...config, endpoint: proxy.endpoint });
+    const spec = specOf({ sources: [{ uri: 's3://versions/a.jsonl' }] });
+    const blobs = createFileStore(join(state, 'blobs'));
+    const { sources } = await takeSnapshot(blobs, spec, { ...ctx, readS3 }, () => undefined);
+    expect([proxy.breaks(), sources[0]?.sizeBytes, sources[0]?.versionId]).toEqual([1, whole.length, VersionId]);
+    expect(VersionId).toEqual(expect.any(String));
+  } finally {
+    client.destroy();
+  }
 });
 
 /** Stands before the store and cuts the first connection that has brought so many bytes. */

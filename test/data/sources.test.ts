@@ -212,7 +212,7 @@ describe('HTTP', () => {
     expect((await readAll(server.url)).text).toBe(whole.toString());
     isChanging = true;
     expect(await failureOf(readAll(server.url))).toMatchObject({
-      kind: 'source_unavailable',
+      kind: 'source_changed',
       message: expect.stringContaining('changed while it was read'),
     });
   });

@@ -205,7 +205,7 @@ describe('host', () => {
 describe('sample', () => {
   const LINE = `${JSON.stringify({ prompt: 'a', completion: 'b' })}\n`;
   const samplingOf = (uris: string[]) => ({
-    sources: parseSpec({ name: 'a', data: { sources: uris.map((uri) => ({ uri: join(folder, uri) })) } }).data.sources,
+    spec: parseSpec({ name: 'a', data: { sources: uris.map((uri) => ({ uri: join(folder, uri) })) } }),
     ctx: { examplesFolder: folder, readS3: async () => null, temporaryFolder: join(folder, 'temporary') },
     store: createFileStore(join(folder, 'store')),
   });

@@ -114,7 +114,7 @@ test('two workers, one of which is killed while it holds a range, make the datas
   const preprocess = status.stages.find(({ stage }) => stage === 'preprocess');
   expect(preprocess).toMatchObject({ state: 'done', outcome: expect.stringMatching(/^151 rows in, 140 kept, 10 dup/) });
   const spec = parseSpec(input);
-  const snapshot = await takeSnapshot(parts.store, spec.data.sources, sources, () => undefined);
+  const snapshot = await takeSnapshot(parts.store, spec, sources, () => undefined);
   const context = {
     signal: new AbortController().signal,
     report: () => undefined,

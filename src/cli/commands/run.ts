@@ -3,6 +3,7 @@ import type { AnnealClient } from '../../client/connect.ts';
 import type { RunDescription } from '../../client/description.ts';
 import type { StartOutcome } from '../../client/runs.ts';
 import { identifySources } from '../../client/source-contents.ts';
+import { inputsOf } from '../../contracts/data-spec.ts';
 import type { Environment } from '../../contracts/environment.ts';
 import type { Spec } from '../../contracts/spec.ts';
 import { runIdFor } from '../../storage/run-id.ts';
@@ -48,7 +49,7 @@ const OUTCOMES: Record<StartOutcome, string> = {
 };
 
 export async function identifyRun(spec: Spec, environment: Environment, output: Output): Promise<string> {
-  const contents = await identifySources(spec.data.sources, {
+  const contents = await identifySources(inputsOf(spec.data), {
     examples: environment.ANNEAL_EXAMPLES,
     s3ETag: createS3ETagReader(environment),
     s3: await createS3Listing(environment),

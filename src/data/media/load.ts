@@ -8,16 +8,11 @@ import { openRaw } from '../source/raw-source.ts';
 import { IMAGE_BYTES_MAX } from './media.ts';
 
 /** @throws AnnealError `bad_request` for an address that is wrong or leads elsewhere, `source_unavailable` where its server is down. */
-export type MediaLoader = (ref: string) => Promise<Uint8Array>;
+export type MediaLoader = (ref: string, signal?: AbortSignal) => Promise<Uint8Array>;
 
 /** @param allowPrivate as the source says: whether images may lie on private addresses. */
-export function createMediaLoader(
-  source: string,
-  ctx: SourceContext,
-  signal?: AbortSignal,
-  allowPrivate = false,
-): MediaLoader {
-  return async (ref) => {
+export function createMediaLoader(source: string, ctx: SourceContext, allowPrivate = false): MediaLoader {
+  return async (ref, signal) => {
     const uri = await addressOf(ref, source, ctx);
     const { bytes } = await openRaw({ uri, allowPrivate }, ctx, signal);
     return await readWithin(bytes);
@@ -26,15 +21,25 @@ export function createMediaLoader(
 
 /** What is relative is so to the source's own address. */
 async function addressOf(ref: string, source: string, ctx: SourceContext): Promise<string> {
+  const isOnWeb = /^https?:\/\//i.test(source);
+  if (isOnWeb) return webAddress(ref, source);
   if (/^(https?|s3):\/\//i.test(ref)) return ref;
-  if (/^https?:\/\//i.test(source)) return new URL(ref, source).href;
   if (/^s3:\/\//i.test(source)) return siblingKey(ref, source);
+  if (/^postgres(ql)?:/i.test(source))
+    throw badSource(ref, 'is a path, and rows of a database lie in no folder; write a whole address');
   const file = source.startsWith('example:')
     ? exampleOf(source, ctx.examplesFolder)
     : /^file:/i.test(source)
       ? fileOf(source, source)
-      : resolve(source);
+      : resolve(source.replace(/^sqlite:/i, ''));
   return await fileBelow(dirname(file), ref);
+}
+
+/** Rows from elsewhere name nothing on this disk and nothing that only this worker may read. */
+function webAddress(ref: string, source: string): string {
+  const url = URL.canParse(ref, source) ? new URL(ref, source) : null;
+  if (url !== null && /^https?:$/.test(url.protocol)) return url.href;
+  throw badSource(ref, `is no web address, and the rows that name it come from ${source}; put the image there`);
 }
 
 function siblingKey(ref: string, source: string): string {

@@ -1,11 +1,11 @@
 // Reads the images of a chat, checks that they are images, and leaves references by digest in their place.
-// A row never holds an image itself. What lies at an address may change: a range that was cleaned keeps what it read.
+// A row never holds an image itself. What lies at an address is read when the source is frozen (`freeze.ts`).
 import { AnnealError } from '../../contracts/failure.ts';
 import { MEDIA_TYPES, type MediaRef } from '../../contracts/rows.ts';
 import { sha256Hex } from '../../storage/digest.ts';
 import type { Chat } from '../shapes.ts';
 import { RowFault } from '../turns.ts';
-import { readImageHeader } from './image-header.ts';
+import { type ImageHeader, readImageHeader } from './image-header.ts';
 
 /** Largest image, bytes: what OpenAI and Together take. */
 export const IMAGE_BYTES_MAX = 10 * 1024 * 1024;
@@ -38,36 +38,38 @@ async function readImage(ref: string, index: number, { load, keep }: MediaOption
   const bytes = ref.startsWith('data:') ? decodeDataUri(ref, path) : await loadOr(load, ref, path);
   if (bytes === null)
     throw new RowFault('media_missing', path, `${named} is not there; correct the address, or leave the row out`);
-  const header = checkImage(bytes, path, named);
+  const fault = faultOfImage(bytes);
+  if (fault !== null) throw new RowFault('media_unreadable', path, `${named} ${fault}`);
+  const header = readImageHeader(bytes) as ImageHeader;
   const digest = sha256Hex(bytes);
   await keep(digest, bytes);
   return { digest, ...header, sizeBytes: bytes.length };
 }
 
-/** An address that cannot be used is the row's fault; a server that is down is not. */
+/** An address that cannot be used, or holds no image, is the row's fault; a server or a store that is down is not. */
 async function loadOr(load: MediaOptions['load'], ref: string, path: string): Promise<Buffer | null> {
   try {
     const bytes = await load(ref);
     return bytes === null ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   } catch (error) {
-    if (error instanceof AnnealError && error.kind !== 'source_unavailable')
-      throw new RowFault('media_missing', path, `${path} cannot be read: ${error.message.replace(/\.$/, '')}`);
+    const { kind = null, message } = error instanceof AnnealError ? error : (error as Error & { kind?: null });
+    if (kind === 'bad_request')
+      throw new RowFault('media_missing', path, `${path} cannot be read: ${message.replace(/\.$/, '')}`);
+    if (kind === 'data_rejected')
+      throw new RowFault('media_unreadable', path, `${path} (${ref.slice(0, 80)}) ${message}`);
     throw error;
   }
 }
 
-function checkImage(bytes: Buffer, path: string, named: string): ReturnType<typeof readImageHeader> & object {
-  const refuse = (what: string) => new RowFault('media_unreadable', path, `${named} ${what}`);
+/** What is wrong with the bytes of an image, behind its name; null = nothing. */
+export function faultOfImage(bytes: Buffer): string | null {
   if (bytes.length > IMAGE_BYTES_MAX)
-    throw refuse(`is larger than ${IMAGE_BYTES_MAX} bytes, the most that an image may have; make it smaller`);
+    return `is larger than ${IMAGE_BYTES_MAX} bytes, the most that an image may have; make it smaller`;
   const header = readImageHeader(bytes);
   if (header === null)
-    throw refuse(`is no whole image of a type that is read (${MEDIA_TYPES.join(', ')}); save it as one of them`);
-  if (header.width * header.height > IMAGE_PIXELS_MAX)
-    throw refuse(
-      `has ${header.width} × ${header.height} pixels, and ${IMAGE_PIXELS_MAX} are the most; make it smaller`,
-    );
-  return header;
+    return `is no whole image of a type that is read (${MEDIA_TYPES.join(', ')}); save it as one of them`;
+  if (header.width * header.height <= IMAGE_PIXELS_MAX) return null;
+  return `has ${header.width} × ${header.height} pixels, and ${IMAGE_PIXELS_MAX} are the most; make it smaller`;
 }
 
 function decodeDataUri(uri: string, path: string): Buffer {

@@ -11,18 +11,17 @@ import { fileSetOf, putFolder } from '../../storage/file-set.ts';
 import { keys } from '../../storage/keys.ts';
 import { createJson, readJson } from '../../storage/record.ts';
 import { codeIdentity } from '../../telemetry/code-identity.ts';
-import type { Mapping } from '../mapping.ts';
-import { createMediaLoader, type MediaLoader } from '../media/load.ts';
+import { mappingOf } from '../mapping.ts';
+import { createFrozenLoader, imageTables } from '../media/frozen.ts';
 import { cleanRange } from '../range/clean.ts';
 import { cleanRangeInThread } from '../range/in-thread.ts';
 import { MEDIA_FOLDER, type RangeContext, type RangeOptions } from '../range/options.ts';
-
 import { specSourceOf } from '../snapshot.ts';
+import { endPartOf, partOf, readSource } from '../source-bytes.ts';
 import { sourceNames } from '../source-names.ts';
 import { type Decontamination, findContaminated } from './contaminated.ts';
 import type { PreparationHost, PreparationInput } from './host.ts';
 import { loadSnapshot } from './snapshots.ts';
-import { endPartOf, partOf, readSource } from './source-bytes.ts';
 
 /** From here on a piece has a thread of its own, bytes: starting one takes longer than cleaning less. */
 const THREAD_BYTES_MIN = 4 * 1024 * 1024;
@@ -52,31 +51,33 @@ async function cleanPiece(
   const wanted = specSourceOf(spec.data.sources, snapshot, piece.source);
   const name = sourceNames(snapshot.sources)[piece.source] as string;
   const options = optionsOf(spec, { source, name, wanted }, piece);
-  const parts = source.parts.slice(partOf(piece.startOffset), endPartOf(source, piece.endOffset));
+  const [firstPart, endPart] = [partOf(piece.startOffset), endPartOf(source, piece.endOffset)];
+  const parts = source.parts.slice(firstPart, endPart);
+  const images = imageTables(source, firstPart, endPart);
   const input = {
     ...{ options, parts, decontamination, code: codeIdentity().digest },
+    ...(images.length > 0 && { images }),
     key: host.pseudonymKey === null ? null : sha256Hex(host.pseudonymKey),
   };
   const key = keys.piece(digestOf(input));
   const earlier = await readJson(host.store, key, CleanedPieceSchema);
   if (earlier !== null) return earlier;
-  const images = {
-    load: createMediaLoader(source.uri, host.sources, host.signal, wanted.allowPrivate),
-    wereAsked: false,
-  };
-  const made = await makePiece(host, source, images, { ...options, pseudonymKey: host.pseudonymKey }, decontamination);
-  // At an address may lie another image tomorrow, or the one that was missing.
-  if (!images.wereAsked) await createJson(host.store, key, made);
+  const loadMedia = createFrozenLoader(host.store, images);
+  const made = await makePiece(
+    host,
+    { source, loadMedia },
+    { ...options, pseudonymKey: host.pseudonymKey },
+    decontamination,
+  );
+  await createJson(host.store, key, made);
   return made;
 }
 
 function optionsOf(spec: Spec, { source, name, wanted }: Frozen, piece: Piece): Omit<RangeOptions, 'pseudonymKey'> {
-  const { groupBy, filters, privacy, nearDuplicates, system, rules, dropColumns } = spec.data;
-  const { columns, turns, roles } = wanted;
-  const shape = source.shape as Mapping['shape'];
+  const { groupBy, filters, privacy, nearDuplicates } = spec.data;
   return {
     ...{ ...piece, name, format: source.format },
-    mapping: { method: spec.train.method, shape, system, columns, turns, roles, rules, dropColumns },
+    mapping: mappingOf(spec, wanted),
     rules: { groupBy, filters, privacy, nearDuplicates },
   };
 }
@@ -89,16 +90,15 @@ interface Frozen {
   wanted: Source;
 }
 
-/** Those that rows name by their addresses. */
-interface Images {
-  load: MediaLoader;
-  wereAsked: boolean;
+/** What is read while a piece is cleaned. */
+interface Supplies {
+  source: FrozenSource;
+  loadMedia: NonNullable<RangeContext['loadMedia']>;
 }
 
 async function makePiece(
   host: PreparationHost,
-  source: FrozenSource,
-  images: Images,
+  supplies: Supplies,
   options: RangeOptions,
   decontamination: Decontamination | null,
 ): Promise<CleanedPiece> {
@@ -106,7 +106,7 @@ async function makePiece(
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
   try {
-    const counts = await cleanBytes(host, source, images, options, folder);
+    const counts = await cleanBytes(host, supplies, options, folder);
     if (decontamination !== null) await findContaminated(host, decontamination, folder);
     const stored = await putFolder(host.store, folder, host.signal);
     // Rows name images by their digest, and each is a blob of its own now.
@@ -119,8 +119,7 @@ async function makePiece(
 
 async function cleanBytes(
   host: PreparationHost,
-  source: FrozenSource,
-  images: Images,
+  { source, loadMedia }: Supplies,
   options: RangeOptions,
   folder: string,
 ): Promise<CleanedRange> {
@@ -131,10 +130,7 @@ async function cleanBytes(
     signal: host.signal,
     onProgress: ({ rowsIn, bytesRead }) =>
       host.report({ phase: `clean ${name}, ${rowsIn} rows`, step: bytesRead, of: sizeBytes }),
-    loadMedia: (ref) => {
-      images.wereAsked = true;
-      return images.load(ref);
-    },
+    loadMedia,
   };
   const clean = sizeBytes < THREAD_BYTES_MIN ? cleanRange : cleanRangeInThread;
   return await clean(bytes, options, folder, context);

@@ -8,9 +8,9 @@ import type { Content } from '../mapping.ts';
 import { RANGE_FILES } from '../range/options.ts';
 import { readRecords } from '../readers.ts';
 import { isBroken } from '../rows-read.ts';
+import { readSource } from '../source-bytes.ts';
 import type { PreparationHost } from './host.ts';
 import { loadSnapshot } from './snapshots.ts';
-import { readSource } from './source-bytes.ts';
 
 export interface Decontamination {
   /** Digest of the suites' snapshot. */

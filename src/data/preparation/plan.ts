@@ -1,17 +1,17 @@
 // Cuts a snapshot into ranges: stretches of large sources, and small sources together. A pure function of the snapshot, but for the
 // pins and the evaluation suites, which are taken here so that all that follows is one.
 import { basename } from 'node:path';
-import { type Source, SourceSchema } from '../../contracts/data-spec.ts';
+import { type Source, suitesOf } from '../../contracts/data-spec.ts';
 import { AnnealError } from '../../contracts/failure.ts';
 import type { Piece, RangePlan } from '../../contracts/ranges.ts';
 import type { FrozenSource, Snapshot } from '../../contracts/records.ts';
 import { PART_BYTES_MAX } from '../../storage/object-store.ts';
 import { planCsvCuts } from '../range/csv-cuts.ts';
 import { pinsFor } from '../resolve/pins.ts';
-import { takeSnapshot } from '../snapshot.ts';
+import { freezeSources } from '../snapshot.ts';
+import { countLinesBefore, readSource } from '../source-bytes.ts';
 import type { PreparationHost, PreparationInput } from './host.ts';
 import { loadSnapshot } from './snapshots.ts';
-import { countLinesBefore, readSource } from './source-bytes.ts';
 
 export interface RangeLimits {
   /** A range's size at best, bytes. */
@@ -50,7 +50,7 @@ export async function planRanges(
     snapshot: digest,
     ranges: packPieces(pieces, bytes),
     pins: await pinsFor(host.store, spec, digest),
-    suites: await freezeSuites(host, spec.data.decontaminate.against),
+    suites: await freezeSuites(host, suitesOf(spec.data)),
   };
 }
 
@@ -135,8 +135,7 @@ function packPieces(pieces: { piece: Piece; sizeBytes: number }[], bytes: number
 }
 
 /** The suites as they are now: what the rows are compared with does not change under way. */
-async function freezeSuites({ store, sources, signal }: PreparationHost, uris: string[]): Promise<string | null> {
-  if (uris.length === 0) return null;
-  const suites: Source[] = uris.map((uri) => SourceSchema.parse({ uri }));
-  return (await takeSnapshot(store, suites, sources, () => undefined, signal)).digest;
+async function freezeSuites({ store, sources, signal }: PreparationHost, suites: Source[]): Promise<string | null> {
+  if (suites.length === 0) return null;
+  return (await freezeSources(store, suites, sources, () => undefined, signal)).snapshot.digest;
 }

@@ -4,7 +4,8 @@ import { type FileHandle, open, readdir, realpath, stat } from 'node:fs/promises
 import { dirname, join, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AnnealError } from '../../contracts/failure.ts';
-import { badSource, changedSource, type RawSource } from './raw.ts';
+import { changedSource } from '../../storage/resumed.ts';
+import { badSource, type RawSource } from './raw.ts';
 
 /** Where an address may lead to on this disk. */
 export interface FilePlace {

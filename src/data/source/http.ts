@@ -2,9 +2,9 @@
 import { type IncomingMessage, request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { AnnealError } from '../../contracts/failure.ts';
-import { resumed } from '../../storage/resumed.ts';
+import { changedSource, resumed } from '../../storage/resumed.ts';
 import { lookupPublic, PrivateAddress, requirePublicHost } from './private-address.ts';
-import { badSource, changedSource, type RawSource } from './raw.ts';
+import { badSource, type RawSource } from './raw.ts';
 
 export interface HttpOptions {
   /** Until the server begins to answer. */

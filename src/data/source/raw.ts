@@ -4,17 +4,11 @@ import { AnnealError } from '../../contracts/failure.ts';
 export interface RawSource {
   bytes: AsyncIterable<Uint8Array>;
   etag: string | null;
+  /** The name of what is read, in a store that keeps versions. */
+  versionId?: string | null;
   sizeBytes: number | null;
 }
 
 export function badSource(uri: string, what: string, cause?: unknown): AnnealError {
   return new AnnealError('bad_request', `Source ${uri} ${what}.`, cause === undefined ? {} : { cause });
-}
-
-export function changedSource(uri: string, cause?: unknown): AnnealError {
-  return new AnnealError(
-    'source_unavailable',
-    `Source ${uri} changed while it was read; try again when its writer is done.`,
-    { cause },
-  );
 }

@@ -1,8 +1,8 @@
 // Reads the bytes of a frozen source from a place on. Its parts are all of `PART_BYTES_MAX` but the last.
-import type { FrozenSource } from '../../contracts/records.ts';
-import { getBlob } from '../../storage/file-set.ts';
-import { type ObjectStore, PART_BYTES_MAX } from '../../storage/object-store.ts';
-import { countNewlines } from '../rows-read.ts';
+import type { FrozenSource } from '../contracts/records.ts';
+import { getBlob } from '../storage/file-set.ts';
+import { type ObjectStore, PART_BYTES_MAX } from '../storage/object-store.ts';
+import { countNewlines } from './rows-read.ts';
 
 /** @param endPart the first part that is not read. */
 export async function* readSource(
