@@ -87,4 +87,9 @@ export const DecontaminateSchema = z.strictObject({
   against: z.array(z.string().min(1).max(2048)).max(50).default([]),
   /** Words in a row that a training row and an evaluation must share. */
   ngram: z.int().min(8).max(13).default(13),
+  /**
+   * Training rows that share so many words in a row with a held-out row of the dataset itself: `warn` = counted, `quarantine` = not
+   * trained on. Words that more than ten training rows share are a template, and told but not counted.
+   */
+  heldOut: z.enum(['off', 'warn', 'quarantine']).default('warn'),
 });

@@ -66,6 +66,22 @@ export const ResolvedSourceSchema = z.object({
 });
 export type ResolvedSource = z.infer<typeof ResolvedSourceSchema>;
 
+/** Held-out rows whose text stands word for word in training rows. */
+export const HeldOutTextSchema = z.object({
+  /** Words in a row that both have. */
+  words: Count,
+  /** Rows that are held out. */
+  heldOut: Count,
+  /** Of those, the ones that share text with at most ten training rows; with more of them only, which is their template. */
+  shared: Count,
+  template: Count,
+  /** Training rows that share text with a held-out one, templates aside. */
+  trainRows: Count,
+  /** These are not trained on, so that in the end no held-out row shares text. */
+  dropped: z.boolean(),
+});
+export type HeldOutText = z.infer<typeof HeldOutTextSchema>;
+
 /** What holds the splits apart. */
 export const LeakageSchema = z.object({
   /** Groups that are held out and trained on; null = too many to count. */
@@ -75,6 +91,8 @@ export const LeakageSchema = z.object({
   nearCrossing: Count,
   /** Rows dropped for each evaluation. */
   evals: z.array(z.object({ name: z.string(), rows: Count })),
+  /** null = not looked for. */
+  heldOutText: HeldOutTextSchema.nullable().default(null),
 });
 export type Leakage = z.infer<typeof LeakageSchema>;
 

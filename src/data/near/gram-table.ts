@@ -111,7 +111,7 @@ function placeOf({ high: highs, low: lows, owner }: Slots, high: number, low: nu
 }
 
 /** Calls back with 64 bits of hash of each n words in a row, until it says true. */
-function forEachGram(words: Int32Array, n: number, callback: (high: number, low: number) => boolean): void {
+export function forEachGram(words: Int32Array, n: number, callback: (high: number, low: number) => unknown): void {
   let high = 0;
   let low = 0;
   const out = power(FACTOR, n);
@@ -121,7 +121,21 @@ function forEachGram(words: Int32Array, n: number, callback: (high: number, low:
     const left = i < n ? 0 : (words[i - n] as number);
     high = (Math.imul(high, FACTOR) + word - Math.imul(left, out)) | 0;
     low = (Math.imul(low, FACTOR_2) + mix(word) - Math.imul(i < n ? 0 : mix(left), out2)) | 0;
-    if (i >= n - 1 && callback(mix(high), mix(low))) return;
+    if (i >= n - 1 && callback(mix(high), mix(low)) === true) return;
+  }
+}
+
+/** The same hash of every n words that stand one behind the other: of the n-th part of the grams. */
+export function forEachBlock(words: Int32Array, n: number, callback: (high: number, low: number) => unknown): void {
+  for (let from = 0; from + n <= words.length; from += n) {
+    let high = 0;
+    let low = 0;
+    for (let i = from; i < from + n; i++) {
+      const word = words[i] as number;
+      high = (Math.imul(high, FACTOR) + word) | 0;
+      low = (Math.imul(low, FACTOR_2) + mix(word)) | 0;
+    }
+    if (callback(mix(high), mix(low)) === true) return;
   }
 }
 

@@ -3,7 +3,13 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AnnealError } from '../../contracts/failure.ts';
-import { type CleanedPiece, type RangePlan, type Resolution, ResolutionSchema } from '../../contracts/ranges.ts';
+import {
+  type CleanedPiece,
+  type HeldOutText,
+  type RangePlan,
+  type Resolution,
+  ResolutionSchema,
+} from '../../contracts/ranges.ts';
 import type { Snapshot, StoredFile } from '../../contracts/records.ts';
 import { SPLITS, type Split } from '../../contracts/rows.ts';
 import { showUri } from '../../contracts/source-uri.ts';
@@ -18,6 +24,7 @@ import { countRows } from '../resolve/count-rows.ts';
 import { markDuplicates } from '../resolve/duplicates.ts';
 import { FATE } from '../resolve/fates.ts';
 import { blockedBy } from '../resolve/gates.ts';
+import { findHeldOutText } from '../resolve/held-out-text.ts';
 import { fetchIndexes, fileOf, type RowIndex } from '../resolve/indexes.ts';
 import { countSharedGroups } from '../resolve/leakage.ts';
 import { markNearDuplicates } from '../resolve/near.ts';
@@ -98,7 +105,7 @@ async function resolve(resolving: Resolving): Promise<Resolution> {
     fates: await storeFates(resolving, fates),
     ...{ sources, rows: counted.digest, splits: splitsOf(spec, snapshot), heldOut },
     moved: Object.fromEntries(settled.moves.map(({ group, to }) => [group, to])),
-    leakage: { sharedGroups, sharedRows: 0, nearCrossing, evals: settled.evals },
+    leakage: { sharedGroups, sharedRows: 0, nearCrossing, evals: settled.evals, heldOutText: settled.heldOutText },
     notes: [...notesOf(spec, snapshot, pieces, settled.moves), ...settled.notes],
     blocked: blockedBy({ spec, snapshot, pieces, accounts, labels }),
   };
@@ -120,9 +127,10 @@ async function settleFates(resolving: Resolving, indexes: RowIndex[], fates: Uin
   const evals = await markContaminated(resolving, fates);
   if (nearDuplicates.action !== 'off') say('look for near duplicates among');
   const leaders = await markNearDuplicates(store, pieces, fates, { rules: nearDuplicates, folder, signal });
+  const heldOutText = await markHeldOutText(resolving, fates);
   const weighted = sources.map(({ weight, uri }) => ({ weight, name: showUri(uri) }));
   const notes = await leaveOut(indexes, fates, weighted, (source) => specIndexOf(snapshot, source), signal);
-  return { moves, evals, leaders, notes };
+  return { moves, evals, leaders, heldOutText, notes };
 }
 
 /** A copy of a row that its source gives for testing is not trained on, whichever comes first. */
@@ -162,6 +170,22 @@ async function markContaminated({ host, plan, pieces }: Resolving, fates: Uint8A
     first += counts.kept;
   }
   return [...evals].map(([name, rows]) => ({ name, rows }));
+}
+
+/** Training rows that hold text of a held-out one; null where nobody looks for them. */
+async function markHeldOutText({ host, spec, pieces }: Resolving, fates: Uint8Array): Promise<HeldOutText | null> {
+  const { heldOut, ngram } = spec.data.decontaminate;
+  if (heldOut === 'off') return null;
+  const { store, folder, signal } = host;
+  const onRows = (step: number) =>
+    host.report({ phase: `compare training rows with held-out ones, ${fates.length} rows`, step, of: fates.length });
+  const found = await findHeldOutText({ store, pieces, fates, words: ngram, folder, signal, onRows });
+  const dropped = heldOut === 'quarantine';
+  if (dropped)
+    found.eachLeak((row) => {
+      fates[row] = FATE.sharesText;
+    });
+  return { ...found.counts, dropped };
 }
 
 /** A file for each range. */

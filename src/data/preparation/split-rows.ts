@@ -70,8 +70,8 @@ async function writePiece(input: SplitRowsInput, i: number, fates: Uint8Array, {
         writers[fate]?.addBytes(line);
         writers[fate]?.addText('\n');
       }
-      if (fate === FATE.contaminated && copy === 0)
-        quarantine.addText(contaminatedLine(line, name, evalNames.get(row) ?? null));
+      if (copy > 0 || (fate !== FATE.contaminated && fate !== FATE.sharesText)) return;
+      quarantine.addText(contaminatedLine(line, name, whyContaminated(fate, evalNames.get(row) ?? null)));
     });
   }
 }
@@ -84,11 +84,14 @@ async function readEvalNames({ store, folder, pieces, signal }: SplitRowsInput, 
   return new Map(JSON.parse(await readFile(path, 'utf8')) as ContaminatedRows);
 }
 
-function contaminatedLine(line: Buffer, name: string, evalName: string | null): string {
-  const message =
-    evalName === null
-      ? 'the row is nearly the same as one that is held out; it is not trained on'
-      : `the row holds what the evaluation ${evalName} asks; it is not trained on`;
+function whyContaminated(fate: number, evalName: string | null): string {
+  if (fate === FATE.sharesText)
+    return 'the row shares many words in a row with one that is held out; it is not trained on';
+  if (evalName !== null) return `the row holds what the evaluation ${evalName} asks; it is not trained on`;
+  return 'the row is nearly the same as one that is held out; it is not trained on';
+}
+
+function contaminatedLine(line: Buffer, name: string, message: string): string {
   const { id: _id, group: _group, src, ...content } = JSON.parse(line.toString('utf8'));
   return quarantineLine({ line: src.line, code: 'contaminated', message, preview: JSON.stringify(content) }, name);
 }

@@ -80,7 +80,7 @@ function countFate(book: ResolvedSource, fate: number, isNear: boolean): void {
   if (isKept(fate)) book.splits[SPLITS[fate] as Split]++;
   else if (fate === FATE.duplicate) book.duplicates++;
   else if (fate === FATE.near) book.nearDuplicates++;
-  else if (fate === FATE.contaminated) book.contaminated++;
+  else if (fate === FATE.contaminated || fate === FATE.sharesText) book.contaminated++;
   else book.leftOut++;
 }
 

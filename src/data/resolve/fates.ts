@@ -11,6 +11,8 @@ export const FATE = {
   contaminated: 5,
   /** Taken out by the source's weight. */
   leftOut: 6,
+  /** Shares words in a row with one that is held out. */
+  sharesText: 7,
 } as const;
 
 /** Whether the row is in a split. */

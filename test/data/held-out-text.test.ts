@@ -1,0 +1,92 @@
+// Text of held-out rows in training rows: found by the stage as by looking at every pair of rows, and left out on request.
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { createGramFilter } from '../../src/data/resolve/gram-filter.ts';
+import { type Cleaned, clean, createRandom, readRows, smallRanges, temporaryFolder } from './given.ts';
+
+const WORDS = 13;
+const random = createRandom(7);
+const pick = (n: number) => Math.floor(random() * n);
+const wordsOf = (count: number, of: number) => Array.from({ length: count }, () => `w${pick(of)}`).join(' ');
+
+/** Passages that a few rows or many hold, some of them a word too short. */
+const PASSAGES = Array.from({ length: 60 }, (_, i) => ({
+  text: wordsOf(i % 5 === 0 ? 12 : 13 + pick(20), 5000),
+  share: i % 3 === 0 ? 0.05 : 0.004,
+}));
+const FILE = Array.from({ length: 900 }, (_, i) => {
+  const own = PASSAGES.flatMap(({ text, share }) => (random() < share ? [text] : []));
+  const completion = [wordsOf(30, 5000), ...own, wordsOf(5, 40)].join(i % 2 === 0 ? '. ' : ', ');
+  return `${JSON.stringify({ prompt: `question ${i}?`, completion: i % 4 === 0 ? completion.toUpperCase() : completion })}\n`;
+}).join('');
+
+function gramsOf(row: unknown): Set<string> {
+  const { messages } = row as { messages: { content: string }[] };
+  const grams = new Set<string>();
+  for (const { content } of messages) {
+    const words = content.toLowerCase().match(/[a-z0-9]+/g) ?? [];
+    for (let i = 0; i + WORDS <= words.length; i++) grams.add(words.slice(i, i + WORDS).join(' '));
+  }
+  return grams;
+}
+
+function countRows(trained: Set<string>[]): Map<string, number> {
+  const rowsOf = new Map<string, number>();
+  for (const grams of trained) for (const gram of grams) rowsOf.set(gram, (rowsOf.get(gram) ?? 0) + 1);
+  return rowsOf;
+}
+
+/** The same by looking at every row. @param all what may be a template, if not what is trained on */
+function judge({ rows }: Cleaned, all = rows.train) {
+  const trained = rows.train.map(gramsOf);
+  const rowsOf = countRows(all.map(gramsOf));
+  const heldOut = [...rows.validation, ...rows.test].map(gramsOf);
+  const isShared = (gram: string) => (rowsOf.get(gram) ?? 0) > 0 && (rowsOf.get(gram) ?? 0) <= 10;
+  const shared = heldOut.filter((grams) => [...grams].some(isShared));
+  const template = heldOut.filter((grams) => !shared.includes(grams) && [...grams].some((gram) => rowsOf.has(gram)));
+  const leaking = new Set(shared.flatMap((grams) => [...grams].filter(isShared)));
+  const trainRows = trained.filter((grams) => [...grams].some((gram) => leaking.has(gram))).length;
+  return { words: WORDS, heldOut: heldOut.length, shared: shared.length, template: template.length, trainRows };
+}
+
+test('what is counted is what looking at every row finds, however the rows are cut', async () => {
+  await using folder = await temporaryFolder();
+  const whole = await clean(folder, { 'a.jsonl': FILE });
+  const expected = judge(whole);
+  expect(whole.resolution.leakage.heldOutText).toEqual({ ...expected, dropped: false });
+  expect(expected.shared).toBeGreaterThan(5);
+  expect(expected.template).toBeGreaterThan(5);
+  expect(expected.trainRows).toBeGreaterThan(expected.shared / 2);
+  const cut = await clean(folder, { 'a.jsonl': FILE }, {}, 'sft', { limits: smallRanges(20_000) });
+  expect(cut.pieces.length).toBeGreaterThan(5);
+  expect(cut.resolution.leakage).toEqual(whole.resolution.leakage);
+});
+
+test('on request such training rows are left out with a code, and then no held-out row shares text', async () => {
+  await using folder = await temporaryFolder();
+  const whole = await clean(folder, { 'a.jsonl': FILE });
+  const { heldOutText } = whole.resolution.leakage;
+  const left = await clean(folder, { 'a.jsonl': FILE }, { decontaminate: { heldOut: 'quarantine' } });
+  expect(left.resolution.leakage.heldOutText).toEqual({ ...heldOutText, dropped: true });
+  expect(left.accounts.dropped).toEqual({ contaminated: heldOutText?.trainRows });
+  const quarantine = await readRows<{ message: string }>(join(left.folder, '0'), 'quarantine');
+  expect(quarantine.length).toBe(heldOutText?.trainRows);
+  expect(quarantine[0]?.message).toContain('shares many words in a row with one that is held out');
+  expect(judge(whole, whole.rows.train).trainRows).toBeGreaterThan(0);
+  expect(judge(left, whole.rows.train).trainRows).toBe(0);
+  const off = await clean(folder, { 'a.jsonl': FILE }, { decontaminate: { heldOut: 'off' } });
+  expect(off.resolution.leakage.heldOutText).toBeNull();
+});
+
+test('a filter that is too small says yes too often and never no', () => {
+  const hashes = Array.from({ length: 50_000 }, () => [(random() * 2 ** 32) | 0, (random() * 2 ** 32) | 0] as const);
+  const [inside, outside] = [hashes.slice(0, 25_000), hashes.slice(25_000)];
+  const wrong = (grams: number) => {
+    const filter = createGramFilter(grams);
+    for (const hash of inside) filter.add(...hash);
+    expect(inside.every((hash) => filter.has(...hash))).toBe(true);
+    return outside.filter((hash) => filter.has(...hash)).length / outside.length;
+  };
+  expect(wrong(25_000)).toBeLessThan(0.01);
+  expect(wrong(0)).toBeGreaterThan(0.1);
+});
