@@ -111,7 +111,13 @@ export function cardInput(changes: Partial<CardInput> = {}): CardInput {
     ...{ rejected: [], fixed: {}, warned: {}, pii: { email: 31, phone: 4, secret: 1 } },
     privacy: PrivacySchema.parse({ action: 'mask', types: { secret: 'block' } }),
     nearFound: 14,
-    leakage: { sharedGroups: 0, sharedRows: 0, nearCrossing: 0, evals: [{ name: 'helpdesk-test', rows: 2 }] },
+    leakage: {
+      sharedGroups: 0,
+      sharedRows: 0,
+      nearCrossing: 0,
+      evals: [{ name: 'helpdesk-test', rows: 2 }],
+      heldOutText: { ...{ words: 13, heldOut: 150, shared: 0, template: 3 }, ...{ trainRows: 0, dropped: false } },
+    },
     tokens: {
       splits: {
         train: {

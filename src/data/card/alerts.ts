@@ -1,8 +1,10 @@
 // What a reader of the data should look at before training: each one sentence with its number and what to do.
+
 import type { Card } from '../../contracts/card.ts';
+import type { HeldOutText } from '../../contracts/ranges.ts';
 import { wholeSample } from '../profile/row-sample.ts';
 import type { CardInput } from './input.ts';
-import { rowsOf } from './wording.ts';
+import { rowsOf, sharedText } from './wording.ts';
 
 /** Shares of the rows from which something is said. */
 const ANSWER_SHARE_MAX = 0.05;
@@ -68,6 +70,7 @@ function splitAlerts({ accounts, leakage, nearFound }: CardInput): Alert[] {
     return rows > 0 && rows < HELD_OUT_ROWS_MIN;
   });
   const crossing = nearFound === null ? 0 : (leakage?.nearCrossing ?? 0);
+  const text = leakage?.heldOutText ?? null;
   return [
     ...small.map((split) => ({
       code: `small_${split}`,
@@ -78,6 +81,12 @@ function splitAlerts({ accounts, leakage, nearFound }: CardInput): Alert[] {
       'near_crossing',
       () =>
         `${rowsOf(crossing)} of the training split ${crossing === 1 ? 'is' : 'are'} nearly the same as held-out ones; set \`data.nearDuplicates.action\` to drop.`,
+    ),
+    ...alertIf(
+      text !== null && !text.dropped && text.shared > 0,
+      'text_crossing',
+      () =>
+        `${sharedText(text as HeldOutText)}; set \`data.decontaminate.heldOut\` to quarantine to leave ${rowsOf(text?.trainRows ?? 0)} out of it.`,
     ),
   ];
 }

@@ -1,6 +1,16 @@
 // The data card as Markdown: the same facts in the order in which people ask for them.
 import type { Card, CardLengths } from '../../contracts/card.ts';
-import { count, languageText, megabytes, percent, rolesText, rowsOf, VERDICTS, waterfallOf } from './wording.ts';
+import {
+  count,
+  languageText,
+  megabytes,
+  percent,
+  rolesText,
+  rowsOf,
+  sharedText,
+  VERDICTS,
+  waterfallOf,
+} from './wording.ts';
 
 const EXAMPLES_MAX = 3;
 
@@ -102,13 +112,16 @@ function splits({ splits: all }: Card): string {
 
 function leakage({ leakage: found, nearFound }: Card): string {
   if (found === null) return '';
-  const { sharedGroups, sharedRows, nearCrossing, evals } = found;
+  const { sharedGroups, sharedRows, nearCrossing, evals, heldOutText } = found;
   return list([
     sharedGroups === null ? 'groups in two splits: too many to count' : `groups in two splits: ${count(sharedGroups)}`,
     `rows in two splits: ${count(sharedRows)}`,
     nearFound === null
       ? 'near duplicates across splits: not looked for'
       : `training rows nearly the same as a held-out one: ${count(nearCrossing)}`,
+    heldOutText === null
+      ? 'words in a row that held-out rows share with training: not looked for'
+      : sharedText(heldOutText),
     ...evals.map(({ name, rows }) => `compared with ${plain(name)}: ${rowsOf(rows)} left training`),
   ]);
 }

@@ -2,7 +2,7 @@
 import type { Card, CardLengths } from '../../contracts/card.ts';
 import { lengthHistogram, type Marker, stackedBar } from './charts.ts';
 import { html, type Markup } from './markup.ts';
-import { compact, count, percent, rowsOf } from './wording.ts';
+import { compact, count, percent, rowsOf, sharedText } from './wording.ts';
 
 const SWATCHES = { train: 'var(--kept)', validation: 'var(--validation)', test: 'var(--test)' } as const;
 
@@ -24,11 +24,12 @@ function splits(card: Card): Markup {
 
 function leakage({ leakage: found, nearFound }: Card): Markup {
   if (found === null) return html``;
-  const { sharedGroups, sharedRows, nearCrossing, evals } = found;
+  const { sharedGroups, sharedRows, nearCrossing, evals, heldOutText } = found;
   return html`<h3>What holds them apart</h3><ul class="plain">
 ${check(sharedGroups, sharedGroups === null ? 'groups in two splits were too many to count' : `${count(sharedGroups)} groups stand in two splits`)}
 ${check(sharedRows, `${count(sharedRows)} rows stand in two splits`)}
 ${check(nearFound === null ? null : nearCrossing, nearFound === null ? 'near duplicates across splits were not looked for' : `${count(nearCrossing)} training rows are nearly the same as a held-out one`)}
+${heldOutText === null ? check(null, 'words in a row that held-out rows share with training were not looked for') : check(heldOutText.dropped ? 0 : heldOutText.shared, sharedText(heldOutText))}
 ${evals.length === 0 ? check(null, 'no evaluation suite was named to compare with') : evals.map(({ name, rows }) => check(0, `compared with ${name}: ${rowsOf(rows)} left training`))}
 </ul>`;
 }

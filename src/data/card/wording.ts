@@ -1,4 +1,5 @@
 // How the card writes numbers, and what it calls things.
+import type { HeldOutText } from '../../contracts/ranges.ts';
 
 export function count(n: number): string {
   return Math.round(n).toLocaleString('en-US');
@@ -81,4 +82,11 @@ export function waterfallOf(rows: {
     { label: 'kept', rows: rows.kept, kind: 'kept' },
   ];
   return steps.filter(({ rows: n, kind }) => n > 0 || kind === 'in' || kind === 'kept');
+}
+
+/** The proof that held-out rows are not trained on word for word. */
+export function sharedText({ words, heldOut, shared, template, trainRows, dropped }: HeldOutText): string {
+  const left = dropped && trainRows > 0 ? `; ${rowsOf(trainRows)} that did left training` : '';
+  const common = template > 0 ? `; ${count(template)} share only what more than ten training rows have` : '';
+  return `${count(dropped ? 0 : shared)} of ${count(heldOut)} held-out rows share ${words} words in a row with training${left}${common}`;
 }
