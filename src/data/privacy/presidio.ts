@@ -20,7 +20,10 @@ const TYPES: Readonly<Record<string, PiiType>> = { PERSON: 'person', LOCATION: '
 /** The score that Presidio's own samples use. */
 const SCORE_MIN = 0.5;
 const TEXTS_A_REQUEST = 32;
-/** Characters of a request; its language model takes about a second for as many. */
+/**
+ * Characters of a request, and of a text at a time: the small language model of spaCy takes up to ten seconds for as many, and refuses a
+ * million.
+ */
 const CHARS_A_REQUEST = 32_768;
 const REQUESTS_AT_A_TIME = 4;
 const REQUEST_TIMEOUT_MS = 60_000;
@@ -39,7 +42,7 @@ export function createPresidio(rules: PrivacyRules, key: string | null, signal: 
   return {
     async inspectBatch(contents) {
       if (rules.presidio === null || entities.length === 0) return contents.map((content) => openRow().finish(content));
-      const texts = [...new Set(contents.flatMap(textsOf))];
+      const texts = [...new Set(contents.flatMap(textsOf).flatMap(piecesOf))];
       const found = new Map<string, Finding[]>();
       const url = new URL(`${rules.presidio.replace(/\/$/, '')}/analyze`);
       await inParallel(requestsOf(texts), async (request) => {
@@ -53,7 +56,7 @@ export function createPresidio(rules: PrivacyRules, key: string | null, signal: 
       return contents.map((content) => {
         const row = openRow();
         return row.finish(
-          replaceTexts(content, (text, path) => row.take(text, path, (written) => found.get(written) ?? [])),
+          replaceTexts(content, (text, path) => row.take(text, path, (written) => findingsIn(written, found))),
         );
       });
     },
@@ -68,6 +71,29 @@ function textsOf(content: Content): string[] {
     return text;
   });
   return texts;
+}
+
+/** Long texts are cut at line ends, else at spaces, for there a name is least likely to be. */
+function piecesOf(text: string): string[] {
+  const pieces: string[] = [];
+  let rest = text;
+  while (rest.length > CHARS_A_REQUEST) {
+    const head = rest.slice(0, CHARS_A_REQUEST);
+    const end = [head.lastIndexOf('\n') + 1, head.lastIndexOf(' ') + 1].find((at) => at > CHARS_A_REQUEST / 2);
+    const length = end ?? CHARS_A_REQUEST - (/[\ud800-\udbff]$/.test(head) ? 1 : 0);
+    pieces.push(rest.slice(0, length));
+    rest = rest.slice(length);
+  }
+  return [...pieces, rest];
+}
+
+function findingsIn(text: string, found: Map<string, Finding[]>): Finding[] {
+  let from = 0;
+  return piecesOf(text).flatMap((piece) => {
+    const own = (found.get(piece) ?? []).map((one) => ({ ...one, start: one.start + from, end: one.end + from }));
+    from += piece.length;
+    return own;
+  });
 }
 
 function requestsOf(texts: string[]): string[][] {
@@ -122,7 +148,7 @@ async function tryAnalyze(
       body: JSON.stringify(question),
       signal: AbortSignal.any([signal, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]),
     });
-    if (!response.ok) return refused(url, response.status, await response.text());
+    if (!response.ok) return refused(url, question, response.status, await response.text());
     const parsed = Answer.safeParse(await response.json());
     if (parsed.success && parsed.data.length === question.text.length) return parsed.data;
     return new AnnealError(
@@ -141,11 +167,15 @@ async function tryAnalyze(
   }
 }
 
-/** Presidio answers 500 to a language that it has no model of, too. */
-function refused(url: URL, status: number, body: string): AnnealError {
-  const kind = status >= 500 && !/language/i.test(body) ? 'source_unavailable' : 'bad_request';
+/** Presidio also answers 500 to a language that it has no model of, without naming it. */
+function refused(url: URL, { language }: Question, status: number, body: string): AnnealError {
+  if (/No matching recognizers/.test(body))
+    return new AnnealError(
+      'bad_request',
+      `Presidio at ${url} has no recognizers of the language ${language}; correct \`data.privacy.presidioLanguage\`, or give it a model of the language.`,
+    );
   return new AnnealError(
-    kind,
+    status >= 500 ? 'source_unavailable' : 'bad_request',
     `Presidio at ${url} answered ${status}: ${body.slice(0, 200)}; see to it, or set \`data.privacy.presidio\` to null.`,
   );
 }
