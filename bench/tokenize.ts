@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { locateLocal } from '../src/cli/drill/local.ts';
 import { PROTOCOL_VERSION } from '../src/contracts/trainer-protocol.ts';
-import { readHeader } from '../src/plan/safetensors.ts';
+import { readHeader } from '../src/storage/safetensors.ts';
 import { requireDone, startChild } from '../src/trainer/child.ts';
 import { writeChats } from './chats.ts';
 import { type BenchOptions, type BenchReport, median, round, show } from './report.ts';

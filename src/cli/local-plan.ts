@@ -18,6 +18,7 @@ import { readSpeeds, type Speed } from '../plan/speed.ts';
 import { PROJECT_FOLDER } from '../telemetry/code-identity.ts';
 import { findBaseModel } from '../trainer/base-model.ts';
 import type { StrategyChoice } from '../trainer/strategy.ts';
+import { visionProblems } from '../trainer/vision.ts';
 import { locateLocal } from './drill/local.ts';
 import { createLocalSources, findEnvironment } from './local-sources.ts';
 import { stateFolder } from './settings.ts';
@@ -38,6 +39,7 @@ export async function planLocally(spec: Spec, { probe, say }: LocalPlanOptions):
     const local = locateLocal();
     const { environment, hasStack } = await findEnvironment();
     const base = await attempt('model.base', () => findBaseModel(spec.model.base, local.models));
+    problems.push(...(base === null ? [] : await visionProblems(base, spec)));
     const shape = base === null ? null : await attempt('model.base', () => readModelShape(base));
     say('Counting rows and tokens.');
     const read = base === null ? null : await attempt('data', () => planData(spec, environment, folder));

@@ -151,7 +151,8 @@ export const TrainJobSchema = z.object({
    * `offsets` (int64, rows + 1). For `dpo` and `reward`: `prompt`, `chosen` and `rejected` (int32), each with `<name>_offsets`
    * (int64, rows + 1); both answers go on from the prompt. For `kto`: `prompt` and `completion` in the same way, and `label` (uint8,
    * rows; 1 = a good answer). The path is the split's name: where there is no such file, its shards beside it are one sequence, in order
-   * (`train-00000-of-00012.safetensors`).
+   * (`train-00000-of-00012.safetensors`). Tokenised for a model that reads images, `sft` rows also have `media` (uint8, 32 bytes for
+   * each image: its SHA-256) with `media_offsets`; the images lie in the folder `media` beside the shards, named by it.
    */
   train: Path,
   validation: Path.nullable(),
@@ -236,7 +237,8 @@ export const TokeniseJobSchema = z.object({
   processes: z.int().min(1).nullable().optional(),
   /**
    * Each split's rows (`rows.ts`, JSONL), where its shard goes, and where the rows go that are in the shard, one to one: those that
-   * stay byte for byte, of cut ones the pieces, as `<id>#1`, `<id>#2`, …
+   * stay byte for byte, of cut ones the pieces, as `<id>#1`, `<id>#2`, … The images of the rows lie in the folder `media` beside them,
+   * named by their SHA-256.
    */
   splits: z.array(z.object({ name: z.string(), rows: Path, out: Path, kept: Path.nullable().optional() })),
   /** JSONL of `TokeniserRejectSchema` goes here. */
@@ -250,7 +252,7 @@ export const EvaluateJobSchema = z.object({
   baseModel: Path,
   /** How the variants were trained: with `sft` the rows are chats, with `dpo` and `reward` pairs, with `kto` judged answers. */
   method: z.enum(['sft', 'dpo', 'kto', 'reward']).default('sft'),
-  /** Rows of `rows.ts`, JSONL; of a chat the last message is the reference, those before it the prompt. */
+  /** Rows of `rows.ts`, JSONL; of a chat the last message is the reference, those before it the prompt. Images lie in `media` beside it. */
   rows: Path,
   variants: z.array(
     z.object({

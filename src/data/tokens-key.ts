@@ -1,4 +1,5 @@
 // What decides how rows become tokens, as a digest: the same rows under the same tokenizer and rules are tokenised once, by whichever run.
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TooLong } from '../contracts/data-spec.ts';
@@ -7,8 +8,8 @@ import { digestOf, sha256Hex } from '../storage/digest.ts';
 
 /** The files that decide how a text becomes tokens; another model with the same ones makes the same. */
 const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json'];
-const TEMPLATE_FILES = ['chat_template.jinja'];
-/** Whether a model reads images decides what becomes of rows with images. */
+const TEMPLATE_FILES = ['chat_template.jinja', 'chat_template.json'];
+/** They decide how many tokens an image is, with the kind of model that `config.json` names. */
 const IMAGE_FILES = ['preprocessor_config.json', 'processor_config.json'];
 
 export interface TokenizerDigests {
@@ -19,7 +20,8 @@ export interface TokenizerDigests {
 
 /** @param folder of a base model. */
 export async function digestTokenizer(folder: string): Promise<TokenizerDigests> {
-  const tokenizer = await digestFiles(folder, [...TOKENIZER_FILES, ...IMAGE_FILES]);
+  const reader = IMAGE_FILES.some((name) => existsSync(join(folder, name))) ? ['config.json'] : [];
+  const tokenizer = await digestFiles(folder, [...TOKENIZER_FILES, ...IMAGE_FILES, ...reader]);
   return { tokenizer, template: await digestFiles(folder, TEMPLATE_FILES) };
 }
 

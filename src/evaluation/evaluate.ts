@@ -24,6 +24,7 @@ import {
 } from '../contracts/trainer-protocol.ts';
 import { digestOf } from '../storage/digest.ts';
 import { getFolder, putFolder } from '../storage/file-set.ts';
+import { bringImages } from '../storage/images.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { BaseModel } from '../trainer/base-model.ts';
 import { type ChildOptions, type PythonConfig, requireDone, startChild } from '../trainer/child.ts';
@@ -80,14 +81,7 @@ async function evaluateChats(options: EvaluateOptions): Promise<Evaluation> {
   const rows = chooseRows(await readSplit(folder, 'test', ChatRowSchema), spec.rows);
   // A text has no answer that could be right.
   const matchKind = rows.some((row) => 'text' in row) ? 'none' : decideMatchKind(spec.match, rows.map(referenceOf));
-  const shots =
-    matchKind === 'none'
-      ? []
-      : chooseShots(
-          (await readSplit(folder, 'train', ChatRowSchema)).filter((row) => 'messages' in row),
-          spec.control.shots,
-          spec.control.stratifyBy,
-        );
+  const shots = matchKind === 'none' || rows.some(showsImages) ? [] : await shotsFrom(folder, spec);
   const generate = matchKind !== 'none';
   const variant = (name: string, adapter: string | null, its: Row[]) => ({ name, adapter, shots: its, generate });
   const predictions = await predict(options, rows, null, [
@@ -97,6 +91,17 @@ async function evaluateChats(options: EvaluateOptions): Promise<Evaluation> {
   ]);
   const stored = await putFolder(store, join(folder, 'out'), options.signal);
   return summarise({ spec, rows, shots: shots.length, matchKind, predictions, stored });
+}
+
+/** Examples with images would fill the prompt: a control is asked only where no question has one, with examples that have none. */
+async function shotsFrom(folder: string, { control }: Spec['evaluate']): Promise<Row[]> {
+  const rows = await readSplit(folder, 'train', ChatRowSchema);
+  const examples = rows.filter((row) => 'messages' in row && !showsImages(row));
+  return chooseShots(examples as Row[], control.shots, control.stratifyBy);
+}
+
+function showsImages(row: ChatRow): boolean {
+  return 'media' in row;
 }
 
 /** An untuned model with a new head gives rewards by chance; there is nothing to measure of it. */
@@ -123,6 +128,7 @@ async function predict(
   const { folder } = options;
   const rowsFile = join(folder, 'rows.jsonl');
   await writeFile(rowsFile, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  await bringImages(options.store, [rowsFile], options.signal);
   const job: EvaluateJob = {
     v: PROTOCOL_VERSION,
     command: 'evaluate',

@@ -5,6 +5,7 @@ import { isShardOf } from '../contracts/shards.ts';
 import type { Recipe } from '../contracts/spec.ts';
 import { PROTOCOL_VERSION, type ProbeJob } from '../contracts/trainer-protocol.ts';
 import { getFolder } from '../storage/file-set.ts';
+import { bringImages } from '../storage/images.ts';
 import { keys } from '../storage/keys.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import type { BaseModel } from '../trainer/base-model.ts';
@@ -57,6 +58,8 @@ async function measure(options: AdmissionOptions, strategy: StrategyChoice) {
   const folder = join(state, 'gpu', 'runs', run);
   const shards = dataset.files.files.filter(({ path }) => isShardOf(path, 'train', 'safetensors'));
   await getFolder(store, { digest: dataset.digest, files: shards }, join(folder, 'dataset'), signal);
+  const files = shards.map(({ path }) => join(folder, 'dataset', path));
+  await bringImages(store, files, signal);
   const [train, output] = [join(folder, 'dataset', 'train.safetensors'), join(folder, 'probe', 'steps')];
   const job = probeJob(base, train, output, recipe, strategy);
   return await runProbe({ ...options, folder: join(folder, 'probe'), job });

@@ -8,9 +8,10 @@ import type { TokeniseResult } from '../contracts/trainer-protocol.ts';
 import type { SourceContext } from '../data/sources.ts';
 import { getFolder } from '../storage/file-set.ts';
 import { createFileStore } from '../storage/file-store.ts';
+import { bringImages } from '../storage/images.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
+import { readSplitLengths } from '../storage/safetensors.ts';
 import { packedRows } from './packing.ts';
-import { readSplitLengths } from './safetensors.ts';
 import { type Sample, sampleSources } from './sample.ts';
 
 export interface PlannedData {
@@ -64,6 +65,8 @@ async function prepareSample(
   const shards = files.files.filter(({ path }) => isShardOf(path, 'train', 'safetensors'));
   const target = join(folder, 'dataset');
   await getFolder(store, { digest: files.digest, files: shards }, target, signal);
+  const paths = shards.map(({ path }) => join(target, path));
+  await bringImages(store, paths, signal);
   const rows = tokens.splits.train?.rows ?? 0;
   const rowsPerEpoch = spec.train.packing ? packedRows(await readSplitLengths(target, 'train')) : rows;
   const train = join(target, 'train.safetensors');

@@ -63,6 +63,7 @@ export function strategyFor(shape: ModelShape, recipe: Recipe, host: Host): Stra
     parameters: total,
     trainable,
     gpuMemoryBytes: memory.length === 0 ? null : Math.min(...memory),
+    readsImages: shape.readsImages,
   });
 }
 

@@ -1,13 +1,15 @@
 // What a base model is made of: the tensors in the headers of its weights, and the sizes in its configuration. No weight is read.
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readHeader } from './safetensors.ts';
+import { readHeader } from '../storage/safetensors.ts';
 
 export interface ModelShape {
   /** Tied tensors once. */
   weights: { name: string; shape: number[] }[];
   layers: number;
   hidden: number;
+  /** It has a part that sees, which is never trained. */
+  readsImages?: boolean;
   /** Width inside the MLP, of all experts that a token meets together. */
   intermediate: number;
   /** Width of queries, and of keys and of values, over all heads. */
@@ -26,7 +28,7 @@ export async function readModelShape(folder: string): Promise<ModelShape> {
   const tensors = new Map(headers.flatMap(({ tensors }) => Object.entries(tensors)));
   if (config.tie_word_embeddings !== false && tensors.size > 1) tensors.delete('lm_head.weight');
   const weights = [...tensors].flatMap(([name, { shape }]) => (BUFFER.test(name) ? [] : [{ name, shape }]));
-  return { weights, ...sizesOf(config) };
+  return { weights, readsImages: 'vision_config' in config, ...sizesOf(config) };
 }
 
 interface Config {
@@ -40,7 +42,7 @@ function textConfigOf(config: Config): Config {
   return config.text_config === undefined ? config : { ...config, ...config.text_config };
 }
 
-function sizesOf(config: Config): Omit<ModelShape, 'weights'> {
+function sizesOf(config: Config): Omit<ModelShape, 'weights' | 'readsImages'> {
   const size = (...names: string[]) => {
     const value = names.map((name) => config[name]).find((found) => typeof found === 'number');
     return typeof value === 'number' ? value : 0;

@@ -20,6 +20,13 @@ const PROJECTIONS = new Set([
 /** Two-dimensional, and no linear layers: embeddings, and the output layer, which adapters leave alone. */
 const NOT_ADAPTED = /(embed|wte|wpe|lm_head|embed_out|score)/;
 
+/** What sees, and what hands it to the language model: frozen, as the trainer's `freeze_sight` says. */
+const SIGHT = /(^|\.)(vision_tower|vision_model|vision_encoder|visual|embed_vision|multi_modal_projector|connector)\./;
+
+function isTrainedIn(shape: ModelShape, name: string): boolean {
+  return !shape.readsImages || !SIGHT.test(name);
+}
+
 type Tuned = Pick<Recipe, 'method' | 'tuning' | 'lora'>;
 
 export function countParameters(shape: ModelShape, recipe: Tuned): ParameterCount {
@@ -27,7 +34,14 @@ export function countParameters(shape: ModelShape, recipe: Tuned): ParameterCoun
   const linear = linearLayers(shape).reduce((sum, layer) => sum + layer.rows * layer.columns, 0);
   // One output instead of the vocabulary's.
   const head = recipe.method === 'reward' ? shape.hidden : 0;
-  if (recipe.tuning === 'full') return { trainable: base + head, total: base + head, linear };
+  if (recipe.tuning === 'full') {
+    const trained = shape.weights.filter(({ name }) => isTrainedIn(shape, name));
+    return {
+      trainable: trained.reduce((sum, weight) => sum + product(weight.shape), head),
+      total: base + head,
+      linear,
+    };
+  }
   const adapter = adaptedLayers(shape, recipe).reduce((sum, layer) => sum + adapterSize(layer, recipe), 0);
   return { trainable: adapter + head, total: base + adapter + head, linear };
 }
@@ -44,7 +58,8 @@ interface Layer {
 
 export function adaptedLayers(shape: ModelShape, { lora }: Tuned): Layer[] {
   const { targets, firstLayer } = lora;
-  return linearLayers(shape).filter(({ module, index }) => {
+  return linearLayers(shape).filter(({ name, module, index }) => {
+    if (!isTrainedIn(shape, name)) return false;
     if (firstLayer > 0 && (index === null || index < firstLayer)) return false;
     if (targets === 'all-linear') return true;
     return targets === 'auto' ? PROJECTIONS.has(module) : targets.includes(module);
@@ -53,7 +68,8 @@ export function adaptedLayers(shape: ModelShape, { lora }: Tuned): Layer[] {
 
 /** Names that `lora.targets` may hold. */
 export function moduleNames(shape: ModelShape): string[] {
-  return [...new Set(linearLayers(shape).map(({ module }) => module))].sort();
+  const layers = linearLayers(shape).filter(({ name }) => isTrainedIn(shape, name));
+  return [...new Set(layers.map(({ module }) => module))].sort();
 }
 
 function linearLayers(shape: ModelShape): Layer[] {

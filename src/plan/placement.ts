@@ -14,8 +14,11 @@ export async function placeTraining(folder: string, recipe: Recipe, visible: str
   if (gpus.length === 0) {
     return { strategy: recipe.strategy === 'auto' ? 'ddp' : recipe.strategy, processesMax: Number.POSITIVE_INFINITY };
   }
-  const { trainable, total } = countParameters(await readModelShape(folder), recipe);
+  const shape = await readModelShape(folder);
+  const { trainable, total } = countParameters(shape, recipe);
   const gpuMemoryBytes = Math.min(...gpus.map(({ memoryBytes }) => memoryBytes));
-  const { strategy } = strategyOf(recipe, { parameters: total, trainable, gpuMemoryBytes });
+  const { strategy } = strategyOf(recipe, {
+    ...{ parameters: total, trainable, gpuMemoryBytes, readsImages: shape.readsImages },
+  });
   return { strategy: strategy === 'none' ? 'ddp' : strategy, processesMax: gpus.length };
 }

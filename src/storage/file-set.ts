@@ -1,13 +1,16 @@
 // Folders as sets of content-addressed parts: the one way that files enter and leave the store.
 // Every read verifies length and digest; parts that the store already has are not sent again.
 import { createHash } from 'node:crypto';
-import { mkdir, open, readdir, rename } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, writeFile } from 'node:fs/promises';
 import { dirname, join, posix, relative, sep } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
 import type { FileSet } from '../contracts/records.ts';
 import { canonicalJson, sha256Hex } from './digest.ts';
 import { keys } from './keys.ts';
 import { type ObjectStore, PART_BYTES_MAX } from './object-store.ts';
+
+/** As many as hide the way to the store, at 10 MiB and less each. */
+const BLOBS_AT_ONCE = 8;
 
 type StoredFile = FileSet['files'][number];
 
@@ -69,6 +72,28 @@ export async function getFolder(store: ObjectStore, set: FileSet, folder: string
   for (const file of set.files) await getFile(store, file, join(folder, file.path), signal);
 }
 
+/** Writes blobs into the folder, named by their digests, in the same way. Each is read whole: they are no larger than a part. */
+export async function getBlobs(
+  store: ObjectStore,
+  digests: Iterable<string>,
+  folder: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const left = digests[Symbol.iterator]();
+  const bring = async () => {
+    for (let next = left.next(); !next.done; next = left.next()) {
+      signal?.throwIfAborted();
+      const path = join(folder, next.value);
+      if (await hasDigest(path, { sha256: next.value })) continue;
+      const temporary = `${path}.part-${process.pid}`;
+      await writeFile(temporary, await getBlob(store, next.value));
+      await rename(temporary, path);
+    }
+  };
+  await Promise.all(Array.from({ length: BLOBS_AT_ONCE }, bring));
+}
+
 export async function getFile(
   store: ObjectStore,
   file: { path?: string; size: number; sha256: string; parts: string[] },
@@ -127,11 +152,11 @@ export async function getBlob(store: ObjectStore, sha256: string): Promise<Uint8
   return bytes;
 }
 
-async function hasDigest(path: string, file: { size: number; sha256: string }): Promise<boolean> {
+async function hasDigest(path: string, file: { size?: number; sha256: string }): Promise<boolean> {
   const handle = await open(path, 'r').catch(() => null);
   if (handle === null) return false;
   try {
-    if ((await handle.stat()).size !== file.size) return false;
+    if (file.size !== undefined && (await handle.stat()).size !== file.size) return false;
     const hash = createHash('sha256');
     const buffer = Buffer.allocUnsafeSlow(1024 * 1024);
     for (let length = await fill(handle, buffer); length > 0; length = await fill(handle, buffer))

@@ -12,6 +12,7 @@ import { PROTOCOL_VERSION, type TrainerEvent, type TrainJob } from '../contracts
 import { type Committer, createCommitter } from '../storage/checkpoint.ts';
 import type { Claimant } from '../storage/claim.ts';
 import { getFolder } from '../storage/file-set.ts';
+import { bringImages } from '../storage/images.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { createReceiptWriter, type ReceiptWriter } from '../storage/receipts.ts';
 import type { BaseModel } from './base-model.ts';
@@ -163,6 +164,8 @@ async function fetchShards(
   if (train.length === 0) {
     throw new AnnealError('bad_request', 'The dataset has no train.safetensors; run preprocess again.');
   }
+  const files = [...train, ...validation].map(({ path }) => join(folder, path));
+  await bringImages(store, files, signal);
   return {
     train: join(folder, 'train.safetensors'),
     validation: validation.length > 0 ? join(folder, 'validation.safetensors') : null,

@@ -11,6 +11,7 @@ export interface StrategyFacts {
   processes: number;
   /** Of the smallest GPU; null where there is none or nobody knows. */
   gpuMemoryBytes: number | null;
+  readsImages?: boolean;
 }
 
 export interface StrategyChoice {
@@ -36,6 +37,8 @@ export function chooseStrategy(facts: StrategyFacts): StrategyChoice {
   const fits = bytes <= MEMORY_SHARE_MAX * gpuMemoryBytes;
   const sizes = `Model and optimizer take ${inGiB(bytes)} whole, and ${Math.round(100 * MEMORY_SHARE_MAX)} % of a GPU are ${inGiB(MEMORY_SHARE_MAX * gpuMemoryBytes)}`;
   if (fits) return { strategy: 'ddp', why: `${sizes}: each process keeps all of it.` };
+  if (facts.readsImages)
+    return { strategy: 'ddp', why: `${sizes}; a model that reads images is kept whole all the same.` };
   if (tuning === 'qlora') return { strategy: 'ddp', why: `${sizes}; quantised weights cannot be shared all the same.` };
   return { strategy: 'fsdp', why: `${sizes}: each process keeps a part.` };
 }
@@ -43,7 +46,7 @@ export function chooseStrategy(facts: StrategyFacts): StrategyChoice {
 /** What a spec says, or what `auto` is where it goes together with the rest of the recipe. */
 export function strategyOf(
   recipe: Recipe,
-  facts: Pick<StrategyFacts, 'parameters' | 'trainable' | 'gpuMemoryBytes'>,
+  facts: Pick<StrategyFacts, 'parameters' | 'trainable' | 'gpuMemoryBytes' | 'readsImages'>,
 ): StrategyChoice {
   const processes = recipe.processes * recipe.hosts;
   const { tuning, precision, strategy } = recipe;

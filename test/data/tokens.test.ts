@@ -81,7 +81,8 @@ describe('key of tokenised rows', () => {
     expect(await keyOf()).toBe(keys[0]);
     const changes = [{ rows: 's' }, { maxLength: 129 }, { tooLong: 'split' }, { kind: 'pair' }, { code: 'd' }];
     for (const change of changes) keys.push(await keyOf(change));
-    for (const file of ['chat_template.jinja', 'tokenizer_config.json', 'preprocessor_config.json']) {
+    const deciding = ['chat_template.jinja', 'chat_template.json', 'tokenizer_config.json', 'preprocessor_config.json'];
+    for (const file of [...deciding, 'config.json']) {
       writeFileSync(join(folder, file), 'x');
       keys.push(await keyOf());
     }

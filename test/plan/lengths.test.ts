@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { packedRows, packingEstimate } from '../../src/plan/packing.ts';
-import { readSplitLengths } from '../../src/plan/safetensors.ts';
+import { readSplitLengths } from '../../src/storage/safetensors.ts';
 
 let folder: string;
 beforeEach(() => {

@@ -22,11 +22,13 @@ import { writeSplits } from '../../data/preparation/split-rows.ts';
 import { digestTokenizer, tokensKey } from '../../data/tokens-key.ts';
 import { digestOf } from '../../storage/digest.ts';
 import { putFolder } from '../../storage/file-set.ts';
+import { bringImages } from '../../storage/images.ts';
 import { keys } from '../../storage/keys.ts';
 import { createJson, readJson } from '../../storage/record.ts';
 import { codeIdentity } from '../../telemetry/code-identity.ts';
 import { findBaseModel } from '../../trainer/base-model.ts';
 import { requireDone, startChild } from '../../trainer/child.ts';
+import { readsImages } from '../../trainer/vision.ts';
 import type { Parts } from '../parts.ts';
 import type { StageContext } from '../stage.ts';
 import { processesFor } from './options.ts';
@@ -67,6 +69,10 @@ export async function tokeniseRange(
     const fates = input.resolution.fates[input.range];
     if (fates === undefined) throw new Error(`the resolution has no range ${input.range}`);
     await writeSplits({ ...written, snapshot, pieces: input.pieces, fates, repeats, signal: context.signal });
+    if (await readsImages(tokenizer)) {
+      const rows = input.resolution.splits.map((name) => join(folder, 'rows', `${name}.jsonl`));
+      await bringImages(store, rows, context.signal);
+    }
     const tokens = await tokenise(parts, input, tokenizer, context);
     const rejects = await takeRejected(join(folder, 'rejected.jsonl'), written.quarantine, snapshot);
     const files = await putFolder(store, join(folder, 'files'), context.signal);

@@ -64,6 +64,20 @@ async function readLengths(path: string): Promise<number[]> {
   return prompts.map((length, i) => length + (answers[i] ?? 0));
 }
 
+/** Of a SHA-256. */
+const DIGEST_BYTES = 32;
+
+/** Digests of the images that the rows of a shard show, each once; none where its model reads text alone. */
+export async function readImageDigests(path: string): Promise<string[]> {
+  const { tensors, start } = await readHeader(path);
+  const [from, to] = tensors.media?.data_offsets ?? [0, 0];
+  const bytes = await readRange(path, start + from, to - from);
+  const digests = Array.from({ length: bytes.length / DIGEST_BYTES }, (_, i) =>
+    bytes.toString('hex', DIGEST_BYTES * i, DIGEST_BYTES * (i + 1)),
+  );
+  return [...new Set(digests)];
+}
+
 /** A one-dimensional tensor of 64-bit integers. */
 export async function readIntegers(path: string, name: string): Promise<number[]> {
   const { tensors, start } = await readHeader(path);
