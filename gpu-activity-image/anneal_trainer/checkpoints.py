@@ -2,6 +2,7 @@
 
 States of a folder: under a hidden name while it is written; sealed (digests, fsync, then one rename); hidden again while it is
 deleted. A kill at any time leaves sealed folders and hidden rubbish, never a folder that looks whole and is not.
+Where the state is in parts and its ranks are on several hosts, each host's folder holds its own ranks' parts and the manifest all.
 Not protected: a disk that lies about fsync.
 """
 
@@ -9,9 +10,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,23 @@ class Best:
         return cls(value["step"], value["evalLoss"], value.get("evalAccuracy")) if value else None
 
 
+# Of each file of a checkpoint: its size in bytes and its SHA-256.
+Entries = dict[str, dict[str, Any]]
+
+
+@dataclass
+class Draft:
+    """A checkpoint that is being written."""
+
+    folder: Path
+    # Files that are counted already; some of them lie on other hosts.
+    counted: Entries = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Sealed:
     path: Path
+    # Of the whole checkpoint, wherever its files lie.
     size_bytes: int
 
 
@@ -68,13 +83,15 @@ def open_checkpoint(output: Path, step: int) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def seal(temporary: Path, output: Path, step: int, terminal: bool, best: Best | None) -> Sealed:
+def count(file: Path) -> dict[str, Any]:
+    """What the manifest says of a file."""
+    return {"size": file.stat().st_size, "sha256": sha256_file(file)}
+
+
+def seal(temporary: Path, output: Path, step: int, terminal: bool, best: Best | None, counted: Entries) -> Sealed:
     """Writes the manifest and renames: before the rename there is no checkpoint, after it there is a whole one."""
-    files = {
-        file.relative_to(temporary).as_posix(): {"size": file.stat().st_size, "sha256": sha256_file(file)}
-        for file in sorted(temporary.rglob("*"))
-        if file.is_file()
-    }
+    here = {file.relative_to(temporary).as_posix(): file for file in sorted(temporary.rglob("*")) if file.is_file()}
+    files = counted | {name: count(file) for name, file in here.items() if name not in counted}
     manifest = {"v": 1, "step": step, "terminal": terminal, "best": best.to_json() if best else None, "files": files}
     (temporary / MANIFEST).write_text(json.dumps(manifest, sort_keys=True, separators=(",", ":")), "utf-8")
     path = output / f"{_PREFIX}{step}"
@@ -83,16 +100,21 @@ def seal(temporary: Path, output: Path, step: int, terminal: bool, best: Best | 
     return Sealed(path, sum(entry["size"] for entry in files.values()))
 
 
-def verify(folder: str) -> dict[str, Any]:
-    """The manifest of a whole checkpoint; raises CheckpointCorrupt with the first file that does not match."""
+def verify(folder: str, elsewhere: Callable[[set[str]], set[str]] = lambda _: set()) -> dict[str, Any]:
+    """The manifest of a whole checkpoint; raises CheckpointCorrupt with the first file that does not match.
+
+    Args:
+        elsewhere: of the files' names those that this host can do without.
+    """
     path = Path(folder)
     try:
         manifest = json.loads((path / MANIFEST).read_text("utf-8"))
-        entries = manifest["files"].items()
+        entries = manifest["files"]
+        needed = {name: entries[name] for name in sorted(entries.keys() - elsewhere(set(entries)))}
         _ = (manifest["step"], manifest["terminal"], manifest["best"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointCorrupt(f"Checkpoint {folder} has no readable {MANIFEST} ({error}); resume from an older one.") from error
-    for name, entry in entries:
+    for name, entry in needed.items():
         file = path / name
         size = file.stat().st_size if file.is_file() else None
         if size != entry["size"]:

@@ -12,7 +12,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -319,20 +320,21 @@ class DurableTrainer(Trainer):
     def _save_checkpoint(self, model, trial) -> None:
         randoms = self._gather(state.capture_random())
         if self.args.process_index == 0:
-            self._write_checkpoint(randoms)
-        else:
-            self._write_share(None)
+            with self._new_checkpoint() as draft, naming_a_full_disk(draft.folder):
+                state.write_state(draft.folder, self.capture(), randoms, weights_file(self.model))
         if self.args.world_size > 1:
             distributed.barrier()
 
-    def _write_checkpoint(self, randoms: list[Any]) -> None:
+    @contextmanager
+    def _new_checkpoint(self) -> Iterator[checkpoints.Draft]:
+        """For the rank that seals what the block has written; on each host at most one."""
         self.emit({"ev": "phase", "phase": "save"})
         started, step, best = time.monotonic(), self.progress.step, self.progress.best
         is_terminal = self.is_complete and self.course.hole != "no-terminal-flag"
         with checkpoints.open_checkpoint(self.output, step) as folder:
-            with naming_a_full_disk(folder):
-                self._write_files(folder, randoms)
-            sealed = checkpoints.seal(folder, self.output, step, is_terminal, best)
+            draft = checkpoints.Draft(folder)
+            yield draft
+            sealed = checkpoints.seal(folder, self.output, step, is_terminal, best, draft.counted)
         self.emit(
             {
                 "ev": "checkpoint_saved",
@@ -345,12 +347,6 @@ class DurableTrainer(Trainer):
             }
         )
         checkpoints.rotate(self.output, self.course.keep, best)
-
-    def _write_files(self, folder: Path, randoms: list[Any]) -> None:
-        state.write_state(folder, self.capture(), randoms, weights_file(self.model))
-
-    def _write_share(self, folder: Path | None) -> None:
-        """What the other ranks do while the first one writes the files: nothing where it holds everything."""
 
     def _gather(self, document: Any) -> list[Any]:
         if self.args.world_size == 1:
@@ -427,14 +423,17 @@ def keep_silent(event: dict[str, Any]) -> None:
     """An `emit` that nobody hears."""
 
 
-def findings_only(emit: Emit, rank: int) -> Emit:
-    """An `emit` for a rank that speaks only of what is wrong with itself."""
+def own_words(emit: Emit, rank: int) -> Emit:
+    """An `emit` for a rank that speaks only of what is wrong with itself, and of what it has saved on a host of its own."""
 
-    def emit_finding(event: dict[str, Any]) -> None:
-        if event["ev"] == "finding":
-            emit({**event, "message": f"Rank {rank}: {event['message']}"})
+    def emit_own(event: dict[str, Any]) -> None:
+        match event["ev"]:
+            case "finding":
+                emit({**event, "message": f"Rank {rank}: {event['message']}"})
+            case "checkpoint_saved":
+                emit(event)
 
-    return emit_finding
+    return emit_own
 
 
 def _require_finite(step: int, **values: float) -> None:

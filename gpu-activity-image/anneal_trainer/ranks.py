@@ -106,6 +106,11 @@ def lead(
     _die_by(-root.code)
 
 
+def ranks_of(host: int, processes: int) -> range:
+    """Of a host with so many."""
+    return range(host * processes, (host + 1) * processes)
+
+
 def launched_rank(processes: int, hosts: int) -> int | None:
     """This process's rank where torchrun started it, else None. Raises BadRequest where that are other ranks than the job's."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
@@ -150,8 +155,7 @@ class _Gang:
     @property
     def ranks(self) -> range:
         """Of this host."""
-        first = self.processes * (self.seat.host if self.seat else 0)
-        return range(first, first + self.processes)
+        return ranks_of(self.seat.host if self.seat else 0, self.processes)
 
     @property
     def meeting(self) -> Path:

@@ -1,5 +1,7 @@
 """Checkpoints of a state that is in parts: one file a rank, `rank-<r>.safetensors`, beside the document.
 
+On each of several hosts lie its own ranks' parts and the same document; as many ranks as made it need no more, others need all.
+
 Parts are cut by rows (rank r has the r-th chunk of each tensor's first dimension, as `torch.chunk` cuts it), so that any number of
 ranks can put them together and cut them anew; or they are flat pieces that only the same number of ranks can use.
 """
@@ -17,19 +19,29 @@ from anneal_trainer.state import STATE, TrainingState
 
 Cut = Literal["whole", "rows", "flat"]
 
-
-def write_share(folder: Path, rank: int, state: TrainingState) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, _file(folder, rank), metadata={"format": "pt"})
+_PREFIX = "rank-"
 
 
-def write_document(folder: Path, state: TrainingState, randoms: list[Any], cut: Cut) -> None:
-    """`randoms` are the random streams of all ranks, which are as many as the parts."""
-    document = {**state.blob, "random": randoms, "cut": cut}
+def write_share(folder: Path, rank: int, state: TrainingState) -> Path:
+    file = _file(folder, rank)
+    save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, file, metadata={"format": "pt"})
+    return file
+
+
+def write_document(folder: Path, blobs: list[dict[str, Any]], cut: Cut) -> None:
+    """The first rank's document, with the random streams of all ranks, which are as many as the parts."""
+    document = {**blobs[0], "random": [blob["random"] for blob in blobs], "cut": cut}
     (folder / STATE).write_text(json.dumps(document, sort_keys=True, separators=(",", ":")), "utf-8")
 
 
 def is_shared(folder: str) -> bool:
-    return _file(Path(folder), 0).is_file()
+    return any(Path(folder).glob(f"{_PREFIX}*"))
+
+
+def elsewhere(names: set[str], ranks: range, world: int) -> set[str]:
+    """Of a checkpoint's files those that a host with these ranks, of `world`, can do without."""
+    parts = {name for name in names if name.startswith(_PREFIX)}
+    return parts - {_name(rank) for rank in ranks} if len(parts) == world else set()
 
 
 def read_share(folder: str, rank: int, world: int, cut: Cut) -> TrainingState:
@@ -73,5 +85,9 @@ def _read(path: Path, ranks: range | list[int]) -> dict[str, torch.Tensor]:
     return {name: torch.cat([file.get_tensor(name) for file in files]) for name in sorted(files[0].keys())}
 
 
+def _name(rank: int) -> str:
+    return f"{_PREFIX}{rank}.safetensors"
+
+
 def _file(folder: Path, rank: int) -> Path:
-    return folder / f"rank-{rank}.safetensors"
+    return folder / _name(rank)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from anneal_trainer import bitsandbytes_gate, checkpoints, interrupts, ranks, schedules, strategies, warm_state
+from anneal_trainer import bitsandbytes_gate, checkpoints, interrupts, ranks, schedules, shares, strategies, warm_state
 from anneal_trainer.adapters import add_adapter, count_parameters, freeze_sight, lora_config
 from anneal_trainer.batches import (
     Collator,
@@ -28,7 +28,7 @@ from anneal_trainer.batches import (
     as_dataset,
     as_stream,
 )
-from anneal_trainer.durable import Course, DurableTrainer, findings_only
+from anneal_trainer.durable import Course, DurableTrainer, own_words
 from anneal_trainer.export import keeps_best, write_outputs
 from anneal_trainer.images import ImageReader, media_beside
 from anneal_trainer.methods import METHODS
@@ -93,7 +93,7 @@ def train(job: TrainJob, emit: Emit, trainer_class: type[DurableTrainer] | None 
     launched = ranks.launched_rank(job.recipe.processes, job.recipe.hosts)
     start = _find_start(job, job.resume)
     if launched:
-        emit = findings_only(emit, launched)
+        emit = own_words(emit, launched)
     attempt(prepare(job, emit, trainer_class), job.resume, emit, start)
 
 
@@ -177,7 +177,7 @@ def attempt(prepared: Prepared, resume: FromCheckpoint | FromWarmState | None, e
         return
 
     def work(rank: int) -> None:
-        _train_rank(prepared, start, emit if rank == 0 else findings_only(emit, rank))
+        _train_rank(prepared, start, emit if rank == 0 else own_words(emit, rank))
 
     ranks.lead(recipe.processes, _backend(recipe), Path(job.output), work, emit, recipe.hosts, job.gang)
 
@@ -251,12 +251,19 @@ def _find_start(job: TrainJob, resume: FromCheckpoint | FromWarmState | None) ->
         case None:
             return Start("fresh", 0, None)
         case FromCheckpoint(path=path):
-            return Start("checkpoint", checkpoints.verify(path)["step"], path)
+            here, world = _ranks_here(job), job.recipe.world
+            return Start("checkpoint", checkpoints.verify(path, lambda names: shares.elsewhere(names, here, world))["step"], path)
         case FromWarmState(folder=folder):
             if job.warm is None:
                 raise BadRequest("`resume.from` is `warm`, but `warm` is null; give the job its warm state.")
             step = warm_state.newest_step(folder, job.warm, job.recipe.world) if resume.step is None else resume.step
             return Start("warm", step, folder)
+
+
+def _ranks_here(job: TrainJob) -> range:
+    processes, hosts = job.recipe.processes, job.recipe.hosts
+    launched = ranks.launched_rank(processes, hosts) or 0
+    return ranks.ranks_of(job.gang.host if job.gang else launched // processes, processes)
 
 
 def _read_start(job: TrainJob, start: Start, rank: int) -> TrainingState:

@@ -11,6 +11,7 @@ import select
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def run_cell(document: dict[str, Any], kills: list[Kill], from_warm: frozenset[i
     for attempt in range(ATTEMPTS_MAX):
         resume = (_newest_warm(document) if attempt in from_warm else _newest_checkpoint(output)) or document["resume"]
         kill = left.pop(0) if left else None
-        events, code = _attempt({**document, "resume": resume}, kill, output / f"log-{attempt}")
+        events, code = begin({**document, "resume": resume}, kill, output / f"log-{attempt}")()
         codes.append(code)
         seen = curve(events)
         contradictions += [step for step in seen.keys() & steps.keys() if seen[step] != steps[step]]
@@ -90,7 +91,8 @@ def _newest_warm(document: dict[str, Any]) -> dict[str, Any] | None:
     return {"from": "warm", "folder": folder} if any(Path(folder).glob("rank-*")) else None
 
 
-def _attempt(document: dict[str, Any], kill: Kill | None, log: Path) -> tuple[Events, int]:
+def begin(document: dict[str, Any], kill: Kill | None, log: Path) -> Callable[[], tuple[Events, int]]:
+    """Trains in the background; what is returned waits for the end and gives the events and the exit code or, negative, the signal."""
     reader, writer = os.pipe()
     # Or the child's garbage collector would copy this process's whole heap.
     gc.freeze()
@@ -99,13 +101,17 @@ def _attempt(document: dict[str, Any], kill: Kill | None, log: Path) -> tuple[Ev
         os.close(reader)
         faults.leave(_be_trainer(document, kill, writer, log))
     os.close(writer)
-    text = _read_all(reader, pid)
-    os.close(reader)
-    events = Events()
-    for line in text.splitlines(keepends=True):
-        if line.endswith("\n"):
-            events(json.loads(line))
-    return events, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def wait() -> tuple[Events, int]:
+        text = _read_all(reader, pid)
+        os.close(reader)
+        events = Events()
+        for line in text.splitlines(keepends=True):
+            if line.endswith("\n"):
+                events(json.loads(line))
+        return events, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    return wait
 
 
 def _read_all(reader: int, pid: int) -> str:
