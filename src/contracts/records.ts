@@ -204,6 +204,15 @@ export const CheckpointSchema = z.object({
 });
 export type Checkpoint = z.infer<typeof CheckpointSchema>;
 
+/** What a host of a gang answers when it is asked for its files of a checkpoint. */
+export const ShareSchema = z.discriminatedUnion('is', [
+  z.object({ is: z.literal('stored'), files: FileSetSchema }),
+  /** Its trainer has rotated the folder away: a newer one follows. */
+  z.object({ is: z.literal('gone') }),
+  z.object({ is: z.literal('corrupt'), message: z.string() }),
+]);
+export type Share = z.infer<typeof ShareSchema>;
+
 /** What was done about a failure of a trainer, a worker or a host. */
 export const RECOVERY_ACTIONS = [
   'restarted', // from the newest state

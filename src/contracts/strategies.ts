@@ -48,8 +48,7 @@ function sharingProblems(recipe: Combination): StrategyProblem[] {
   const { strategy, tuning } = recipe;
   if (strategy !== 'fsdp' && strategy !== 'deepspeed') return [];
   const reasons: [boolean, string][] = [
-    [recipe.processes * recipe.hosts < 2, '`processes: 1`: there is nobody to share with'],
-    [recipe.hosts > 1, '`hosts` above 1: a checkpoint is written on one host, which has no other host’s parts'],
+    [recipe.processes * recipe.hosts < 2, '`processes: 1` on one host: there is nobody to share with'],
     [recipe.streaming, '`streaming`, which has one reader'],
     [tuning === 'qlora', '`tuning: qlora`: quantised weights cannot be cut into parts'],
     [recipe.optimizer === 'adamw8bit', '`optimizer: adamw8bit`, whose blocks do not end where the parts do'],
@@ -113,7 +112,7 @@ function contradictions(recipe: Combination, configuration: Record<string, Json>
     [
       ['train_batch_size'],
       microBatch * accumulation * processes * hosts,
-      '`microBatch` × `accumulation` × `processes`',
+      '`microBatch` × `accumulation` × `processes` × `hosts`',
     ],
     [['gradient_clipping'], maxGradNorm, '`maxGradNorm`'],
     [['bf16', 'enabled'], precision === 'bf16', '`precision`'],

@@ -75,12 +75,13 @@ export function predictMemory(question: MemoryQuestion): MemoryParts {
 
 /**
  * In the host's memory, beside a training that lives there too: a copy of the trained weights and their moments in warm state, and, where
- * all weights change, those that the job parent keeps to fork from. With FSDP it keeps none: each rank takes its part from the files.
+ * all weights change, those that the job parent keeps for this host's ranks to fork from. With FSDP it keeps none: each rank takes its part
+ * from the files.
  */
 function recoveryBytes(question: MemoryQuestion, share: number): number {
   const { shape, recipe, ranks, sharding } = question;
   const { trainable, total } = countParameters(shape, recipe);
-  const kept = recipe.tuning === 'full' && sharding !== 'fsdp' ? (4 * total) / ranks : 0;
+  const kept = recipe.tuning === 'full' && sharding !== 'fsdp' ? (4 * total) / Math.min(ranks, recipe.processes) : 0;
   return (4 * trainable + momentBytes(question)) * share + kept;
 }
 

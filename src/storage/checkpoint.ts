@@ -1,15 +1,15 @@
 // Commits checkpoints: parts first, then the manifest, whose creation is the commit. Fetches them again.
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir } from 'node:fs/promises';
 import { AnnealError } from '../contracts/failure.ts';
 import type { Checkpoint } from '../contracts/records.ts';
-import { type LocalCheckpoint, LocalCheckpointSchema } from '../contracts/trainer-protocol.ts';
 import { requireNewest } from './claim.ts';
-import { getFolder, putFolder } from './file-set.ts';
+import { partsOf, readSealed, requireAsSealed } from './claim-parts.ts';
+import { fileSetOf, getFolder, putFolder } from './file-set.ts';
 import { keys } from './keys.ts';
 import type { ObjectStore } from './object-store.ts';
 import { createJson } from './record.ts';
 import { deleteOldCheckpoints, type Retention } from './retention.ts';
+import { askForShares, collectShares, forgetShares, isPart, ShareGone } from './shares.ts';
 import { untilAnswered } from './until-answered.ts';
 
 export interface LocalSave {
@@ -36,6 +36,8 @@ export interface CommitterOptions {
   store: ObjectStore;
   identity: Pick<Checkpoint, 'run' | 'claim' | 'lineage'>;
   retention: Pick<Retention, 'chain' | 'keep'>;
+  /** Names of a gang's hosts, by place: the others store what this one lacks of a checkpoint's files. */
+  hosts?: string[];
   signal: AbortSignal;
   /** A folder whose files are not what its own manifest says was not committed. */
   onRefused?: (message: string) => void;
@@ -47,6 +49,9 @@ export interface CommitterOptions {
   onBroken?: (error: unknown) => void;
 }
 
+/** Hosts that are waited for longer than this are worth a word, ms. */
+const SHARES_LATE_MS = 10_000;
+
 interface Waiting extends LocalSave {
   goodput: Checkpoint['goodput'];
 }
@@ -56,13 +61,14 @@ interface Waiting extends LocalSave {
  * the folders belong to the trainer, which keeps its last few.
  */
 export function createCommitter(options: CommitterOptions): Committer {
-  const { signal, identity } = options;
+  const { signal, identity, hosts = [] } = options;
   let waiting: Waiting | null = null;
   let running: Promise<void> | null = null;
   let current: { step: number; controller: AbortController } | null = null;
   let isHurried = false;
   let committed: number | null = null;
   let trouble: { sinceMs: number; why: string } | null = null;
+  let late: string | null = null;
   let broken: unknown = null;
 
   async function commitWaiting(): Promise<void> {
@@ -91,6 +97,7 @@ export function createCommitter(options: CommitterOptions): Committer {
         if (isCorrupt) options.onRefused?.(error.message);
       } finally {
         current = null;
+        late = null;
       }
       if (waiting === save) waiting = null;
     }
@@ -115,7 +122,7 @@ export function createCommitter(options: CommitterOptions): Committer {
         });
     },
     committedStep: () => committed,
-    waitingFor: () => trouble?.why ?? null,
+    waitingFor: () => trouble?.why ?? late,
     hurry() {
       isHurried = true;
       cutOvertaken();
@@ -133,40 +140,37 @@ export function createCommitter(options: CommitterOptions): Committer {
   ): Promise<void> {
     const { run, claim } = identity;
     await requireNewest(store, identity);
-    const files = await putFolder(partsOf(store, run, claim), path, stop);
-    await requireAsSealed(path, files);
+    const sealed = await readSealed(path);
+    const here = await readdir(path);
+    const isShared = hosts.length > 1 && Object.keys(sealed).some((name) => isPart(name) && !here.includes(name));
+    if (isShared) await askForShares(store, identity, step);
+    const own = await putFolder(partsOf(store, run, claim), path, stop);
+    const others = isShared ? await collectShares(store, identity, step, hosts, lateAfter(step), stop) : [];
+    const files = fileSetOf([...new Map([...others, ...own.files].map((file) => [file.path, file])).values()]);
+    requireAsSealed(path, sealed, files.files);
     const checkpoint: Checkpoint = { ...identity, step, terminal, best, goodput, files };
     // A step that was done again gives the same bytes; only what was measured beside them differs.
     await createJson(store, keys.checkpoint(run, claim, step), checkpoint);
   }
 
+  function lateAfter(step: number): (missing: string[]) => void {
+    const sinceMs = Date.now();
+    return (missing) => {
+      if (Date.now() - sinceMs > SHARES_LATE_MS)
+        late = `Not every host has stored its part of step ${step}; ${missing.join(', ')} did not yet.`;
+    };
+  }
+
   /** A store that cannot delete costs space, not commits: the next call deletes what this one leaves. */
   async function deleteOld({ best }: Waiting): Promise<void> {
     const retention: Retention = { ...options.retention, run: identity.run, bestStep: best?.step ?? null };
-    await deleteOldCheckpoints(options.store, retention).catch((error: unknown) => {
+    const work = async () => {
+      await deleteOldCheckpoints(options.store, retention);
+      if (hosts.length > 1) await forgetShares(options.store, identity);
+    };
+    await work().catch((error: unknown) => {
       if (!(error instanceof AnnealError) || error.kind !== 'store_unavailable') throw error;
     });
-  }
-}
-
-/** What was read must be what the trainer sealed: the disk may have lost a bit since. */
-async function requireAsSealed(folder: string, files: Checkpoint['files']): Promise<void> {
-  const corrupt = (what: string) =>
-    new AnnealError('checkpoint_corrupt', `Checkpoint ${folder} was not committed: ${what}; look at this host's disk.`);
-  const text = await readFile(join(folder, 'manifest.json'), 'utf8');
-  const sealed = parseManifest(text);
-  if (sealed === null) throw corrupt('its manifest is not readable');
-  for (const [path, { sha256 }] of Object.entries(sealed.files)) {
-    const read = files.files.find((file) => file.path === path);
-    if (read?.sha256 !== sha256) throw corrupt(`${path} is not what its manifest says`);
-  }
-}
-
-function parseManifest(text: string): LocalCheckpoint | null {
-  try {
-    return LocalCheckpointSchema.parse(JSON.parse(text));
-  } catch {
-    return null;
   }
 }
 
@@ -180,20 +184,8 @@ export async function fetchCheckpoint(
   await getFolder(partsOf(store, run, claim), files, folder, signal);
 }
 
-/** The store with the blobs of one claim's checkpoints in place of the shared ones. */
-function partsOf(store: ObjectStore, run: string, claim: number): ObjectStore {
-  const at = (key: string) =>
-    key.startsWith('blobs/') ? keys.part(run, claim, key.slice(key.lastIndexOf('/') + 1)) : key;
-  return {
-    ...store,
-    put: (key, body, sha256) => store.put(at(key), body, sha256),
-    get: (key) => store.get(at(key)),
-    head: (key) => store.head(at(key)),
-  };
-}
-
 function isGone(error: unknown): boolean {
-  return (error as NodeJS.ErrnoException).code === 'ENOENT';
+  return error instanceof ShareGone || (error as NodeJS.ErrnoException).code === 'ENOENT';
 }
 
 function cpuSecondsSince(before: NodeJS.CpuUsage): number {

@@ -41,6 +41,14 @@ export const keys = {
   /** Parts of the checkpoints of one claim. Only that claim's attempt writes there. */
   parts: (run: string, claim: number) => `runs/${run}/parts/${number(claim)}/`,
   part: (run: string, claim: number, sha256: string) => `runs/${run}/parts/${number(claim)}/${sha256}`,
+  /** What the hosts of a gang have stored of checkpoints that are not committed yet, by claim. */
+  shares: (run: string, claim: number) => `runs/${run}/shares/${number(claim)}/`,
+  allShares: (run: string) => `runs/${run}/shares/`,
+  /** The first host wants this step of all hosts. */
+  shareWanted: (run: string, claim: number, step: number) => `runs/${run}/shares/${number(claim)}/${number(step)}.json`,
+  sharesOf: (run: string, claim: number, step: number) => `runs/${run}/shares/${number(claim)}/${number(step)}/`,
+  share: (run: string, claim: number, step: number, host: number) =>
+    `runs/${run}/shares/${number(claim)}/${number(step)}/${number(host)}.json`,
   receipts: (run: string) => `runs/${run}/receipts/`,
   /** `open` is written when a recovery begins, `closed` when it is over. */
   receipt: (run: string, claim: number, n: number, state: 'open' | 'closed') =>

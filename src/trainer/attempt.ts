@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
 import type { GangSeat } from '../contracts/gang.ts';
-import type { FileSet } from '../contracts/records.ts';
+import type { Claim, FileSet } from '../contracts/records.ts';
 import type { Split } from '../contracts/rows.ts';
 import { isShardOf } from '../contracts/shards.ts';
 import type { Recipe } from '../contracts/spec.ts';
@@ -29,7 +29,7 @@ import {
   type Places,
 } from './claiming.ts';
 import { readEarlier } from './event-log.ts';
-import { agreedStates, placeOf } from './gang.ts';
+import { agreedStates, placeOf, ranksHere } from './gang.ts';
 import { createJournal, type Journal } from './journal.ts';
 import { createLauncher, type Launcher } from './launcher.ts';
 import { deleteOtherClaims } from './local-checkpoints.ts';
@@ -94,6 +94,8 @@ export interface Attempt extends TrainingOptions {
   uploads: AbortController;
   receipts: ReceiptWriter;
   deaths: DeathOnRecord[];
+  /** The gang's last trainers ended without having saved together. */
+  isBroken: boolean;
   claims: number[];
   /** Of the claim that is held, or null before the first. */
   held: HeldClaim | null;
@@ -133,6 +135,7 @@ export async function openAttempt(options: TrainingOptions): Promise<Attempt> {
       refused: new Set(),
       placement: placementOf(options),
       agreed: gang && agreedStates(gang, warmRoot, run),
+      ranks: ranksHere(options.recipe, gang),
     },
     stop: AbortSignal.any([options.signal, fence.signal, budget.signal]),
     fence,
@@ -140,6 +143,7 @@ export async function openAttempt(options: TrainingOptions): Promise<Attempt> {
     uploads,
     receipts: createReceiptWriter(options.store, run, uploads.signal),
     deaths: [],
+    isBroken: false,
     claims: [],
     held: null,
   };
@@ -177,13 +181,19 @@ export async function holdClaim(attempt: Attempt, wish: ClaimWish): Promise<Held
   stop.throwIfAborted();
   before?.leave();
   const claimed = await claimRun(places, claimant, inputs, wish, stop);
-  const end = before === null && claimed.before !== null ? await endOfClaim(attempt.store, claimed.before) : null;
+  const end = before === null && claimed.before !== null ? await endBefore(attempt, claimed.before) : null;
   const journal = before?.journal ?? (await openJournal(attempt, claimed, end));
   journal.claimed(claimed.claim.number, claimed.lineage, claimed.state?.step ?? 0, claimed.folder);
   if (end !== null) noteTakeover(attempt, claimed, journal, end);
   attempt.claims.push(claimed.claim.number);
   attempt.held = await equip(attempt, claimed, journal);
   return attempt.held;
+}
+
+/** A host of a broken gang is told to end as one that is to wait is: the gang knows better. */
+async function endBefore({ store, gang }: Attempt, claim: Claim): Promise<EndOfClaim> {
+  const end = await endOfClaim(store, claim);
+  return end.kind === 'paused' && gang?.before ? { ...end, kind: 'preempted' } : end;
 }
 
 async function equip(attempt: Attempt, claimed: Claimed, journal: Journal): Promise<HeldClaim> {
@@ -195,6 +205,7 @@ async function equip(attempt: Attempt, claimed: Claimed, journal: Journal): Prom
     store: attempt.store,
     identity: { run, claim, lineage: claimed.lineage },
     retention: { chain: claimed.chain, keep: recipe.keep },
+    hosts: attempt.gang?.hosts ?? [],
     signal: AbortSignal.any([attempt.uploads.signal, left.signal]),
     onCommitted: (cpuSeconds) => {
       pacing?.committed(cpuSeconds);

@@ -7,6 +7,7 @@ import { type ChainLink, type Claimant, checkpointsOf, takeClaim } from '../stor
 import { keys } from '../storage/keys.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { createJson, readJson } from '../storage/record.ts';
+import { filesFor, type RanksHere } from '../storage/shares.ts';
 import { untilAnswered } from '../storage/until-answered.ts';
 import { stateUnreadable } from './gang.ts';
 import {
@@ -29,6 +30,8 @@ export interface Places {
   placement: Placement;
   /** Of a gang of several hosts: what all of them have, in place of what is here. */
   agreed?: SavedState[] | undefined;
+  /** Of this host, where there are others; absent = it has all. */
+  ranks?: RanksHere | null;
 }
 
 /** What a host's GPUs allow. */
@@ -210,10 +213,11 @@ export async function bringHere(
       return { from: 'checkpoint', path: await adoptCheckpoint(state, folder) };
     case 'store': {
       const here = await localTwin(places, state);
-      if (here !== null) return { from: 'checkpoint', path: await adoptCheckpoint(here, folder) };
-      const path = checkpointFolder(folder, state.step);
+      const path = here === null ? checkpointFolder(folder, state.step) : await adoptCheckpoint(here, folder);
+      const files = filesFor(state.checkpoint.files, places.ranks ?? null);
       try {
-        await fetchCheckpoint(places.store, state.checkpoint, path, signal);
+        // What a twin lacks or has otherwise: this host may have had other ranks then.
+        await fetchCheckpoint(places.store, { ...state.checkpoint, files }, path, signal);
         return { from: 'checkpoint', path };
       } catch (error) {
         if (!(error instanceof AnnealError) || error.kind !== 'checkpoint_corrupt') throw error;

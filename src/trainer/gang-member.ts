@@ -1,26 +1,29 @@
 // The part in a gang of every host but the first, which claims, commits and reports for all.
 //
 // Waiting: the host looks for the claim of its gang's attempt; another attempt's claim says that this one is over. Training: the ranks
-// go on from what the claim says; progress and stalls are the first host's to see. Ended: with the others, or because of them.
+// go on from what the claim says; progress and stalls are the first host's to see, and what its ranks have saved is stored when the first
+// host wants to commit it. Ended: with the others, or because of them, once the newest save is stored if there is time.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AnnealError } from '../contracts/failure.ts';
 import type { Claim } from '../contracts/records.ts';
 import type { TrainerEvent } from '../contracts/trainer-protocol.ts';
 import { claimOfGang, readCheckpoint } from '../storage/claim.ts';
+import { createShareGiver, type ShareGiver } from '../storage/shares.ts';
 import { untilAnswered } from '../storage/until-answered.ts';
 import { type Attempt, openAttempt, type TrainingOptions, trainJob } from './attempt.ts';
 import type { ChildEnd, SuperviseOptions } from './child.ts';
 import { bringHere } from './claiming.ts';
 import { classifyDeath } from './death.ts';
 import { createEventLog } from './event-log.ts';
-import { isCascade, MemberDied, stateUnreadable } from './gang.ts';
+import { isBroken, isCascade, MemberDied, stateUnreadable } from './gang.ts';
+import { timeToFollow, unlessAborted } from './last-writes.ts';
 import { createLauncher, type Launched } from './launcher.ts';
 import { forgetTrainer, recordTrainer } from './leftovers.ts';
-import { deleteOtherClaims, openClaimFolder } from './local-checkpoints.ts';
+import { deleteAllButNewest, deleteOtherClaims, openClaimFolder } from './local-checkpoints.ts';
 import { countOomKills } from './oom-kills.ts';
 import { changedRecipe, lineageOf } from './recipe-changes.ts';
 import type { SavedState } from './saved-state.ts';
-import { StopRequest } from './stop-request.ts';
+import { StopRequest, superseded } from './stop-request.ts';
 import { deleteOtherWarmStates, deleteWarmStates, warmFolder } from './warm-state.ts';
 
 /** Between looks for the claim, ms: a list of one small prefix. */
@@ -58,8 +61,10 @@ export async function trainAlong(options: TrainingOptions): Promise<void> {
   events.append({ ev: 'claim', claim: claim.number, lineage, from: claim.resumeFrom?.step ?? 0 });
   // Warm state of runs that give no sign of life is deleted when a worker starts.
   const beat = setInterval(() => events.append({ ev: 'alive' }), ALIVE_MS);
+  const giver = giveShares(attempt, claim);
   const onEvent = (event: TrainerEvent) => {
     if (event.ev === 'phase') tell(event.phase);
+    if (event.ev === 'checkpoint_saved') giver.offer(event);
   };
   const launcher = createLauncher({
     python: attempt.python,
@@ -71,20 +76,29 @@ export async function trainAlong(options: TrainingOptions): Promise<void> {
     onEvent,
     onColdStart: () => undefined,
   });
+  let broken = false;
   try {
     const oomKills = countOomKills() ?? 0;
     const end = await runToEnd(attempt, (supervise) =>
       launcher.start(resume, { ...supervise, onEvent }, () => undefined),
     );
-    if (end.outcome !== 'done') {
+    broken = isBroken(end);
+    if (end.outcome === 'done') {
+      await unlessAborted(giver.drain(), stop);
+    } else {
       stop.throwIfAborted();
       const death = classifyDeath({ end, oomKills: (countOomKills() ?? 0) - oomKills, phase: 'train' });
       // Steps are seen by the first host only.
       const unseen = { highest: 0, from: claim.resumeFrom?.step ?? 0, stepped: false };
+      if (death.class === 'disk_full') await deleteAllButNewest(folder);
       const { microBatch } = changedRecipe(attempt.recipe, claim.changes);
       throw new MemberDied({ ...death, ...unseen }, { isCascade: isCascade(end), microBatch });
     }
+  } catch (error) {
+    await giveRest(attempt, giver, error, broken);
+    throw error;
   } finally {
+    attempt.uploads.abort();
     clearInterval(beat);
     clearInterval(report);
     events.close();
@@ -106,6 +120,27 @@ async function runToEnd(
   const end = await child.ended;
   forgetTrainer(state);
   return end;
+}
+
+function giveShares({ store, run, gang, uploads, fence }: Attempt, claim: Claim): ShareGiver {
+  return createShareGiver({
+    store,
+    identity: { run, claim: claim.number },
+    host: gang?.host ?? 0,
+    signal: uploads.signal,
+    onBroken: (error) =>
+      fence.abort(error instanceof AnnealError && error.kind === 'fenced' ? superseded(error.message) : error),
+  });
+}
+
+/** What the ranks saved together should be in the store before they are said to wait; the error that ended the attempt is reported anyway. */
+async function giveRest({ stop }: Attempt, giver: ShareGiver, error: unknown, broken: boolean): Promise<void> {
+  const limitMs = timeToFollow(error, stop, broken);
+  if (limitMs === 0) return;
+  giver.hurry();
+  const limit = AbortSignal.timeout(limitMs);
+  const isOwnStop = stop.aborted;
+  await unlessAborted(giver.drain(), isOwnStop ? limit : AbortSignal.any([limit, stop])).catch(() => undefined);
 }
 
 async function awaitClaim({ store, claimant, stop }: Attempt): Promise<Claim> {

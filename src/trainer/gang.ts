@@ -4,6 +4,7 @@ import type { GangSeat } from '../contracts/gang.ts';
 import type { Claim } from '../contracts/records.ts';
 import type { Recipe } from '../contracts/spec.ts';
 import type { TrainJob } from '../contracts/trainer-protocol.ts';
+import type { RanksHere } from '../storage/shares.ts';
 import type { ChildEnd } from './child.ts';
 import type { ClaimWish } from './claiming.ts';
 import { changedRecipe } from './recipe-changes.ts';
@@ -24,10 +25,20 @@ export class MemberDied extends AnnealError {
     this.isCascade = how.isCascade;
     this.microBatch = how.microBatch;
   }
+
+  /** The ranks of all hosts have saved together and ended. */
+  get wasAsked(): boolean {
+    return this.isCascade && this.death.class === 'killed';
+  }
 }
 
 export function isCascade({ failed, outcome }: ChildEnd): boolean {
   return failed === 'cascade' || outcome === 'interrupted';
+}
+
+/** The ranks have ended without having saved together. */
+export function isBroken({ outcome }: ChildEnd): boolean {
+  return outcome !== 'done' && outcome !== 'interrupted';
 }
 
 /** What the claim says to resume from is gone or damaged: the gang goes on from an older state. */
@@ -49,6 +60,11 @@ export function agreedStates({ offers, wish }: GangSeat, warmRoot: string | null
     others.every((warm) => warm.some((its) => its.claim === claim && its.lineage === lineage && its.step === step)),
   );
   return common.map((state) => ({ source: 'warm', ...state, folder: warmFolder(warmRoot, run, state.claim) }));
+}
+
+/** The ranks of this host; null where it trains alone. */
+export function ranksHere({ processes, hosts }: Recipe, gang: GangSeat | undefined): RanksHere | null {
+  return gang === undefined ? null : { first: gang.host * processes, count: processes, of: hosts * processes };
 }
 
 export function wishOf({ wish }: GangSeat): ClaimWish {

@@ -11,8 +11,9 @@ import { type Attempt, type HeldClaim, holdClaim, openAttempt, type TrainingOpti
 import type { ChildEnd } from './child.ts';
 import { type Claimed, type ClaimWish, NEWEST, nextState, refuseState, sayGoodbye } from './claiming.ts';
 import { classifyDeath, type DeathClass } from './death.ts';
-import { isCascade, MemberDied, wishOf } from './gang.ts';
+import { isBroken, isCascade, MemberDied, wishOf } from './gang.ts';
 import type { Journal } from './journal.ts';
+import { timeToWrite, unlessAborted } from './last-writes.ts';
 import { forgetTrainer, recordTrainer } from './leftovers.ts';
 import { deleteAllButNewest } from './local-checkpoints.ts';
 import { countOomKills } from './oom-kills.ts';
@@ -25,8 +26,6 @@ import { deleteWarmStates } from './warm-state.ts';
 const GRACE_MS = 30_000;
 /** Deaths that a fork may have caused. */
 const UNCLEAR: DeathClass[] = ['crashed', 'stalled', 'exception'];
-/** What is still waiting to be written when an attempt is told to stop gets so long, ms; more where nobody is in a hurry. */
-const LAST_COMMIT_MS = { hurried: 20_000, paused: 10 * 60_000 };
 
 /** @throws AnnealError whose kind says whether another attempt makes sense. Before that, what was saved is committed. */
 export async function train(options: TrainingOptions): Promise<Training> {
@@ -100,10 +99,11 @@ type From = Pick<Claimed, 'state' | 'resume'>;
 
 /** One trainer from its start to its end. `death` is null when it is done. */
 async function tryOnce(
-  { stop, drill, state: hostState, run }: Attempt,
+  attempt: Attempt,
   held: HeldClaim,
   { state, resume }: From,
 ): Promise<{ end: ChildEnd; death: DeathOnRecord | null }> {
+  const { stop, drill, state: hostState, run } = attempt;
   const { journal, launcher } = held;
   stop.throwIfAborted();
   const oomKills = countOomKills(drill?.systemRoot) ?? 0;
@@ -123,6 +123,7 @@ async function tryOnce(
   held.child = null;
   forgetTrainer(hostState);
   noteOddities(journal, end);
+  attempt.isBroken = attempt.gang !== undefined && isBroken(end);
   if (end.outcome === 'done' && TrainResultSchema.safeParse(end.result).success) return { end, death: null };
   stop.throwIfAborted();
   const pause = journal.pause();
@@ -193,28 +194,17 @@ async function finish(
 }
 
 /** The attempt ends without a result: what is saved is committed, and the next attempt learns why, if there is time. */
-async function giveUp({ held, stop, store, receipts }: Attempt, error: unknown): Promise<void> {
-  if (held === null || (error instanceof StopRequest && error.isOver)) return;
+async function giveUp({ held, stop, store, receipts, isBroken }: Attempt, error: unknown): Promise<void> {
+  const limitMs = timeToWrite(error, stop, isBroken);
+  if (held === null || limitMs === 0) return;
   const { committer, journal, claim } = held;
   const paused = error instanceof PauseReached || stop.reason instanceof PauseReached;
   const last = async () => {
     committer.hurry();
-    const limit = AbortSignal.timeout(paused ? LAST_COMMIT_MS.paused : LAST_COMMIT_MS.hurried);
-    await unlessAborted(Promise.all([committer.drain(), receipts.drain()]), limit);
+    await unlessAborted(Promise.all([committer.drain(), receipts.drain()]), AbortSignal.timeout(limitMs));
     const why = error instanceof Error ? error.message : String(error);
     if (stop.aborted || paused) await sayGoodbye(store, claim, { why, step: journal.highestStep(), paused });
   };
   // The error that ended the attempt is the one to report; what is not written in time, the next attempt does without.
   await last().catch(() => undefined);
-}
-
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  work.catch(() => undefined); // when the signal wins, nobody asks any more
-  let onAbort: () => void = () => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    if (signal.aborted) onAbort();
-  });
-  return await Promise.race([work, aborted]).finally(() => signal.removeEventListener('abort', onAbort));
 }

@@ -27,6 +27,9 @@ describe('strategies', () => {
     [{ ...ZERO, method: 'reward' }],
     [{ ...ZERO, deepspeed: 'zero3', offload: 'cpu', precision: 'fp16' }],
     [{ strategy: 'ddp' }],
+    [{ ...SHARDED, hosts: 8, processes: 8, tuning: 'full' }],
+    [{ strategy: 'deepspeed', hosts: 2 }],
+    [{ ...ZERO, hosts: 2, microBatch: 1, deepspeed: { train_batch_size: 4, zero_optimization: { stage: 3 } } }],
     [
       {
         ...ZERO,
@@ -48,8 +51,10 @@ describe('strategies', () => {
   });
 
   it.each([
-    [{ strategy: 'fsdp' }, 'with `processes: 1`: there is nobody to share with'],
-    [{ ...SHARDED, hosts: 2 }, 'with `hosts` above 1'],
+    [{ strategy: 'fsdp' }, 'with `processes: 1` on one host: there is nobody to share with'],
+    [{ ...SHARDED, hosts: 2, streaming: true }, 'with `streaming`, which has one reader'],
+    [{ ...SHARDED, hosts: 2, tuning: 'qlora' }, 'quantised weights cannot be cut into parts'],
+    [{ ...ZERO, hosts: 2, optimizer: 'adamw8bit' }, 'with `optimizer: adamw8bit`'],
     [{ ...SHARDED, streaming: true }, 'with `streaming`, which has one reader'],
     [{ ...SHARDED, tuning: 'qlora' }, 'quantised weights cannot be cut into parts'],
     [
@@ -84,7 +89,7 @@ describe('strategies', () => {
     expect(problemsOf({ ...ZERO, microBatch: 8, deepspeed })).toEqual([
       'train.deepspeed.train_micro_batch_size_per_gpu must be `auto` or 8 as `microBatch` says, got 16',
       'train.deepspeed.gradient_accumulation_steps must be `auto` or 1 as `accumulation` says, got 3',
-      'train.deepspeed.train_batch_size must be `auto` or 16 as `microBatch` × `accumulation` × `processes` says, got 64',
+      'train.deepspeed.train_batch_size must be `auto` or 16 as `microBatch` × `accumulation` × `processes` × `hosts` says, got 64',
       'train.deepspeed.gradient_clipping must be `auto` or 1 as `maxGradNorm` says, got 0.5',
       'train.deepspeed.bf16.enabled must be `auto` or false as `precision` says, got true',
       'train.deepspeed.optimizer must be left out: `learningRate`, `weightDecay` and `optimizer` decide, got {"type":"Adam"}',

@@ -44,6 +44,18 @@ describe('arithmetic', () => {
     expect(by('zero3').parameters).toBe(alone.parameters / 4);
     expect(by('fsdp')).toEqual(by('zero3'));
   });
+
+  test('a part is smaller with more hosts; what a host keeps to start again is shared by its own ranks', () => {
+    const on = (hosts: number) =>
+      predictMemory(
+        question({ tuning: 'full', processes: 4, hosts }, { sharding: 'zero3', ranks: 4 * hosts, device: 'cpu' }),
+      );
+    const [one, two] = [on(1), on(2)];
+    expect(two.parameters).toBe(one.parameters / 2);
+    expect(two.optimizer).toBe(one.optimizer / 2);
+    const kept = (4 * 8_030_261_248) / 4;
+    expect(two.recovery - kept).toBe((one.recovery - kept) / 2);
+  });
 });
 
 describe('recovery', () => {

@@ -12,7 +12,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { highestStep, readEvents } from '../../src/cli/drill/events.ts';
 import { type AnnealClient, connect } from '../../src/client/connect.ts';
 import { readEnvironment } from '../../src/contracts/environment.ts';
-import { ClaimSchema } from '../../src/contracts/records.ts';
+import { CheckpointSchema, ClaimSchema } from '../../src/contracts/records.ts';
 import { DEFAULT_PORTS, FREE_PORTS } from '../../src/dev/ports.ts';
 import { type Stack, startStack } from '../../src/dev/stack.ts';
 import { keys } from '../../src/storage/keys.ts';
@@ -30,6 +30,7 @@ let stack: Stack;
 let client: AnnealClient;
 let store: ObjectStore;
 let second: ChildProcess;
+let secondFolder: string;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'anneal-hosts-'));
@@ -45,7 +46,7 @@ beforeAll(async () => {
   const environment = readEnvironment(stack.environment);
   client = await connect(environment);
   store = createStoreFromEnvironment(environment);
-  second = await startSecond();
+  second = await startSecond('second');
   const rows = Array.from({ length: 120 }, (_, i) => ({
     messages: [
       { role: 'user', content: `item ${i}: which colour has number ${(i * 37) % 101}?` },
@@ -61,15 +62,16 @@ afterAll(async () => {
   second?.kill('SIGTERM');
   if (second) await once(second, 'exit');
   await stack?.stop();
-  for (const state of ['first', 'second', 'another']) {
+  for (const state of ['first', 'second', 'another', 'third']) {
     const root = await openWarmRoot('/dev/shm', join(folder, state));
     if (root !== null) await rm(root, { recursive: true, force: true });
   }
   await rm(folder, { recursive: true, force: true });
 }, 60_000);
 
-async function startSecond(stateFolder = 'second'): Promise<ChildProcess> {
+async function startSecond(stateFolder: string): Promise<ChildProcess> {
   const ready = join(folder, 'ready');
+  secondFolder = stateFolder;
   await rm(ready, { force: true });
   const own = { ANNEAL_STATE: join(folder, stateFolder), ANNEAL_HOST_NAME: 'second', ANNEAL_READY_FILE: ready };
   const child = spawn(process.execPath, [join(PROJECT, 'src/workers/gpu.ts')], {
@@ -90,18 +92,25 @@ async function until<T>(what: string, look: () => Promise<T | null | undefined |
   }
 }
 
-async function startRun(run: string, hosts: number): Promise<void> {
+async function startRun(run: string, hosts: number, how: object = {}): Promise<void> {
   const train = { epochs: 6, microBatch: 4, learningRate: 0.01, lora: { dropout: 0.1 }, threads: 1, saveSteps: 10 };
   await client.startRun(
     {
       name: run,
       model: { base: 'tiny' },
       data: { sources: [{ uri: join(folder, 'rows.jsonl') }] },
-      train: { ...train, hosts, processes: 2 / hosts },
+      train: { ...train, hosts, processes: 2 / hosts, ...how },
       until: 'train' as const,
     },
     { runId: run },
   );
+}
+
+/** The worker of the second host ends as if its host had; another takes its place. */
+async function loseSecond(stateFolder = secondFolder): Promise<void> {
+  second.kill('SIGKILL');
+  await once(second, 'exit');
+  second = await startSecond(stateFolder);
 }
 
 async function weightsOf(run: string): Promise<string> {
@@ -137,9 +146,7 @@ describe('a training on two hosts', () => {
   }, async () => {
     await startRun('killed', 2);
     await untilStep('killed', 20);
-    second.kill('SIGKILL');
-    await once(second, 'exit');
-    second = await startSecond();
+    await loseSecond();
     expect(await weightsOf('killed')).toBe(alone);
     const receipts = await readReceipts(store, 'killed');
     expect(receipts.map(({ kind, action, exact }) => [kind, action, exact])).toEqual([
@@ -154,9 +161,7 @@ describe('a training on two hosts', () => {
     await startRun('moved', 2);
     await untilStep('moved', 20);
     await until('a commit', async () => (await store.list(keys.checkpoints('moved', 1))).length > 0);
-    second.kill('SIGKILL');
-    await once(second, 'exit');
-    second = await startSecond('another');
+    await loseSecond('another');
     await expect.poll(async () => (await claimOf('moved', 2))?.source, { timeout: RUN_MS_MAX }).toBe('store');
     expect(await weightsOf('moved')).toBe(alone);
   });
@@ -198,5 +203,58 @@ describe('a training on two hosts', () => {
       claim: 1,
       step: reached,
     });
+  });
+});
+
+describe('a training in parts on two hosts', () => {
+  const parts = { strategy: 'fsdp', tuning: 'full', learningRate: 0.001, epochs: 4 };
+  const newestOf = async (run: string, claim: number) => {
+    const key = (await store.list(keys.checkpoints(run, claim))).at(-1);
+    return key === undefined ? null : await readJson(store, key, CheckpointSchema);
+  };
+  let alone: string;
+
+  test('survives the death of a host: each goes on from its own part in memory, and the end is that of one host', {
+    timeout: 2 * RUN_MS_MAX,
+  }, async () => {
+    await startRun('parts-alone', 1, parts);
+    alone = await weightsOf('parts-alone');
+    await startRun('parts', 2, parts);
+    await untilStep('parts', 20);
+    await loseSecond();
+    expect(await weightsOf('parts')).toBe(alone);
+    expect(await claimOf('parts', 2)).toMatchObject({ source: 'warm' });
+    const newest = await newestOf('parts', 2);
+    expect(newest?.terminal).toBe(true);
+    expect(newest?.files.files.map(({ path }) => path)).toEqual([
+      ...['manifest.json', 'rank-0.safetensors', 'rank-1.safetensors', 'state.json'],
+    ]);
+    expect(await store.list(keys.allShares('parts'))).toEqual([]);
+  });
+
+  test('told to end, all parts are committed first; a part that lost a bit in the store costs steps, not the run', {
+    timeout: 2 * RUN_MS_MAX,
+  }, async () => {
+    await startRun('parts-held', 2, parts);
+    await untilStep('parts-held', 25);
+    await client.cancelRun('parts-held');
+    await client.waitForRun('parts-held');
+    await poolIsFree();
+    const reached = highestStep(readEvents(join(folder, 'first'), 'parts-held'));
+    const newest = await newestOf('parts-held', 1);
+    expect(newest?.step).toBe(reached);
+    const part = newest?.files.files.find(({ path }) => path === 'rank-1.safetensors')?.parts[0] as string;
+    const bytes = Buffer.from((await store.get(keys.part('parts-held', 1, part))) as Uint8Array);
+    bytes.writeUInt8(bytes.readUInt8(1000) ^ 1, 1000);
+    await store.put(keys.part('parts-held', 1, part), bytes);
+    // Its own part is not on this host's disk.
+    await loseSecond('third');
+    await startRun('parts-held', 2, parts);
+    expect(await weightsOf('parts-held')).toBe(alone);
+    const claims = await Promise.all([2, 3].map((n) => readJson(store, keys.claim('parts-held', n), ClaimSchema)));
+    expect(claims[0]?.resumeFrom).toEqual({ claim: 1, step: reached });
+    expect(claims[1]?.resumeFrom?.step).toBeLessThan(reached);
+    const receipts = await readReceipts(store, 'parts-held');
+    expect(receipts.map(({ kind, exact }) => [kind, exact])).toEqual([['checkpoint_corrupt', true]]);
   });
 });

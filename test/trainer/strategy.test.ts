@@ -39,11 +39,17 @@ describe('auto', () => {
   const facts = { parameters: 8e9, trainable: 8e9, gpuMemoryBytes: 80 * GIB };
 
   test('is never what the rest of the recipe refuses', () => {
-    const whole = RecipeSchema.parse({ tuning: 'full', processes: 4, hosts: 2 });
+    const whole = RecipeSchema.parse({ tuning: 'full', processes: 4, optimizer: 'adamw8bit' });
     expect(strategyOf(whole, facts)).toMatchObject({
       strategy: 'ddp',
-      why: expect.stringContaining('`hosts` above 1'),
+      why: expect.stringContaining('`optimizer: adamw8bit`'),
     });
+  });
+
+  test('is a part on each rank of all hosts, too', () => {
+    const whole = RecipeSchema.parse({ tuning: 'full', processes: 8, hosts: 8 });
+    const large = { parameters: 70e9, trainable: 70e9, gpuMemoryBytes: 80 * GIB };
+    expect(strategyOf(whole, large)).toMatchObject({ strategy: 'fsdp', why: expect.stringContaining('a part') });
   });
 
   test('gives way to what the spec says', () => {
