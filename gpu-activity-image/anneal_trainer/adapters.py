@@ -39,6 +39,9 @@ _PROJECTIONS = {
     *("c_attn", "c_proj", "c_fc", "Wqkv", "up_proj", "down_proj"),
 }
 
+# By these names PEFT adapts a layer's experts, too, which lie in one tensor: only without dropout, and with a matrix for each of them.
+_OF_EXPERTS = {"gate_proj", "up_proj", "down_proj", "gate_up_proj"}
+
 
 def lora_config(base: PreTrainedModel, recipe: Recipe) -> LoraConfig:
     lora, is_reward, language = recipe.lora, recipe.method == "reward", language_part(base)
@@ -78,7 +81,10 @@ def add_adapter(base: PreTrainedModel, recipe: Recipe) -> PeftModel:
     """Freezes the base and adds trainable LoRA matrices; the same seed gives the same matrices."""
     config = lora_config(base, recipe)
     torch.manual_seed(recipe.seed)
-    return get_peft_model(base, config)
+    try:
+        return get_peft_model(base, config)
+    except ValueError as error:
+        raise BadRequest(f"`train.lora` does not go together with {type(base).__name__}: {error}") from error
 
 
 def make_precise(model: torch.nn.Module) -> None:
@@ -102,7 +108,10 @@ def weights_file(model: torch.nn.Module) -> str:
 
 
 def _resolve_targets(base: PreTrainedModel, recipe: Recipe) -> list[str]:
-    """Names of modules; the output layer is none of them, because TRL's losses multiply by its weights and pass over an adapter."""
+    """Names of modules; the output layer is none of them, because TRL's losses multiply by its weights and pass over an adapter.
+
+    Experts are none either, unless they are named.
+    """
     targets, head, language = recipe.lora.targets, base.get_output_embeddings(), language_part(base)
     linear = {
         name.rsplit(".", 1)[-1]
@@ -110,11 +119,13 @@ def _resolve_targets(base: PreTrainedModel, recipe: Recipe) -> list[str]:
         if isinstance(module, torch.nn.Linear | Conv1D) and module is not head and name != _REWARD_HEAD
         if language is None or name.startswith(f"{language}.")
     }
+    is_mixture = any(".experts." in name for name, _ in base.named_parameters())
+    dense = linear - _OF_EXPERTS if is_mixture else linear
     match targets:
         case "auto":
-            wanted = _PROJECTIONS & linear
+            wanted = _PROJECTIONS & dense
         case "all-linear":
-            wanted = linear
+            wanted = dense
         case _:
             wanted = set(targets)
     if not wanted:

@@ -54,11 +54,11 @@ class ComparingTrainer(DurableTrainer):
     def __init__(self, **options: Any):
         answer_scores.be_lean()
         super().__init__(**options)
-        # Dropout would part a model from its reference, and an answer from the one beside it. TRL turns off modules only, and attention has
-        # a number of its own.
+        # Dropout would part a model from its reference, and an answer from the one beside it. TRL turns off modules only.
         for module in self.model.modules():
-            if hasattr(module, "attention_dropout"):
-                module.attention_dropout = 0.0
+            for name, value in vars(module).items():
+                if "drop" in name and isinstance(value, float):
+                    setattr(module, name, 0.0)
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset

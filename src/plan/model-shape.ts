@@ -48,12 +48,12 @@ function sizesOf(config: Config): Omit<ModelShape, 'weights' | 'readsImages'> {
     return typeof value === 'number' ? value : 0;
   };
   const hidden = size('hidden_size', 'n_embd', 'd_model');
-  const heads = size('num_attention_heads', 'n_head') || 1;
+  const heads = size('num_attention_heads', 'n_head', 'n_heads') || 1;
   const headWidth = size('head_dim') || hidden / heads;
   const experts = size('num_experts_per_tok') || 1;
   return {
     hidden,
-    layers: size('num_hidden_layers', 'n_layer'),
+    layers: size('num_hidden_layers', 'n_layer', 'n_layers'),
     intermediate:
       experts * (size('moe_intermediate_size') || size('intermediate_size', 'n_inner', 'ffn_dim') || 4 * hidden),
     queries: heads * headWidth,

@@ -17,8 +17,10 @@ const PROJECTIONS = new Set([
   ...['query_key_value', 'dense_h_to_4h', 'dense_4h_to_h'],
   ...['c_attn', 'c_proj', 'c_fc', 'Wqkv'],
 ]);
-/** Two-dimensional, and no linear layers: embeddings, and the output layer, which adapters leave alone. */
-const NOT_ADAPTED = /(embed|wte|wpe|lm_head|embed_out|score)/;
+/** Two-dimensional, and no linear layers to the trainer: embeddings, the output layer, and experts, of which it makes one tensor a layer. */
+const NOT_ADAPTED = /(embed|wte|wpe|lm_head|embed_out|score|\.experts\.)/;
+/** What `auto` and `all-linear` leave out of a model with experts: PEFT would adapt these, too; as `adapters.py` has it. */
+const OF_EXPERTS = new Set(['gate_proj', 'up_proj', 'down_proj', 'gate_up_proj']);
 
 /** What sees, and what hands it to the language model: frozen, as the trainer's `freeze_sight` says. */
 const SIGHT = /(^|\.)(vision_tower|vision_model|vision_encoder|visual|embed_vision|multi_modal_projector|connector)\./;
@@ -58,11 +60,13 @@ interface Layer {
 
 export function adaptedLayers(shape: ModelShape, { lora }: Tuned): Layer[] {
   const { targets, firstLayer } = lora;
+  const isMixture = shape.weights.some(({ name }) => name.includes('.experts.'));
   return linearLayers(shape).filter(({ name, module, index }) => {
     if (!isTrainedIn(shape, name)) return false;
     if (firstLayer > 0 && (index === null || index < firstLayer)) return false;
-    if (targets === 'all-linear') return true;
-    return targets === 'auto' ? PROJECTIONS.has(module) : targets.includes(module);
+    if (typeof targets !== 'string') return targets.includes(module);
+    if (isMixture && OF_EXPERTS.has(module)) return false;
+    return targets === 'all-linear' || PROJECTIONS.has(module);
   });
 }
 

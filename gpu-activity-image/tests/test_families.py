@@ -1,0 +1,106 @@
+"""Every family of models trains with adapters, quantised and whole, resumes exactly, and leaves models that transformers loads."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from anneal_trainer.adapters import add_adapter, lora_config
+from anneal_trainer.models import load_base
+from anneal_trainer.protocol import BadRequest, parse_job
+from anneal_trainer.train import train
+from families import FAMILIES, write_family
+from kills import Kill, run_cell
+from peft import PeftModel
+from support import Events, recipe, train_job
+from test_exactness import require_exact
+from transformers import AutoModelForCausalLM, Qwen3NextConfig
+
+CPU = torch.device("cpu")
+IDS = torch.arange(3, 60)[None]
+# What `auto` is where it is not as in Llama.
+TARGETS = {
+    "phi3": {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"},
+    "gpt-neox": {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"},
+    "falcon": {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"},
+    "gpt2": {"c_attn", "c_proj", "c_fc"},
+    "opt": {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"},
+    "qwen2-moe": {"q_proj", "k_proj", "v_proj", "o_proj"},
+}
+LLAMA = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    write_family(request.param, tmp_path / "base")
+    return request.param
+
+
+def job(shards: Path, folder: Path, output: str, **recipe: Any) -> dict[str, Any]:
+    recipe = {"epochs": 1, "maxSteps": 3, "accumulation": 1, "saveSteps": 1} | recipe
+    return {**train_job(shards, folder / output, **recipe), "baseModel": str(folder / "base"), "validation": None}
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(input_ids=IDS).logits
+
+
+def load_whole(folder: Path) -> torch.nn.Module:
+    """A model of which nothing is missing and nothing left over."""
+    model, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values()), report
+    return model
+
+
+def test_adapter_resumes_exactly_and_merges(family: str, drill: dict[str, Path], tmp_path: Path):
+    whole = run_cell(job(drill["sft"], tmp_path, "whole", outputs=["merged-final"]), [])
+    kills = [Kill(2, "after optimizer")]
+    killed = run_cell(job(drill["sft"], tmp_path, "killed", outputs=["merged-final"]), kills)
+    for outcome in (whole, killed):
+        # With their paths they differ.
+        outcome.result["outputs"] = [output["weightsSha256"] for output in outcome.result["outputs"]]
+    require_exact(killed, whole, kills)
+    adapter = tmp_path / "whole" / "adapter"
+    assert set(json.loads((adapter / "adapter_config.json").read_text("utf-8"))["target_modules"]) == TARGETS.get(family, LLAMA)
+    base = str(tmp_path / "base")
+    beside = logits(PeftModel.from_pretrained(load_base(base, CPU), str(adapter)))
+    torch.testing.assert_close(logits(load_whole(tmp_path / "whole" / "merged-final")), beside, rtol=0, atol=1e-5)
+    assert (beside - logits(load_base(base, CPU))).abs().max() > 1e-2
+
+
+def test_quantised_and_whole(family: str, drill: dict[str, Path], tmp_path: Path):
+    losses = {}
+    for tuning in ("lora", "qlora", "full"):
+        events = Events()
+        train(parse_job(json.dumps(job(drill["sft"], tmp_path, tuning, tuning=tuning, maxSteps=2))), events)
+        losses[tuning] = [event["loss"] for event in events.of("step")]
+    # The step before anything was learnt; dropout of adapters draws from the streams, so that another module's draws differ.
+    assert losses["qlora"][0] == pytest.approx(losses["lora"][0], rel=0.01)
+    assert losses["full"][0] == pytest.approx(losses["lora"][0], rel=0.01)
+    assert not torch.equal(logits(load_whole(tmp_path / "full" / "model")), logits(load_base(str(tmp_path / "base"), CPU)))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "falcon"])
+def test_methods_that_compare_do_so_without_dropout(drill: dict[str, Path], tmp_path: Path, name: str):
+    """An adapter that has learnt nothing yet is its own reference, and prefers nothing: the loss is ln 2."""
+    write_family(name, tmp_path / "base")
+    events = Events()
+    train(parse_job(json.dumps(job(drill["dpo"], tmp_path, "dpo", method="dpo", maxSteps=1))), events)
+    assert events.of("step")[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_experts_have_no_adapters_with_dropout():
+    """PEFT takes names that the expert for all tokens shares with the others for all of them."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "moe_intermediate_size": 8, "shared_expert_intermediate_size": 8, "head_dim": 8}
+    config = Qwen3NextConfig(
+        vocab_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, num_experts=2, num_experts_per_tok=1, **sizes
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    assert not lora_config(model, recipe()).target_modules & {"gate_proj", "up_proj", "down_proj"}
+    named = replace(recipe().lora, targets=["gate_proj", "up_proj"])
+    with pytest.raises(BadRequest, match=r"`train.lora` does not go together with Qwen3NextForCausalLM: .*dropout"):
+        add_adapter(model, recipe(lora=named))

@@ -1,0 +1,36 @@
+// What is counted in files is what the trainer counts in the model, whatever the family.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { locateLocal } from '../../src/cli/drill/local.ts';
+import { readModelShape } from '../../src/plan/model-shape.ts';
+import { countParameters } from '../../src/plan/parameters.ts';
+import { recipeOf } from './given.ts';
+
+const { python } = locateLocal();
+
+test('parameters of every family, all of them and those of adapters', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'anneal-families-'));
+  try {
+    const output = execFileSync(python.executable, [join(python.packageFolder, 'tests/families.py'), folder], {
+      encoding: 'utf8',
+      env: { ...process.env, ...python.environment, PYTHONPATH: python.packageFolder, HF_HUB_OFFLINE: '1' },
+    });
+    const counts = JSON.parse(output.trim().split('\n').at(-1) ?? '') as Record<string, Counts>;
+    expect(Object.keys(counts).length).toBeGreaterThan(8);
+    for (const [family, { whole, adapted }] of Object.entries(counts)) {
+      const shape = await readModelShape(join(folder, family));
+      expect(countParameters(shape, recipeOf({ tuning: 'full' })).total, family).toBe(whole);
+      expect(countParameters(shape, recipeOf({ lora: { rank: 16 } })), family).toMatchObject(adapted);
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+interface Counts {
+  whole: number;
+  adapted: { trainable: number; total: number };
+}
