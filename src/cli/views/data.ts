@@ -2,10 +2,13 @@
 import type { QuarantinedRow } from '../../contracts/rows.ts';
 import { hintOf } from '../../data/card/hints.ts';
 import type { CheckedData, CheckedFile } from '../../data/check.ts';
-import { cutTo, formatCount, oneLine, type Paint, plural, table, wrap } from './format.ts';
+import { cutTo, formatCount, oneLine, type Paint, plural, table, visibleWidth, wrap } from './format.ts';
 
 /** Lines of a code that are named. */
 const LINES_MAX = 3;
+/** Columns that a note beside a line takes at least. */
+const NOTE_MIN = 36;
+const NOTE_INDENT = 6;
 
 export function checkLines({ files, total, blocked, card }: CheckedData, width: number, paint: Paint): string[] {
   const { verdict, alerts } = card.json;
@@ -47,17 +50,36 @@ function codeLines({ uri, dropped, pii, firstBadLines }: CheckedFile, width: num
   const codes = Object.entries(dropped).sort((a, b) => b[1] - a[1]);
   const kept = Object.keys(firstBadLines).filter((code) => dropped[code] === undefined);
   if (codes.length + kept.length === 0 && sum(pii) === 0) return [];
+  const ruleRow = (code: string, n: string) => ({
+    cells: [`  ${code}`, n, linesText(firstBadLines[code])],
+    note: hintOf(code) ?? '',
+  });
   const rows = [
-    ...codes.map(([code, n]) => [`  ${code}`, formatCount(n), linesText(firstBadLines[code]), hintOf(code) ?? '']),
-    ...kept.map((code) => [`  ${code}`, 'kept', linesText(firstBadLines[code]), hintOf(code) ?? '']),
-    ...Object.entries(pii).map(([type, n]) => [
-      `  ${type.replace('_', ' ')}`,
-      formatCount(n),
-      'personal data or a secret',
-      '',
-    ]),
+    ...codes.map(([code, n]) => ruleRow(code, formatCount(n))),
+    ...kept.map((code) => ruleRow(code, 'kept')),
+    ...Object.entries(pii).map(([type, n]) => ({
+      cells: [`  ${type.replace('_', ' ')}`, formatCount(n), ''],
+      note: 'personal data or a secret',
+    })),
   ];
-  return ['', paint.bold(shortName(uri)), ...table(rows, [1]).map((line) => cutTo(line, width))];
+  const lines = table(
+    rows.map(({ cells }) => cells),
+    [1],
+  );
+  return ['', paint.bold(shortName(uri)), ...withNotes(lines, rows, width)];
+}
+
+/** Each line with its note, whole: below it, where there is no room beside. */
+function withNotes(lines: string[], notes: { note: string }[], width: number): string[] {
+  const column = Math.max(...lines.map(visibleWidth)) + 2;
+  const isBeside = width - column >= NOTE_MIN;
+  const before = isBeside ? column : NOTE_INDENT;
+  return lines.flatMap((line, i) => {
+    const wrapped = wrap(notes[i]?.note ?? '', width - before).map((note) => ' '.repeat(before) + note);
+    if (!isBeside) return [cutTo(line, width), ...wrapped];
+    const [first = '', ...rest] = wrapped;
+    return [line + first.slice(visibleWidth(line)), ...rest];
+  });
 }
 
 function linesText(lines: number[] = []): string {

@@ -27,12 +27,13 @@ export function findAlerts(input: CardInput, drift: Card['drift']): Alert[] {
   ];
 }
 
-function rowAlerts({ accounts, warned }: CardInput): Alert[] {
+function rowAlerts({ accounts, warned, blocked }: CardInput): Alert[] {
   const { rowsIn, duplicates } = accounts;
   const dropped = Object.entries(accounts.dropped).sort((a, b) => b[1] - a[1]);
   const total = dropped.reduce((sum, [, n]) => sum + n, 0);
   return [
-    ...alertIf(total > DROPPED_SHARE_MAX * rowsIn, 'dropped', () => {
+    // A gate's sentence says it already.
+    ...alertIf(blocked === null && total > DROPPED_SHARE_MAX * rowsIn, 'dropped', () => {
       const [code, n] = dropped[0] as [string, number];
       return `${percent(total / rowsIn)} of the rows were dropped, most of them (${n}) as ${code}.`;
     }),
