@@ -51,7 +51,7 @@ async function cleanExample(
   };
   const snapshot = await takeSnapshot(host.store, spec, host.sources, () => {});
   const { accounts, rows } = await cleanSnapshot(folder, spec, snapshot, host);
-  return { accounts: finishAccounts(accounts, [], spec.data.split), rows };
+  return { accounts: finishAccounts(accounts, []), rows };
 }
 
 /** A sweep and a table of prices, read by other tests. */

@@ -25,10 +25,12 @@ import type {
   TokeniseRangeInput,
   TokeniseRangeResult,
 } from '../contracts/stages.ts';
+import { openAccounts } from '../data/accounts.ts';
 import { cleanPieces } from '../data/preparation/clean.ts';
 import { planRanges } from '../data/preparation/plan.ts';
 import { prepareRows } from '../data/preparation/prepare.ts';
 import { resolveRows } from '../data/preparation/resolve.ts';
+import { loadSnapshot } from '../data/preparation/snapshots.ts';
 import { digestOf } from '../storage/digest.ts';
 import { keys } from '../storage/keys.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -37,6 +39,7 @@ import type { Parts } from './parts.ts';
 import { finishDataset } from './preparation/finish-dataset.ts';
 import { hostOf, type PreparationOptions, workFolder } from './preparation/options.ts';
 import { digestOfInput, findPrepared, noteForRun, rememberPrepared, summarise } from './preparation/remembered.ts';
+import { refuseData } from './preparation/stopped.ts';
 import { tokeniseRange } from './preparation/tokenise-range.ts';
 import { readRecord, runStage, type StageContext } from './stage.ts';
 
@@ -52,7 +55,7 @@ export function createPreprocessActivities(parts: Parts, options: PreparationOpt
         await createJson(store, keys.rangePlan(preparation), { spec, plan });
         const input = await digestOfInput(parts, spec, plan, options.pseudonymKey);
         const earlier = await findPrepared(store, run, input);
-        const done = earlier === null ? null : summarise(options, await noteForRun(store, run, input, earlier));
+        const done = earlier === null ? null : reused(options, await noteForRun(store, run, input, earlier));
         const ranges = plan.ranges.length;
         const outcome = done === null ? `${ranges} ${ranges === 1 ? 'range' : 'ranges'}` : 'was prepared before';
         return { preparation, ranges, done, outcome };
@@ -77,7 +80,11 @@ export function createPreprocessActivities(parts: Parts, options: PreparationOpt
         await createJson(store, keys.runRanges(run, digestOf({ preparation, cleaned })), { preparation, cleaned });
         const pieces = (await readCleaned(store, cleaned)).flat();
         const { key, resolution } = await resolveRows(host, { spec, snapshot: plan.snapshot }, plan, pieces);
-        requirePassed(resolution);
+        if (resolution.blocked !== null) {
+          const snapshot = await loadSnapshot(store, plan.snapshot);
+          const accounts = openAccounts(snapshot, pieces, resolution.sources);
+          throw await refuseData(store, { run, spec, snapshot, pieces, resolution, accounts }, options.links);
+        }
         return { resolution: key, outcome: 'the gates let it pass' };
       });
     },
@@ -92,19 +99,30 @@ export function createPreprocessActivities(parts: Parts, options: PreparationOpt
       });
     },
 
-    async finishDataset({ run, preparation, cleaned, ...refs }: FinishDatasetInput): Promise<PreprocessResult> {
+    async finishDataset({
+      run,
+      preparation,
+      cleaned,
+      startedMs,
+      ...refs
+    }: FinishDatasetInput): Promise<PreprocessResult> {
       return await inRange(run, preparation, 'finish', async ({ spec, plan }, folder, context) => {
         const resolution = await readRecord(store, refs.resolution, ResolutionSchema);
         const pieces = await readCleaned(store, cleaned);
         const tokenised = await inOrder(refs.tokenised, (key) => readRecord(store, key, TokenisedRangeSchema));
-        const workflow = options.links?.run(run) ?? null;
-        const ranges = { run, spec, snapshot: plan.snapshot, resolution, pieces, tokenised, workflow, folder };
+        const { links } = options;
+        const secondsSoFar = () => (startedMs === undefined ? null : Math.max(0, Date.now() - startedMs) / 1000);
+        const ranges = {
+          ...{ run, spec, snapshot: plan.snapshot, resolution, pieces, tokenised, links, folder },
+          seconds: secondsSoFar(),
+        };
         const made = await finishDataset(parts, ranges, context);
         const input = await digestOfInput(parts, spec, plan, options.pseudonymKey);
         const dataset = await rememberPrepared(store, { run, input, spec, resolution }, made);
         // With what was left of ranges that a dead worker of this host held.
         await rm(workFolder(parts, run, ''), { recursive: true, force: true });
-        return summarise(options, dataset);
+        const seconds = secondsSoFar();
+        return { ...summarise(options, dataset), ...(seconds !== null && { seconds }) };
       });
     },
 
@@ -175,13 +193,18 @@ export async function makeDataset(
     );
     const dataset = await finishDataset(
       parts,
-      { ...shared, run, pieces: byRange, tokenised, workflow: options.links?.run(run) ?? null },
+      { ...shared, run, pieces: byRange, tokenised, links: options.links, seconds: null },
       context,
     );
     return { dataset, resolution };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+function reused(options: PreparationOptions, dataset: Dataset): PreprocessResult {
+  const result = summarise(options, dataset);
+  return { ...result, outcome: `as prepared before: ${result.outcome}` };
 }
 
 /** @throws AnnealError `data_rejected` with the gate's sentence. */

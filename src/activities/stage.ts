@@ -84,7 +84,7 @@ export function toFailure(error: unknown, tries: Tries = { attempts: 1, ms: 0 })
       type: error.kind,
       nonRetryable: triedOut || isFinal(error.kind),
       nextRetryDelay: error.kind === 'preempted' ? RETRY_MS.first : retryDelayMs(tries.attempts),
-      details: error.problems.length > 0 ? [{ problems: error.problems }] : [],
+      details: detailsOf(error),
     });
   }
   if ((error as NodeJS.ErrnoException).code === 'ENOSPC') {
@@ -100,6 +100,12 @@ export function toFailure(error: unknown, tries: Tries = { attempts: 1, ms: 0 })
     nonRetryable: true,
     ...(error instanceof Error ? { cause: error } : {}),
   });
+}
+
+/** What the workflow and its callers can use of the error besides its sentence. */
+function detailsOf({ problems, card }: AnnealError): object[] {
+  const details = { ...(problems.length > 0 && { problems }), ...(card !== null && { card }) };
+  return Object.keys(details).length > 0 ? [details] : [];
 }
 
 /** Doubles from try to try. An attempt that ends without an answer is followed after the delay of stage-options.ts instead. */

@@ -56,12 +56,19 @@ export interface Problem {
 export class AnnealError extends Error {
   readonly kind: FailureKind;
   readonly problems: Problem[];
+  /** Address of the data card that shows what was wrong with the data, or null. */
+  readonly card: string | null;
 
-  constructor(kind: FailureKind, message: string, options: { cause?: unknown; problems?: Problem[] } = {}) {
+  constructor(
+    kind: FailureKind,
+    message: string,
+    options: { cause?: unknown; problems?: Problem[]; card?: string | null } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'AnnealError';
     this.kind = kind;
     this.problems = options.problems ?? [];
+    this.card = options.card ?? null;
   }
 }
 

@@ -34,6 +34,8 @@ export interface PreprocessResult extends Outcome {
   trainTokens: number;
   /** Address of the data card; absent where there is no gateway to show it. */
   card?: string;
+  /** Wall-clock time from the plan of the ranges to the card; absent where the dataset was made before. */
+  seconds?: number;
 }
 
 /** Every activity of a preparation but the first finds the spec and the ranges by this digest. */
@@ -72,6 +74,8 @@ export interface TokeniseRangeResult extends Outcome {
   tokenised: string;
 }
 export interface FinishDatasetInput extends ResolveRowsInput {
+  /** When the stage began, ms; absent in runs that began before it was noted. */
+  startedMs?: number;
   resolution: string;
   /** By range. */
   tokenised: string[];

@@ -25,6 +25,10 @@ export interface RunStatus {
   data: Accounts | null;
   /** Address of the data card. */
   card?: string | null;
+  /** Of the sources together. */
+  sourceBytes?: number;
+  /** What this run's preprocess took; absent where the dataset was made before. */
+  preprocessSeconds?: number;
   evaluation: Omit<Evaluation, 'predictions'> | null;
   training: Omit<TrainResultSummary, 'record' | 'outcome'> | null;
   version: number | null;

@@ -59,15 +59,8 @@ export function addCounts(all: Record<string, number>[]): Record<string, number>
   return added;
 }
 
-/**
- * The accounts with the tokeniser's rejects taken from what was kept.
- * @throws AnnealError `trainer_bug` when the sums do not agree, `data_rejected` when a split has no row left.
- */
-export function finishAccounts(
-  accounts: Accounts,
-  tokenised: Pick<TokenisedRange, 'rejected' | 'shortestTooLong'>[],
-  shares: Shares,
-): Accounts {
+/** The accounts with the tokeniser's rejects taken from what was kept. @throws AnnealError `trainer_bug` when the sums do not agree. */
+export function finishAccounts(accounts: Accounts, tokenised: Pick<TokenisedRange, 'rejected'>[]): Accounts {
   const finished = structuredClone(accounts);
   for (const { split, source, code, rows, copies } of tokenised.flatMap(({ rejected }) => rejected)) {
     for (const book of [finished, sourceBook(finished, source)]) {
@@ -78,10 +71,18 @@ export function finishAccounts(
     finished.splits[split] -= copies;
   }
   assertBalanced(finished);
+  return finished;
+}
+
+/** @throws AnnealError `data_rejected` when the tokeniser has left a split without a row. */
+export function requireTokenisedRows(
+  finished: Accounts,
+  tokenised: Pick<TokenisedRange, 'shortestTooLong'>[],
+  shares: Shares,
+): void {
   const lengths = tokenised.flatMap(({ shortestTooLong }) => shortestTooLong ?? []);
   const hint = lengths.length === 0 ? '' : `The shortest that is too long has ${Math.min(...lengths)} tokens.`;
   requireRows(finished, shares, hint);
-  return finished;
 }
 
 /** @throws AnnealError `trainer_bug` naming the first sum that is off. */

@@ -3,23 +3,16 @@ import type { Snapshot } from '../contracts/records.ts';
 import type { Accounts } from '../contracts/rows.ts';
 import { showUri } from '../contracts/source-uri.ts';
 import type { Spec } from '../contracts/spec.ts';
-import { openAccounts } from './accounts.ts';
 import { type BuiltCard, buildCard } from './card/card.ts';
-import { collectCard } from './card/collect.ts';
+import { collectCard, NO_DATASET } from './card/collect.ts';
 import type { PreparationHost } from './preparation/host.ts';
 import { type Prepared, prepareRows } from './preparation/prepare.ts';
-import { resolveRows } from './preparation/resolve.ts';
-import { loadSnapshot } from './preparation/snapshots.ts';
 import { addCounts } from './profile/row-sample.ts';
 import { loadProfile } from './profile/stored.ts';
-import { findCleaned } from './quarantine.ts';
 import { takeSnapshot } from './snapshot.ts';
 
 /** Of each code. */
 const BAD_LINES_MAX = 10;
-
-/** What only a dataset has. */
-const UNKNOWN = { dataset: null, rejected: [], tokens: null, packing: null, previous: null, workflow: null };
 
 interface CheckedRows {
   rowsIn: number;
@@ -62,23 +55,9 @@ export async function checkData(host: PreparationHost, asked: Spec): Promise<Che
   const profile = await loadProfile(host.store, prepared.pieces);
   return {
     ...checkedRows(snapshot, prepared),
-    card: buildCard(collectCard({ ...UNKNOWN, run: null, ...prepared, spec, snapshot, profile, seconds })),
+    card: buildCard(collectCard({ ...NO_DATASET, run: null, ...prepared, spec, snapshot, profile, seconds })),
     blocked: prepared.resolution.blocked,
   };
-}
-
-/** The card of a run that its gates have stopped before it had a dataset; null = it has not come so far. */
-export async function buildStoppedCard(host: PreparationHost, run: string): Promise<BuiltCard | null> {
-  const cleaned = await findCleaned(host.store, run);
-  if (cleaned === null) return null;
-  const { spec, plan, pieces } = cleaned;
-  const snapshot = await loadSnapshot(host.store, plan.snapshot);
-  const { resolution } = await resolveRows(host, { spec, snapshot: plan.snapshot }, plan, pieces);
-  const accounts = openAccounts(snapshot, pieces, resolution.sources);
-  const profile = await loadProfile(host.store, pieces);
-  return buildCard(
-    collectCard({ ...UNKNOWN, run, spec, snapshot, pieces, resolution, accounts, profile, seconds: null }),
-  );
 }
 
 function withCounting(spec: Spec): Spec {

@@ -6,7 +6,14 @@ import {
   PreparationSchema,
   RunRangesSchema,
 } from '../contracts/ranges.ts';
-import { type Dataset, DatasetSchema, type FileSet, type FrozenSource, type Snapshot } from '../contracts/records.ts';
+import {
+  type Dataset,
+  DatasetSchema,
+  type FileSet,
+  FileSetSchema,
+  type FrozenSource,
+  type Snapshot,
+} from '../contracts/records.ts';
 import { type QuarantinedRow, QuarantinedRowSchema } from '../contracts/rows.ts';
 import { getBlob, readStoredFile } from '../storage/file-set.ts';
 import { keys } from '../storage/keys.ts';
@@ -37,6 +44,14 @@ export async function findDataset(store: ObjectStore, name: string): Promise<Dat
   return key === undefined ? null : await readJson(store, key, DatasetSchema);
 }
 
+/** The card of a dataset, or of a run that a gate has stopped; null = there is none. */
+export async function findCard(store: ObjectStore, name: string): Promise<FileSet | null> {
+  const dataset = await findDataset(store, name);
+  if (dataset !== null) return dataset.card ?? null;
+  const key = (await store.list(keys.stoppedCards(name))).sort().at(-1);
+  return key === undefined ? null : await readJson(store, key, FileSetSchema);
+}
+
 /** null = nothing of the run was cleaned. */
 export async function findQuarantine(store: ObjectStore, name: string): Promise<Quarantine | null> {
   const dataset = await findDataset(store, name);
@@ -61,7 +76,7 @@ async function findStopped(store: ObjectStore, run: string): Promise<Quarantine 
 }
 
 /** What a run has cleaned, whether it went on or not; null = it has not come so far. */
-export async function findCleaned(
+async function findCleaned(
   store: ObjectStore,
   run: string,
 ): Promise<(Preparation & { pieces: CleanedPiece[] }) | null> {

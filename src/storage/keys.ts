@@ -25,6 +25,9 @@ export const keys = {
   /** The cleaned ranges of a run: where its quarantine is found when a gate stops it. */
   allRunRanges: (run: string) => `runs/${run}/ranges/`,
   runRanges: (run: string, digest: string) => `runs/${run}/ranges/${digest.slice(0, 16)}.json`,
+  /** The card of the data that a gate refused, by its digest. */
+  stoppedCards: (run: string) => `runs/${run}/stopped/`,
+  stoppedCard: (run: string, digest: string) => `runs/${run}/stopped/${digest}.json`,
   /** Where the datasets of a name put their groups, oldest first. */
   pins: (name: string) => `pins/${name}/`,
   pinned: (name: string, n: number) => `pins/${name}/${number(n)}.json`,

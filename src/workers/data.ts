@@ -23,13 +23,14 @@ orExit(
       root: environment.ANNEAL_DATA_ROOT || null,
       temporaryFolder: join(parts.state, 'data'),
     };
+    const gateway = environment.ANNEAL_PUBLIC_URL || environment.ANNEAL_GATEWAY_URL;
     const preparation = {
       sources: { examplesFolder: parts.examples, readS3, ...sources },
       pseudonymKey: environment.ANNEAL_PSEUDONYM_KEY || null,
       links: {
         run: (run: string) => webUiLink(environment, run),
-        card: (dataset: string) =>
-          `${environment.ANNEAL_PUBLIC_URL || environment.ANNEAL_GATEWAY_URL}/datasets/${dataset}/card`,
+        card: (dataset: string) => `${gateway}/datasets/${dataset}/card`,
+        stopped: (run: string, card: string) => `${gateway}/runs/${encodeURIComponent(run)}/stopped/${card}/card`,
       },
     };
     return {

@@ -18,6 +18,7 @@ export async function prepareDataset(
 ): Promise<PreprocessResult> {
   if (!patched('ranges')) return await data.preprocess.executeWithOptions(call, [input]);
   const { run } = input;
+  const startedMs = Date.now();
   const step = (name: string, summary: string) => ({ ...call, activityId: `preprocess-${name}`, summary });
 
   const { preparation, ranges, done } = await data.planRanges.executeWithOptions(step('plan', call.summary), [input]);
@@ -39,7 +40,14 @@ export async function prepareDataset(
   );
 
   return await data.finishDataset.executeWithOptions(step('finish', 'accounts, card, dataset'), [
-    { run, preparation, resolution, cleaned: digests, tokenised: tokenised.map((result) => result.tokenised) },
+    {
+      run,
+      preparation,
+      resolution,
+      cleaned: digests,
+      tokenised: tokenised.map((result) => result.tokenised),
+      startedMs,
+    },
   ]);
 }
 

@@ -1,5 +1,6 @@
 // The Markdown page of a run in the Web UI's "User Metadata" tab. Pure.
-import type { RunStatus, StageStatus } from '../contracts/status.ts';
+import type { FailureKind } from '../contracts/failure.ts';
+import type { Pause, RunStatus, StageStatus } from '../contracts/status.ts';
 import { table } from './markdown-table.ts';
 
 /** Keeps a number with its unit. */
@@ -16,15 +17,40 @@ const SIGNS: Record<StageStatus['state'], string> = {
 /** The Web UI fills in the names in braces. */
 const PENDING_ACTIVITIES = '/namespaces/{namespace}/workflows/{workflowId}/{runId}/pending-activities';
 
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+const PAUSED_SIGN = '‖';
+
 /** Held-out examples that are shown. */
 const EXAMPLES_MAX = 3;
+/** Decisions that are shown, the last ones: with a thousand characters each, more would fill the page. */
+const DECISIONS_SHOWN = 10;
+
+/** What kind of thing has happened, before the sentence that says it. */
+const FAILURES: Record<FailureKind | 'cancelled', string> = {
+  preempted: 'The host was taken away',
+  trainer_crashed: 'The trainer crashed',
+  trainer_stalled: 'The trainer made no progress',
+  checkpoint_corrupt: 'A checkpoint cannot be read',
+  store_unavailable: 'The object store does not answer',
+  engine_unavailable: 'The gateway does not answer',
+  source_unavailable: 'A source does not answer',
+  bad_request: 'This cannot work',
+  data_rejected: 'The data were refused',
+  trainer_bug: 'An error in the code',
+  out_of_memory: 'Not enough memory',
+  loss_not_finite: 'The loss is not a number',
+  gate_failed: 'The model is not good enough',
+  disk_full: 'The disk is full',
+  fenced: 'Another attempt took over',
+  cancelled: 'Cancelled',
+};
 
 export function renderRunPage(status: RunStatus): string {
   return [
     `### ${status.name || status.run}`,
     ...failureLines(status),
     ...pauseLines(status),
-    stageTable(status.stages),
+    stageTable(status),
     ...progressLines(status),
     ...section('Data', dataLines(status)),
     ...section('Evaluation', evaluationLines(status)),
@@ -35,7 +61,7 @@ export function renderRunPage(status: RunStatus): string {
 
 function failureLines({ failure }: RunStatus): string[] {
   if (failure === null) return [];
-  return [failure.kind === 'cancelled' ? `> ${failure.message}` : `> **${failure.kind}**: ${failure.message}`];
+  return [`> **${FAILURES[failure.kind]}.** ${failure.message}`];
 }
 
 /** A text that people wrote, with nothing in it that Markdown would take for its own. */
@@ -43,26 +69,40 @@ function plain(text: string): string {
   return text.replace(/[\\*_[\]<>#|~]/g, '\\$&');
 }
 
-function pauseLines({ paused }: RunStatus): string[] {
+function pauseLines({ paused, run }: RunStatus): string[] {
   if (!paused) return [];
-  const { kind, isSaving, since, by, why, step } = paused;
-  const at = isSaving ? 'saving now' : step === null ? 'before its first step' : `after step ${step}`;
-  const who = kind === 'requested' ? ` by ${plain(by)}` : '';
-  return [`> **Paused**${who} since ${since}, ${at}. ${kind === 'requested' ? plain(why) : why}`];
+  const { kind, since, by, why } = paused;
+  const isAsked = kind === 'requested';
+  const when = `${isAsked ? ` by ${plain(by)}` : ''} since ${formatTime(since)}, ${pausedAt(paused)}`;
+  const goOn = isAsked ? ` \`anneal resume ${run}\`, or the Update \`resume\` under *More Actions*, goes on.` : '';
+  return [`> **Paused**${when}. ${isAsked ? `Why: ${plain(why)}.${goOn}` : why}`];
+}
+
+function pausedAt({ isSaving, step }: Pause): string {
+  if (isSaving) return 'saving now';
+  return step === null ? 'before its first step' : `after step ${formatCount(step)}`;
 }
 
 function decisionLines({ decisions = [] }: RunStatus): string[] {
-  return decisions.map(
-    ({ at, by, what, why }) => `- ${at} ${plain(by)}: ${what}${why === '' ? '' : `, ${plain(why)}`}`,
-  );
+  const shown = decisions.slice(-DECISIONS_SHOWN);
+  const earlier = decisions.length - shown.length;
+  return [
+    ...(earlier === 0 ? [] : [`- ${earlier} earlier ones are in the history`]),
+    ...shown.map(
+      ({ at, by, what, why }) => `- ${formatTime(at)} ${plain(by)}: ${what}${why === '' ? '' : `, ${plain(why)}`}`,
+    ),
+  ];
 }
 
-function stageTable(stages: StageStatus[]): string {
-  const rows = stages.map(({ stage, state, seconds, outcome }) => [
-    `${SIGNS[state]} ${stage}`,
-    seconds === null ? '' : formatSeconds(seconds),
-    outcome ?? '',
-  ]);
+function stageTable({ stages, paused }: RunStatus): string {
+  const rows = stages.map(({ stage, state, seconds, outcome }) => {
+    const isPaused = paused && state === 'running';
+    return [
+      `${isPaused ? PAUSED_SIGN : SIGNS[state]} ${stage}`,
+      seconds === null ? '' : formatSeconds(seconds),
+      outcome ?? (isPaused ? `paused ${pausedAt(paused)}` : ''),
+    ];
+  });
   return table(['stage', 'time', 'outcome'], rows);
 }
 
@@ -72,19 +112,33 @@ function progressLines({ stages, paused }: RunStatus): string[] {
   return [`How far the running stage is: [Pending Activities](${PENDING_ACTIVITIES}).`];
 }
 
-function dataLines({ data, card }: RunStatus): string[] {
-  if (data === null) return [];
+function dataLines(status: RunStatus): string[] {
+  const { data, card, run } = status;
+  const link = card ? [`- [data card](${card})`] : [];
+  const quarantine = `\`anneal data quarantine show ${run}\` lists the dropped rows`;
+  if (data === null) return card ? [...link, `- ${quarantine}`] : [];
   const codes = Object.entries(data.dropped).sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1));
   const dropped = codes.reduce((sum, [, n]) => sum + n, 0);
-  const splits = Object.entries(data.splits).map(([split, n]) => `${n} ${split}`);
+  const splits = Object.entries(data.splits).map(([split, n]) => `${formatCount(n)} ${split}`);
   const { nearDuplicates = 0, leftOut = 0 } = data;
-  const more = `${nearDuplicates > 0 ? ` + ${nearDuplicates} near duplicates` : ''}${leftOut > 0 ? ` + ${leftOut} left out by weights` : ''}`;
+  const more = [
+    nearDuplicates > 0 ? ` + ${formatCount(nearDuplicates)} near duplicates` : '',
+    leftOut > 0 ? ` + ${formatCount(leftOut)} left out by weights` : '',
+  ].join('');
+  const told = codes.map(([code, n]) => `${formatCount(n)}${NO_BREAK}\`${code}\``).join(', ');
   return [
-    `- ${data.rowsIn} rows in = **${data.kept} kept** + ${data.duplicates} duplicates${more} + ${dropped} dropped`,
-    ...(dropped === 0 ? [] : [`- dropped: ${codes.map(([code, n]) => `${n}${NO_BREAK}\`${code}\``).join(', ')}`]),
+    `- ${formatCount(data.rowsIn)} rows in = **${formatCount(data.kept)} kept** + ${formatCount(data.duplicates)} duplicates${more} + ${formatCount(dropped)} dropped`,
+    ...(dropped === 0 ? [] : [`- dropped: ${told}; ${quarantine}`]),
     `- split by group: ${splits.join(', ')}`,
-    ...(card ? [`- [data card](${card})`] : []),
+    ...speedLines(status, data.rowsIn),
+    ...link,
   ];
+}
+
+function speedLines({ preprocessSeconds: seconds, sourceBytes }: RunStatus, rows: number): string[] {
+  if (!seconds) return [];
+  const bytes = sourceBytes === undefined ? '' : `, ${(sourceBytes / 1e6 / seconds).toFixed(1)} MB a second`;
+  return [`- prepared in ${formatSeconds(seconds)}: ${formatCount(Math.round(rows / seconds))} rows${bytes}`];
 }
 
 function evaluationLines({ evaluation }: RunStatus): string[] {
@@ -109,6 +163,7 @@ function evaluationLines({ evaluation }: RunStatus): string[] {
     `${table(['', base.likelier ? 'chosen likelier' : 'right', 'loss', 'perplexity'], rows)}\n`,
     `Gate **${gate.verdict}**. ${gate.reason}\n`,
     ...examples
+      .filter(({ before, after }) => before !== null || after !== null)
       .slice(0, EXAMPLES_MAX)
       .map((e) => `- ${code(e.prompt)}: before ${code(e.before ?? '')}, after ${code(e.after ?? '')}`),
   ];
@@ -128,6 +183,16 @@ function formatSeconds(seconds: number): string {
   const whole = Math.round(seconds);
   const minutes = Math.floor(whole / 60);
   return minutes < 60 ? `${minutes} min ${whole % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** `24 Nov 2026, 10:00 UTC` of an ISO time. */
+function formatTime(iso: string): string {
+  const [, year, month, day, clock] = /^(\d+)-(\d\d)-(\d\d)T(\d\d:\d\d)/.exec(iso) ?? [];
+  return month === undefined ? iso : `${Number(day)} ${MONTHS[Number(month) - 1]} ${year}, ${clock} UTC`;
+}
+
+function formatCount(n: number): string {
+  return String(n).replace(/\B(?=(\d{3})+$)/g, ',');
 }
 
 function code(text: string): string {

@@ -18,6 +18,7 @@ import type { Spec } from '../contracts/spec.ts';
 import type {
   DeployResult,
   EvaluateResult,
+  IngestResult,
   PreprocessResult,
   RegisterResult,
   TrainResultSummary,
@@ -88,6 +89,7 @@ export function openRunPage(run: string): RunPage {
         return status;
       } catch (error) {
         status.failure = describeFailure(error, run);
+        status.card = cardOf(error) ?? status.card ?? null;
         status.paused = null;
         throw isCancellation(error)
           ? error
@@ -164,11 +166,12 @@ function stageOf(status: RunStatus, stage: Stage): StageStatus {
 function note(status: RunStatus, stage: Stage, result: unknown): void {
   switch (stage) {
     case 'ingest':
+      status.sourceBytes = (result as IngestResult).sizeBytes;
       return;
     case 'preprocess': {
-      const { accounts, dataset, card } = result as PreprocessResult;
-      status.data = accounts;
-      status.card = card ?? null;
+      const { accounts, dataset, card, seconds } = result as PreprocessResult;
+      Object.assign(status, { data: accounts, card: card ?? null } satisfies Partial<RunStatus>);
+      if (seconds !== undefined) status.preprocessSeconds = seconds;
       upsertSearchAttributes([{ key: attributes.dataset, value: dataset.slice(0, 16) }]);
       return;
     }
@@ -208,6 +211,13 @@ function summariesOf(spec: Spec): Record<Stage, string> {
     register: `next version of ${spec.register.model ?? spec.name}`,
     deploy: `endpoint ${spec.deploy.endpoint ?? spec.name}`,
   };
+}
+
+/** Of data that a gate has refused. */
+function cardOf(error: unknown): string | null {
+  const cause = error instanceof ActivityFailure ? error.cause : null;
+  const [details] = cause instanceof ApplicationFailure ? (cause.details ?? []) : [];
+  return (details as { card?: string } | undefined)?.card ?? null;
 }
 
 function describeFailure(error: unknown, run: string): NonNullable<RunStatus['failure']> {

@@ -3,6 +3,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } fr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { ApplicationFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -127,7 +128,11 @@ async function prepare(run: string, maxQuarantined: number, more: object = {}): 
     gatewayUrl: '',
   };
   const sources = { examplesFolder: folder, readS3: async () => null };
-  const links = { run: (id: string) => `http://ui/${id}`, card: (digest: string) => `http://cards/${digest}` };
+  const links = {
+    run: (id: string) => `http://ui/${id}`,
+    card: (digest: string) => `http://cards/${digest}`,
+    stopped: (id: string, card: string) => `http://stopped/${id}/${card}`,
+  };
   const data = { sources: [{ uri: join(folder, 'support.jsonl') }], gates: { maxQuarantined }, ...more };
   const spec = parseSpec({ name: 'support', model: { base: 'tiny' }, data });
   const { digest } = await takeSnapshot(store, spec, sources, () => undefined);
@@ -136,7 +141,12 @@ async function prepare(run: string, maxQuarantined: number, more: object = {}): 
   const call = <I, R>(activity: (input: I) => Promise<R>, input: I) => environment.run(activity, input) as Promise<R>;
   const { preparation } = await call(activities.planRanges, { run, spec, snapshot: digest });
   const { cleaned } = await call(activities.cleanRange, { run, preparation, range: 0 });
-  const resolved = await call(activities.resolveRows, { run, preparation, cleaned: [cleaned] }).catch(() => null);
+  const orRefused = (failure: unknown) => {
+    if (!(failure instanceof ApplicationFailure) || failure.type !== 'data_rejected') throw failure;
+    expect(failure.details?.[0]).toMatchObject({ card: expect.stringContaining(`http://stopped/${run}/`) });
+    return null;
+  };
+  const resolved = await call(activities.resolveRows, { run, preparation, cleaned: [cleaned] }).catch(orRefused);
   if (resolved === null) return null;
   const { resolution } = resolved;
   const { tokenised } = await call(activities.tokeniseRange, { run, preparation, range: 0, cleaned, resolution });
@@ -146,8 +156,11 @@ async function prepare(run: string, maxQuarantined: number, more: object = {}): 
     cleaned: [cleaned],
     resolution,
     tokenised: [tokenised],
-  });
+    startedMs: Date.now() - 1_000,
+  }).catch(orRefused);
+  if (made === null) return null;
   expect(made.card).toBe(`http://cards/${made.dataset}`);
+  expect(made.seconds).toBeGreaterThan(1);
   await store.close();
   return made.dataset;
 }
@@ -188,6 +201,13 @@ test('a run that its gate has stopped still shows why', async () => {
   const { verdict, rows } = lastObject(await anneal(['data', 'card', 'stopped-1', '--json']));
   expect(verdict).toMatchObject({ state: 'blocked', sentence: expect.stringContaining('data.gates.maxQuarantined') });
   expect(rows).toMatchObject({ rowsIn: 59, kept: 55 });
+});
+
+test('a run that is stopped after its rows were tokenised shows those that the tokeniser refused', async () => {
+  expect(await prepare('stopped-2', 0.1, { maxLength: 16, tooLong: 'drop' })).toBe(null);
+  const card = lastObject(await anneal(['data', 'card', 'stopped-2', '--json']));
+  expect(card).toMatchObject({ verdict: { state: 'blocked' }, codes: [{ code: 'too_long' }, {}, {}] });
+  expect((card.codes as { examples: object[] }[])[0]?.examples.length).toBeGreaterThan(0);
 });
 
 test('where columns are dropped, rows are not given out as they stand in the source', async () => {

@@ -1,7 +1,7 @@
 // The shapes that preferences come in: what a row becomes for each method, or why it is dropped; and that the books add up.
 import { describe, expect, test } from 'vitest';
 import { type JudgedRow, JudgedRowSchema, type PairRow, PairRowSchema, RowSchema } from '../../src/contracts/rows.ts';
-import { assertBalanced, finishAccounts } from '../../src/data/accounts.ts';
+import { assertBalanced, finishAccounts, requireTokenisedRows } from '../../src/data/accounts.ts';
 import { createRowMapper, type Mapping } from '../../src/data/mapping.ts';
 import { RowFault } from '../../src/data/turns.ts';
 import { clean, createRandom, dataSpec, temporaryFolder } from './given.ts';
@@ -394,7 +394,7 @@ describe('a whole source', () => {
       { rejected, shortestTooLong: 90 },
       { rejected: [], shortestTooLong: 95 },
     ];
-    expect(() => finishAccounts(accounts, ranges, dataSpec({}).split)).toThrow(
+    expect(() => requireTokenisedRows(finishAccounts(accounts, ranges), ranges, dataSpec({}).split)).toThrow(
       /^No row can be trained on \(30 rows read, .*too_long 30\); mend the sources or `data\.maxLength`\. The shortest that is too long has 90 tokens\.$/,
     );
   });

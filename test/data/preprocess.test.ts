@@ -4,7 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { AccountsSchema, QuarantinedRowSchema, type Row, RowSchema } from '../../src/contracts/rows.ts';
-import { assertBalanced, finishAccounts } from '../../src/data/accounts.ts';
+import { assertBalanced, finishAccounts, requireTokenisedRows } from '../../src/data/accounts.ts';
 import { takeRejected } from '../../src/data/preparation/rejects.ts';
 import { type Cleaned, chatLine, clean, dataSpec, readRows, smallRanges, temporaryFolder } from './given.ts';
 
@@ -283,7 +283,7 @@ describe('the tokeniser’s rejects', () => {
       ],
       shortestTooLong: 300,
     });
-    const finished = finishAccounts(accounts, [taken], dataSpec({}).split);
+    const finished = finishAccounts(accounts, [taken]);
     expect(finished).toMatchObject({ rowsIn: 121, kept: 118, dropped: { invalid_json: 1, too_long: 2 } });
     expect(finished.splits.train).toBe(rows.train.length - 3);
     expect(finished.bySource.map(({ kept }) => kept)).toEqual([59, 59]);
@@ -305,7 +305,7 @@ describe('the tokeniser’s rejects', () => {
       return { source: 0, split, code, rows, copies: rows };
     };
     const finish = (...rejected: ReturnType<typeof all>[]) =>
-      finishAccounts(accounts, [{ rejected, shortestTooLong: 300 }], dataSpec({}).split);
+      requireTokenisedRows(finishAccounts(accounts, [{ rejected }]), [{ shortestTooLong: 300 }], dataSpec({}).split);
     expect(() => finish(all('test', 'too_long'))).toThrow('No row is left for the split test');
     expect(() => finish(...(['train', 'test', 'validation'] as const).map((split) => all(split, 'too_long')))).toThrow(
       /^No row can be trained on \(30 rows read, 0 kept, 0 duplicates, dropped: too_long 30\).* The shortest that is too long has 300 tokens\.$/,
@@ -321,6 +321,6 @@ describe('the tokeniser’s rejects', () => {
       { ...accounts, leftOut: 1, rowsIn: 31 },
       { ...accounts, bySource: [] },
     ])
-      expect(() => finishAccounts(wrong, [], dataSpec({}).split)).toThrow('The accounts of preprocess do not add up');
+      expect(() => finishAccounts(wrong, [])).toThrow('The accounts of preprocess do not add up');
   });
 });

@@ -41,7 +41,17 @@ test('a dataset’s card is served as a page, as Markdown and as JSON, and a bro
   expect((await app.inject(`/datasets/${digest}/card.md`)).body).toMatch(/^# Data card: support-assistant\n/);
 });
 
+test('so is the card of a run that a gate has stopped', async () => {
+  const card = await storeCard(store, buildCard({ ...cardInput(), blocked: 'Too few rows.' }));
+  await createJson(store, keys.stoppedCard('Ann’s run', card.digest), card);
+  const page = await app.inject(`/runs/${encodeURIComponent('Ann’s run')}/stopped/${card.digest}/card`);
+  expect(page.statusCode).toBe(200);
+  expect(page.body).toContain('Too few rows.');
+});
+
 test.each([
+  `/runs/run-1/stopped/${'a'.repeat(64)}/card`,
+  `/runs/..%2F..%2Fdatasets/stopped/${'a'.repeat(64)}/card`,
   `/datasets/${'a'.repeat(64)}/card`,
   '/datasets/..%2Fmodels/card',
   `/datasets/${'d'.repeat(64)}/train.jsonl`,

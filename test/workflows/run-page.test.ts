@@ -59,9 +59,11 @@ describe('the page of a run', () => {
     );
   });
 
-  test('a failure comes first, with its kind', () => {
-    const page = renderRunPage(status({ failure: { kind: 'data_rejected', message: 'No row can be trained on.' } }));
-    expect(page.split('\n\n')[1]).toBe('> **data_rejected**: No row can be trained on.');
+  test('a failure comes first, in words, and data that were refused lead to their card', () => {
+    const failure = { kind: 'data_rejected' as const, message: 'No row can be trained on.' };
+    const page = renderRunPage(status({ failure, data: null, card: 'http://cards/1' }));
+    expect(page.split('\n\n')[1]).toBe('> **The data were refused.** No row can be trained on.');
+    expect(page).toContain('- [data card](http://cards/1)\n- `anneal data quarantine show intents-0123456789ab`');
   });
 
   test('cells keep apart and in one line, and an address at the end of a row stays whole', () => {
@@ -80,13 +82,29 @@ describe('the page of a run', () => {
   });
 
   test('a paused run says who, when and why, in their words and not in Markdown’s, and points at no activity', () => {
-    const stages = STAGES.map((stage) => done(stage, stage === 'train' ? { state: 'running' } : {}));
+    const stages = STAGES.map((stage) => done(stage, stage === 'train' ? { state: 'running', outcome: null } : {}));
     const decisions = [{ at: paused.since, by: 'ann', what: 'paused', why: paused.why }];
     const page = renderRunPage(status({ stages, paused, decisions }));
-    expect(page).toContain('> **Paused** by ann since 2026-11-24T10:00:00.000Z, after step 40.');
-    expect(page).toContain('the \\*GPU\\* is needed \\| \\[now\\](https://x)');
-    expect(page).toContain('- 2026-11-24T10:00:00.000Z ann: paused, the');
+    expect(page).toContain('> **Paused** by ann since 24 Nov 2026, 10:00 UTC, after step 40. Why: the');
+    expect(page).toContain('the \\*GPU\\* is needed \\| \\[now\\](https://x). `anneal resume intents-0123456789ab`');
+    expect(page).toContain('- 24 Nov 2026, 10:00 UTC ann: paused, the');
+    expect(page).toContain('‖\u00a0train');
+    expect(page).toContain('| paused after step 40 |');
     expect(page).not.toContain('pending-activities');
+  });
+
+  test('what preprocess took, and of many decisions the last ones', () => {
+    const decisions = Array.from({ length: 12 }, (_, i) => ({
+      at: paused.since,
+      by: `person-${i}`,
+      what: 'paused',
+      why: '',
+    }));
+    const page = renderRunPage(
+      status({ decisions, preprocessSeconds: 2, sourceBytes: 5e6, data: { ...ACCOUNTS, rowsIn: 12_345 } }),
+    );
+    expect(page).toContain('- prepared in 2.0 s: 6,173 rows, 2.5 MB a second');
+    expect(page).toContain('- 2 earlier ones are in the history\n- 24 Nov 2026, 10:00 UTC person-2: paused\n');
   });
 
   test('a run that is saving says so', () => {

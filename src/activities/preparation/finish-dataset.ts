@@ -8,17 +8,19 @@ import { type Accounts, ROW_KINDS } from '../../contracts/rows.ts';
 import { shardName } from '../../contracts/shards.ts';
 import type { Spec } from '../../contracts/spec.ts';
 import type { TokeniseResult } from '../../contracts/trainer-protocol.ts';
-import { finishAccounts, openAccounts } from '../../data/accounts.ts';
+import { finishAccounts, openAccounts, requireTokenisedRows } from '../../data/accounts.ts';
 import { mergeQuarantine } from '../../data/preparation/quarantine.ts';
 import { loadSnapshot } from '../../data/preparation/snapshots.ts';
-import { requireShare } from '../../data/resolve/gates.ts';
+import { refusalOf, requireShare } from '../../data/resolve/gates.ts';
 import { mergeTokens } from '../../data/tokens.ts';
 import { digestOf } from '../../storage/digest.ts';
 import { fileSetOf, putFile } from '../../storage/file-set.ts';
 import { codeIdentity } from '../../telemetry/code-identity.ts';
 import type { Parts } from '../parts.ts';
 import type { StageContext } from '../stage.ts';
-import { makeCard } from './make-card.ts';
+import { firstRejected, makeCard } from './make-card.ts';
+import type { CardLinks } from './options.ts';
+import { refuseData } from './stopped.ts';
 
 export interface RangesToFinish {
   run: string;
@@ -28,8 +30,10 @@ export interface RangesToFinish {
   /** By range. */
   pieces: CleanedPiece[][];
   tokenised: TokenisedRange[];
-  /** Address of the workflow's page, or null. */
-  workflow: string | null;
+  /** Absent where there is nobody to show them. */
+  links: CardLinks | undefined;
+  /** From the stage's beginning to here, or null. */
+  seconds: number | null;
   /** Working folder. */
   folder: string;
 }
@@ -40,13 +44,21 @@ export async function finishDataset(parts: Parts, input: RangesToFinish, context
   const snapshot = await loadSnapshot(parts.store, input.snapshot);
   const pieces = input.pieces.flat();
   const tokens = mergeTokens(tokenised.map((range) => range.tokens));
-  const accounts = finishAccounts(openAccounts(snapshot, pieces, resolution.sources), tokenised, spec.data.split);
-  requireShare(spec, accounts);
-  requireTrainable(accounts, tokens);
+  const accounts = finishAccounts(openAccounts(snapshot, pieces, resolution.sources), tokenised);
+  const blocked = refusalOf(() => {
+    requireTokenisedRows(accounts, tokenised, spec.data.split);
+    requireShare(spec, accounts);
+    requireTrainable(accounts, tokens);
+  });
   const { folder } = input;
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
   try {
+    if (blocked !== null) {
+      const rejected = await firstRejected(parts.store, input, context.signal);
+      const refused = { ...input, snapshot, pieces, accounts, tokens, rejected };
+      throw await refuseData(parts.store, { ...refused, resolution: { ...resolution, blocked } }, input.links);
+    }
     context.report({ phase: 'gather the shards' });
     const path = join(folder, 'quarantine.jsonl');
     await mergeQuarantine(parts.store, input, folder, path, context.signal);

@@ -44,10 +44,10 @@ export async function makeCard(
   const built = buildCard(
     collectCard({
       ...{ ...ranges, pieces: ranges.pieces.flat(), dataset: ranges.digest, profile },
+      workflow: ranges.links?.run(ranges.run) ?? null,
       rejected: await firstRejected(store, ranges, signal),
       packing: await estimatePacking(store, ranges, signal),
       previous: await readPrevious(store, ranges),
-      seconds: null,
     }),
   );
   return { card: await storeCard(store, built), profile: await putBlob(store, Buffer.from(JSON.stringify(profile))) };
@@ -68,9 +68,9 @@ async function estimatePacking(
   return packingEstimate(await readSplitLengths(packed, 'train'));
 }
 
-async function firstRejected(
+export async function firstRejected(
   store: ObjectStore,
-  { tokenised, folder }: FinishedRanges,
+  { tokenised, folder }: Pick<RangesToFinish, 'tokenised' | 'folder'>,
   signal: AbortSignal,
 ): Promise<QuarantinedRow[]> {
   const rejected: QuarantinedRow[] = [];

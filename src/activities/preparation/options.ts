@@ -7,12 +7,21 @@ import type { SourceContext } from '../../data/sources.ts';
 import type { Parts } from '../parts.ts';
 import type { StageContext } from '../stage.ts';
 
+export interface CardLinks {
+  /** Of a run's page. */
+  run(run: string): string;
+  /** Of a dataset's card. */
+  card(dataset: string): string;
+  /** Of the card of a run that a gate stopped. */
+  stopped(run: string, card: string): string;
+}
+
 export interface PreparationOptions {
   sources: SourceContext;
   /** Key of pseudonyms, or null. */
   pseudonymKey: string | null;
-  /** Addresses of a run's page in the Web UI and of a dataset's card; absent where there is nobody to show them. */
-  links?: { run: (run: string) => string; card: (dataset: string) => string };
+  /** Addresses in the Web UI and at the gateway; absent where there is nobody to show them. */
+  links?: CardLinks;
   /** For tests; otherwise `RANGE_LIMITS`. */
   limits?: RangeLimits;
 }

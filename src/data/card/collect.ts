@@ -21,6 +21,11 @@ export interface Collected
   resolution: Resolution;
 }
 
+/** What only a dataset has. */
+export const NO_DATASET = {
+  ...{ dataset: null, rejected: [], tokens: null, packing: null, previous: null, seconds: null, workflow: null },
+};
+
 export function collectCard({ spec, pieces, resolution, ...given }: Collected): CardInput {
   const { sources: _sources, ...rules } = spec.data;
   const counted = (what: Counted) => pieces.reduce((sum, { counts }) => addCounts(sum, counts[what]), {});

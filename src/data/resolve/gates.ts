@@ -28,8 +28,13 @@ export interface GateInput {
 
 /** The sentence of the first gate that fails, or null. */
 export function blockedBy(input: GateInput): string | null {
+  return refusalOf(() => requireGates(input));
+}
+
+/** What the checks say of data that they refuse, or null. */
+export function refusalOf(checks: () => void): string | null {
   try {
-    requireGates(input);
+    checks();
     return null;
   } catch (error) {
     if (error instanceof AnnealError && error.kind === 'data_rejected') return error.message;
