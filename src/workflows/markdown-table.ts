@@ -1,4 +1,4 @@
-// Tables that are readable in the Web UI. Pure.
+// Markdown that is readable in the Web UI: tables, and texts of people. Pure.
 
 /** The Web UI draws tables without padding; an em space at each cell's end keeps them apart. */
 const PAD = '\u2003';
@@ -15,4 +15,9 @@ export function table(titles: string[], rows: string[][]): string {
     return `| ${padded.join(' | ')} |`;
   };
   return [line(titles), line(titles.map(() => ':--')).replaceAll(PAD, ''), ...rows.map(line)].join('\n');
+}
+
+/** A text that people wrote, with nothing in it that Markdown would take for its own. */
+export function plain(text: string): string {
+  return text.replace(/[\\*_[\]<>#|~`]/g, '\\$&');
 }

@@ -1,7 +1,7 @@
 // The Markdown page of a run in the Web UI's "User Metadata" tab. Pure.
 import type { FailureKind } from '../contracts/failure.ts';
 import type { Pause, RunStatus, StageStatus } from '../contracts/status.ts';
-import { table } from './markdown-table.ts';
+import { plain, table } from './markdown-table.ts';
 
 /** Keeps a number with its unit. */
 const NO_BREAK = '\u00a0';
@@ -62,11 +62,6 @@ export function renderRunPage(status: RunStatus): string {
 function failureLines({ failure }: RunStatus): string[] {
   if (failure === null) return [];
   return [`> **${FAILURES[failure.kind]}.** ${failure.message}`];
-}
-
-/** A text that people wrote, with nothing in it that Markdown would take for its own. */
-function plain(text: string): string {
-  return text.replace(/[\\*_[\]<>#|~]/g, '\\$&');
 }
 
 function pauseLines({ paused, run }: RunStatus): string[] {

@@ -1,6 +1,6 @@
 // The Markdown page of a sweep in the Web UI's "User Metadata" tab. Pure.
 import type { SweepStatus, TrialStatus } from '../contracts/status.ts';
-import { table } from './markdown-table.ts';
+import { plain, table } from './markdown-table.ts';
 
 const SIGNS: Record<TrialStatus['state'], string> = {
   waiting: '·',
@@ -18,23 +18,28 @@ export function renderSweepPage({ name, rungs, trials, winner, result }: SweepSt
   return [
     `### ${name}`,
     `${trials.length} trials, compared by validation loss at ${at} of the steps.`,
-    table(['trial', 'state', 'step', 'loss', 'changes', 'why'], trials.map(rowOf)),
-    ...(winner === null ? [] : [`**Best: ${link(winner)}**${result === null ? ', on its way to its end' : ''}`]),
+    // The changes and reasons come last: only there may lines break.
+    table(['trial', 'state', 'step', 'loss', 'what it changes'], trials.map(rowOf)),
+    ...(winner === null
+      ? []
+      : [`**Best: ${link(winner, winner)}**${result === null ? ', on its way to its end' : ''}`]),
   ].join('\n\n');
 }
 
-function rowOf({ run, state, step, evalLoss, changes, why }: TrialStatus): string[] {
+function rowOf({ run, state, step, evalLoss, changes, why }: TrialStatus, i: number): string[] {
   return [
-    link(run),
+    link(`trial ${i + 1}`, run),
     `${SIGNS[state]} ${state}`,
     step === null ? '' : String(step),
     evalLoss?.toFixed(4) ?? '',
-    `\`${changes}\``,
-    why ?? '',
+    `${changes
+      .split(', ')
+      .map((change) => `\`${change}\``)
+      .join(', ')}${why === null ? '' : `: ${plain(why)}`}`,
   ];
 }
 
 /** The Web UI fills in the namespace. */
-function link(run: string): string {
-  return `[${run}](/namespaces/{namespace}/workflows/${run})`;
+function link(text: string, run: string): string {
+  return `[${text}](/namespaces/{namespace}/workflows/${run})`;
 }

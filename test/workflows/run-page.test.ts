@@ -1,7 +1,9 @@
 // The page of a run in the Web UI: what must be on it, and what the Web UI would draw badly.
 import { describe, expect, test } from 'vitest';
 import { STAGES } from '../../src/contracts/names.ts';
+import type { PoolState } from '../../src/contracts/pool.ts';
 import type { Pause, RunStatus, StageStatus } from '../../src/contracts/status.ts';
+import { renderPoolPage } from '../../src/workflows/pool-page-text.ts';
 import { renderRunPage } from '../../src/workflows/run-page-text.ts';
 import { renderSweepPage } from '../../src/workflows/sweep-page-text.ts';
 import { ACCOUNTS, EVALUATION } from '../cli/pretend-results.ts';
@@ -123,8 +125,32 @@ describe('the page of a sweep', () => {
       ],
     });
     expect(page).toContain('2 trials, compared by validation loss at 25 %, 100 % of the steps.');
-    expect(page).toContain('[s-01](/namespaces/{namespace}/workflows/s-01)');
+    expect(page).toContain('[trial\u00a01](/namespaces/{namespace}/workflows/s-01)');
     expect(page).toContain('0.5000');
     expect(page).toContain('**Best: [s-02]');
+  });
+});
+
+describe('the page of the pool', () => {
+  const host = (name: string) => ({ name, bootId: 'b', device: 'gpu' as const, slots: 8, labels: '' });
+  const request = {
+    ...{ id: 'r', workflowId: 'r', workflowRunId: '1', run: 'large-1', team: 'research', priority: 2 },
+    ...{ hosts: 2, processes: 8, device: 'auto' as const, prefer: [] },
+  };
+  const state: PoolState = {
+    hosts: [host('a'), { ...host('b'), isAway: true }],
+    grants: [],
+    waiting: [{ request, sinceMs: 0, impossibleSinceMs: null, why: '1 of 2 hosts is free.' }],
+    quotas: { research: 16 },
+  };
+
+  test('says who waits and why, what each host works for, and what a team holds', () => {
+    const page = renderPoolPage(state);
+    expect(page).toContain('**2 hosts**, 0 gangs with 0 ranks, **1 waiting**');
+    expect(page).toContain('2\u00a0hosts\u00a0×\u00a08\u00a0ranks');
+    expect(page).toContain('[large-1](/namespaces/{namespace}/workflows/large-1): 1 of 2 hosts is free.');
+    expect(page).toContain('a run on one host');
+    expect(page).toContain('| 0 of 16 |');
+    expect(renderPoolPage({ ...state, hosts: [], waiting: [] })).toContain('Every GPU worker joins when it starts.');
   });
 });
