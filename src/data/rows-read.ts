@@ -119,7 +119,7 @@ export function countNewlines(bytes: Buffer, from: number, to: number): number {
 function parserReason(error: unknown): string {
   const reason = (error instanceof Error ? error.message : String(error))
     .replace(/ \(line \d+ column \d+\)/, '')
-    .replace(/, (?:\.\.\.)?"[\s\S]*" is not valid JSON$/, '')
+    .replace(/, (?:\.\.\.)?"[\s\S]*"(?:\.\.\.)? is not valid JSON$/, '')
     .replace(/(?: in JSON)? at position (\d+)/, (_, position: string) => ` at character ${Number(position) + 1}`);
   return toUSVString(reason);
 }

@@ -5,7 +5,16 @@ import type { Source } from '../contracts/data-spec.ts';
 import { showUri } from '../contracts/source-uri.ts';
 import type { Format } from './readers.ts';
 import { codingOf, unpack, unpackedName } from './source/compression.ts';
-import { type Ahead, checkReadable, closeUnread, hashInPassing, limit, readAhead, tooLarge } from './source/content.ts';
+import {
+  type Ahead,
+  checkReadable,
+  closeUnread,
+  hashInPassing,
+  limit,
+  readAhead,
+  requireLineEnds,
+  tooLarge,
+} from './source/content.ts';
 import { SOURCE_BYTES_MAX, type SourceContext } from './source/context.ts';
 import { collectDocument, createDocumentReader, documentLines, isDocumentName } from './source/documents.ts';
 import { decideEncoding, SAMPLE_BYTES, toUtf8 } from './source/encoding.ts';
@@ -150,6 +159,7 @@ function openText({ ahead, uri, source, name, raw, converted }: Opened): Content
   checkReadable(ahead.head, uri);
   const encoding = decideEncoding(ahead.head, source.encoding, uri);
   const format = formatOf(source.format, name, ahead.head, encoding);
+  if (format !== 'json') requireLineEnds(ahead.head, uri);
   if (encoding === null)
     return { format, sizeBytes: raw.sizeBytes, bytes: ahead.bytes, converted: () => converted, ...IN_PASSING };
   const { bytes, lost } = toUtf8(ahead.bytes, encoding);

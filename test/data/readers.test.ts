@@ -198,6 +198,11 @@ describe('reasons', () => {
     ]);
   });
 
+  test('and nothing of the row, which may be anybody’s', async () => {
+    for (const row of ['root:x:0:0:root', 'secret', `{"a":"${'secret '.repeat(20)}"} secret`, '{"a":secret}'])
+      expect(await messageOf('jsonl', row)).toEqual([expect.not.stringMatching(/secret|root/)]);
+  });
+
   test('give the first byte that is not UTF-8', async () => {
     expect(await messageOf('jsonl', bytes('"\ufffdé', [0xc3], '"'))).toEqual([
       expect.stringContaining('(first at byte 7 of it)'),

@@ -1,4 +1,5 @@
 // Files of every kind: patterns and folders, packed, converted, tables, documents, data sets of Hugging Face; and every hostile one.
+import { randomBytes } from 'node:crypto';
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { createDeflate, gzipSync, zstdCompressSync } from 'node:zlib';
@@ -175,6 +176,19 @@ describe('text that is not UTF-8', () => {
     const { texts, entries } = await read(folder, { uri, encoding: wanted });
     expect(texts).toEqual([text.replace('\ufeff', '')]);
     expect(entries[0]?.converted).toBe(encoding);
+  });
+
+  test.each([
+    ['NUL bytes alone', Buffer.alloc(100_000), 'it holds hardly anything but NUL bytes; fetch it again'],
+    ['bytes at random', randomBytes(300_000), 'it holds control characters all over'],
+    ['lines that end with CR', Buffer.from('question,answer\ra,b\rc,d\r'), 'has lines that end with CR alone'],
+  ])('%s are no text and refused as such, not as another encoding', async (_, bytes, sentence) => {
+    await using folder = await temporaryFolder();
+    await write(folder, { 'rows.csv': bytes });
+    await expect(read(folder, { uri: join(folder.path, 'rows.csv') })).rejects.toMatchObject({
+      kind: 'data_rejected',
+      message: expect.stringContaining(sentence),
+    });
   });
 
   test('UTF-8 stays as it is, some broken rows are left to their own codes, and a wrong wish is refused', async () => {

@@ -115,6 +115,15 @@ export function checkReadable(head: Buffer, uri: string): void {
   throw new AnnealError('data_rejected', `Source ${uri} is ${found[2]}, which is not read; ${found[3]}.`);
 }
 
+/** @throws AnnealError `data_rejected` for lines that end as on a Macintosh of before 2001: all rows would be one. */
+export function requireLineEnds(head: Buffer, uri: string): void {
+  if (head.includes(10) || !head.includes(13)) return;
+  throw new AnnealError(
+    'data_rejected',
+    `Source ${uri} has lines that end with CR alone, which are not read; save it with LF or CRLF line ends.`,
+  );
+}
+
 function isWhiteSpace(bytes: Uint8Array): boolean {
   return bytes.every(
     (byte) =>

@@ -13,9 +13,15 @@ const BROKEN_LINES = 3;
 /** Share of NUL bytes above which text can only be UTF-16: Latin letters are every second byte. */
 const NUL_SHARE = 0.2;
 
+/** Above this share of control characters it is no text in any encoding; random bytes have an eighth. */
+const CONTROL_SHARE = 0.02;
+/** Above this share of NUL bytes it is no text, and no UTF-16 either. */
+const EMPTY_SHARE = 0.6;
+
 /** The encoding to convert from, or null for UTF-8. @throws AnnealError `data_rejected` for another one that the spec does not name. */
 export function decideEncoding(sample: Buffer, wanted: Source['encoding'], uri: string): string | null {
   const found = guessEncoding(sample);
+  if (found !== null) requireText(sample, found, uri);
   if (wanted === null || wanted === undefined) {
     if (found !== null) throw notUtf8(uri, found);
     return null;
@@ -27,6 +33,22 @@ export function decideEncoding(sample: Buffer, wanted: Source['encoding'], uri: 
   // Asked for, and yet UTF-8: converting it would garble it.
   if (found === null && !isAscii(sample) && !wanted.startsWith('utf-16')) throw isUtf8Already(uri, wanted);
   return wanted === 'utf-16' ? byteOrderOf(sample, uri) : wanted;
+}
+
+/** @throws AnnealError `data_rejected` for bytes that are no text at all. */
+function requireText(sample: Buffer, found: string, uri: string): void {
+  const isControl = (byte: number) => (byte < 32 && byte !== 9 && byte !== 10 && byte !== 13) || byte === 127;
+  const shareOf = (isCounted: (byte: number) => boolean) =>
+    sample.reduce((sum, byte) => sum + (isCounted(byte) ? 1 : 0), 0) / sample.length;
+  // In UTF-16 a half of any character may look like one.
+  const isText = found.startsWith('utf-16')
+    ? shareOf((byte) => byte === 0) <= EMPTY_SHARE
+    : shareOf(isControl) <= CONTROL_SHARE;
+  if (isText) return;
+  throw new AnnealError(
+    'data_rejected',
+    `Source ${uri} is no text: it holds ${found.startsWith('utf-16') ? 'hardly anything but NUL bytes' : 'control characters all over'}; fetch it again, or name another file.`,
+  );
 }
 
 /** What the bytes look like, as `encoding` takes it; null = UTF-8. */
