@@ -94,6 +94,9 @@ def tokenise(job: TokeniseJob, emit: Emit) -> None:
     for files in job.splits:
         require_rows(files.rows)
     chat = Chat(job.tokenizer, for_chats=False, media=media_beside(job.splits[0].rows))
+    if chat.reads_images:
+        # Or each process would read the processor anew.
+        chat.images.load()
     emit({"ev": "phase", "phase": "tokenise"})
     result = _Result(chat)
     of = sum(os.path.getsize(split.rows) for split in job.splits)

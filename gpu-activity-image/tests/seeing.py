@@ -144,3 +144,17 @@ def write_colours(file: Path, count: int, seed: int) -> None:
         media = [keep_image(file.parent / "media", image) for image in images]
         rows.append(image_row(index, "<image>" * len(media) + "Colour?", " ".join(colours) or "none", media))
     write_rows(file, rows)
+
+
+def write_source(folder: Path, count: int) -> None:
+    """A model of the family `grid`, and what a user has: `rows.jsonl` beside the images that its rows name."""
+    make_seeing(folder / "seeing", "grid")
+    colours, lines = list(COLOURS), []
+    for index in range(count):
+        colour, name = colours[index % 2], f"{index}.png"
+        image = Image.new("RGB", (16 + index % 16, 16), COLOURS[colour])
+        image.putpixel((0, 0), (index % 256, 0, 0))
+        image.save(folder / name)
+        parts = [{"type": "image_url", "image_url": {"url": name}}, {"type": "text", "text": f"Colour of {index}?"}]
+        lines.append({"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": colour}]})
+    write_rows(folder / "rows.jsonl", lines)

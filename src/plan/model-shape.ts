@@ -9,7 +9,7 @@ export interface ModelShape {
   layers: number;
   hidden: number;
   /** It has a part that sees, which is never trained. */
-  readsImages?: boolean;
+  readsImages: boolean;
   /** Width inside the MLP, of all experts that a token meets together. */
   intermediate: number;
   /** Width of queries, and of keys and of values, over all heads. */

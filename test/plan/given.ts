@@ -36,6 +36,7 @@ export function llama8b(): ModelShape {
   return {
     weights: tensors.map(([name, shape]) => ({ name, shape })),
     ...{
+      readsImages: false,
       layers: LAYERS,
       hidden: HIDDEN,
       intermediate: INTERMEDIATE,
