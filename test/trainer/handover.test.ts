@@ -68,7 +68,7 @@ const specOf = (name: string) => ({
   name,
   model: { base: 'tiny' },
   data: { sources: [{ uri: join(folder, 'rows.jsonl') }] },
-  train: { epochs: 30, microBatch: 4, learningRate: 0.01, lora: { dropout: 0.1 } },
+  train: { epochs: 12, microBatch: 4, learningRate: 0.01, lora: { dropout: 0.1 }, threads: 1 },
   until: 'train' as const,
 });
 
