@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { findNode } from './node.mjs';
-import { PROJECT } from './places.mjs';
+import { COMPILE_CACHE, PROJECT } from './places.mjs';
 import { NETWORK_REMEDY } from './python.mjs';
 import { digestOf } from './stamps.mjs';
 import { runTool } from './tool.mjs';
@@ -65,5 +65,7 @@ function readLock(path) {
 /** Environment in which tools that call plain `node` get the right one. */
 export function environmentWithNode() {
   const folder = join(findNode(), '..');
-  return { ...process.env, PATH: `${folder}:${process.env.PATH}` };
+  // Compiled sources are kept, with their types taken out: half of what a short command would cost.
+  const { PATH, NODE_COMPILE_CACHE = COMPILE_CACHE } = process.env;
+  return { ...process.env, PATH: `${folder}:${PATH}`, NODE_COMPILE_CACHE };
 }

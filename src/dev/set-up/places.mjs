@@ -7,6 +7,7 @@ export const PROJECT = join(dirname(fileURLToPath(import.meta.url)), '..', '..',
 export const STATE = join(PROJECT, '.anneal');
 export const VENV = join(STATE, 'venv');
 export const PYTHON = join(VENV, 'bin', 'python');
+export const COMPILE_CACHE = join(STATE, 'compile-cache');
 export const STAMPS = join(STATE, 'stamps');
 export const MODELS = join(STATE, 'models');
 export const EXAMPLES = join(STATE, 'examples');
