@@ -70,7 +70,7 @@ export async function run(options: BenchOptions): Promise<BenchReport> {
     notes: [
       'A round: SIGSTOP to the worker that trains, the other takes over and commits, SIGCONT; the first ends by itself. Each worker is a host of its own.',
       'Read: a claim that resumes from a checkpoint beyond what its claims allow. Goal: 0 in 200 rounds. Weights: of each run, as of one that was left alone.',
-      'Ten thousand rounds of the claims with simulated time: `npm test -- test/storage/stale-attempts.test.ts`.',
+      'Ten thousand rounds of the claims with simulated time: `ANNEAL_ROUNDS=10000 npm test -- test/storage/stale-attempts.test.ts`.',
     ],
   };
 }
