@@ -1,5 +1,5 @@
 // Chats with images through the stages: a model that reads them is prepared for, trained and evaluated, with the images alone in the store.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,13 +22,12 @@ import { visionProblems } from '../src/trainer/vision.ts';
 import { localParts } from './support/data-parts.ts';
 
 const { python, models } = locateLocal();
-const hasPillow = spawnSync(python.executable, ['-c', 'import PIL']).status === 0;
 const ROWS = 60;
 
 const folder = mkdtempSync(join(tmpdir(), 'anneal-vision-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-describe.skipIf(!hasPillow)('chats with images', () => {
+describe('chats with images', () => {
   const parts = { ...localParts(folder), python, models: folder };
   const signal = new AbortController().signal;
   const context = {
@@ -49,7 +48,7 @@ describe.skipIf(!hasPillow)('chats with images', () => {
   const recipe = { epochs: 1, threads: 1, device: 'cpu', microBatch: 8, learningRate: 0.01 } as const;
   const prepare = async (spec: Spec) => {
     const sources = { examplesFolder: folder, readS3: async () => null };
-    const snapshot = await takeSnapshot(parts.store, spec.data.sources, sources, () => undefined);
+    const snapshot = await takeSnapshot(parts.store, spec, sources, () => undefined);
     const input = { run: 'colours', spec, snapshot: snapshot.digest };
     return (await makeDataset(parts, { sources, pseudonymKey: null }, input, context)).dataset;
   };

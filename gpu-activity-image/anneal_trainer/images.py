@@ -119,12 +119,6 @@ class ImageReader:
     @cached_property
     def _processor(self) -> Any:
         try:
-            import PIL  # noqa: F401
-        except ImportError as error:
-            raise BadRequest(
-                "Images need Pillow, which the trainer's Python does not have; install gpu-activity-image/requirements-vision.txt."
-            ) from error
-        try:
             return load_processor(str(self._model))
         except (ImportError, OSError, ValueError, KeyError, TypeError) as error:
             raise BadRequest(f"The image processor in {self._model} cannot be used: {error}") from error

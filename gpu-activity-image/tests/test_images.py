@@ -1,6 +1,5 @@
 """Models that read images: what becomes of rows with images as tokens, pixels, training, and answers."""
 
-import importlib.util
 import json
 import random
 from dataclasses import dataclass
@@ -8,12 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kills import draw_kills, run_cell
-from support import RECIPE, TINY, Events, write_rows
-
-if importlib.util.find_spec("PIL") is None:
-    pytest.skip("Pillow is not installed; ANNEAL_VISION=1 lets the set-up do it.", allow_module_level=True)
-
 from anneal_trainer.batches import ImageCollator
 from anneal_trainer.chat import Chat
 from anneal_trainer.evaluate import evaluate
@@ -22,8 +15,10 @@ from anneal_trainer.protocol import EvaluateJob, SplitFiles, TokeniseJob, Varian
 from anneal_trainer.shards import ImageShard, read_shard
 from anneal_trainer.tokenise import tokenise
 from anneal_trainer.train import train
+from kills import draw_kills, run_cell
 from PIL import Image
 from seeing import FAMILIES, image_row, keep_bytes, keep_image, make_seeing, write_colours
+from support import RECIPE, TINY, Events, write_rows
 
 
 @dataclass(frozen=True)

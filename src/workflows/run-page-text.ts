@@ -34,6 +34,7 @@ const FAILURES: Record<FailureKind | 'cancelled', string> = {
   store_unavailable: 'The object store does not answer',
   engine_unavailable: 'The gateway does not answer',
   source_unavailable: 'A source does not answer',
+  source_changed: 'A source changed while it was read',
   bad_request: 'This cannot work',
   data_rejected: 'The data were refused',
   trainer_bug: 'An error in the code',

@@ -46,10 +46,9 @@ export const pythonPackages = {
   },
 };
 
-/** The trainer's packages, the set-up's, what images need for who asks for it with ANNEAL_VISION=1, and a Node where the machine's is too old. */
+/** The trainer's packages, the set-up's, and a Node where the machine's is too old. */
 function requirementFiles() {
   const files = ['gpu-activity-image/requirements.txt', 'src/dev/requirements.txt'];
-  if (process.env.ANNEAL_VISION === '1') files.push('gpu-activity-image/requirements-vision.txt');
   if (!isNodeNewEnough()) files.push('src/dev/requirements-node.txt');
   return files.map((file) => join(PROJECT, file));
 }
