@@ -44,7 +44,8 @@ def configuration(recipe: Recipe) -> dict[str, Any]:
     if pick_training_device(recipe).type == "cpu":
         _go_without_compiler()
     if isinstance(recipe.deepspeed, dict):
-        return _FROM_RECIPE | recipe.deepspeed
+        # DeepSpeed would make an optimizer of its own of that section, which says what the recipe does.
+        return _FROM_RECIPE | {name: section for name, section in recipe.deepspeed.items() if name != "optimizer"}
     stage = _STAGES[recipe.deepspeed]
     zero: dict[str, Any] = {"stage": stage, "reduce_bucket_size": "auto"}
     if stage == 3:

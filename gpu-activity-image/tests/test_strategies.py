@@ -25,8 +25,54 @@ RANKS = {"processes": 2, "epochs": 2, "saveSteps": 3}
 FSDP = {"strategy": "fsdp"}
 ZERO2 = {"strategy": "deepspeed", "deepspeed": "zero2"}
 ZERO3 = {"strategy": "deepspeed", "deepspeed": "zero3"}
-# As people write it, with something that the recipe says, too.
-OWN = {"gradient_clipping": 1, "zero_optimization": {"stage": 2, "overlap_comm": False, "reduce_bucket_size": 50_000}}
+# As the documentation of Hugging Face has them, with a few lines of DeepSpeed's own.
+_AUTO = {
+    "train_batch_size": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+    "steps_per_print": 2000,
+    "wall_clock_breakdown": True,
+    "zero_allow_untested_optimizer": True,
+    "optimizer": {"type": "AdamW", "params": {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto"}},
+    "bf16": {"enabled": "auto"},
+    "fp16": {
+        "enabled": "auto",
+        "loss_scale": 0,
+        "loss_scale_window": 1000,
+        "initial_scale_power": 16,
+        "hysteresis": 2,
+        "min_loss_scale": 1,
+    },
+}
+OWN_ZERO2 = _AUTO | {
+    "zero_optimization": {
+        "stage": 2,
+        "offload_optimizer": {"device": "cpu", "pin_memory": False},
+        "allgather_partitions": True,
+        "allgather_bucket_size": 200_000_000,
+        "overlap_comm": True,
+        "reduce_scatter": True,
+        "reduce_bucket_size": 200_000_000,
+        "contiguous_gradients": True,
+        "round_robin_gradients": True,
+    },
+}
+OWN_ZERO3 = _AUTO | {
+    "zero_optimization": {
+        "stage": 3,
+        "overlap_comm": True,
+        "contiguous_gradients": True,
+        # The documentation's is 1e9: here, several pieces a rank.
+        "sub_group_size": 2_000,
+        "reduce_bucket_size": "auto",
+        "stage3_prefetch_bucket_size": "auto",
+        "stage3_param_persistence_threshold": "auto",
+        "stage3_max_live_parameters": 1_000_000_000,
+        "stage3_max_reuse_distance": 1_000_000_000,
+        "stage3_gather_16bit_weights_on_model_save": True,
+    },
+}
 ACCUMULATION = {"microBatch": 3, "accumulation": 2}
 
 needs_deepspeed = pytest.mark.skipif(
@@ -82,7 +128,8 @@ def test_random_kill_changes_nothing_and_ddp_trains_the_same(cell, recipe: dict[
             "fsdp, kto, full": FSDP | {"method": "kto", "tuning": "full"},
             "fsdp, reward": FSDP | {"method": "reward"},
             "fsdp, dora, packing": FSDP | {"packing": True, "microBatch": 2, "lora": RECIPE["lora"] | {"dora": True}},
-            "zero2, own configuration": ZERO2 | {"deepspeed": OWN},
+            "zero2, own configuration": ZERO2 | {"deepspeed": OWN_ZERO2},
+            "zero3, own configuration": ZERO3 | {"deepspeed": OWN_ZERO3, "tuning": "full"},
             "zero3, offload": ZERO3 | {"offload": "cpu"},
             "fsdp, bf16": FSDP | {"precision": "bf16", "tuning": "full"},
             "zero2, bf16": ZERO2 | {"precision": "bf16", "tuning": "full"},

@@ -1,21 +1,11 @@
 // What a recipe's strategy, precision and DeepSpeed configuration go together with. Pure; every refusal has its reason.
 import { z } from 'zod';
+import { configurationProblems, DeepSpeedConfigurationSchema } from './deepspeed.ts';
 
 export const STRATEGIES = ['auto', 'ddp', 'fsdp', 'deepspeed'] as const;
 export const PRECISIONS = ['auto', 'bf16', 'fp16', 'fp32'] as const;
 
-/** Of a user's own configuration as JSON, characters: what people write has a few thousand. */
-const CONFIGURATION_LENGTH_MAX = 20_000;
-
-export const DeepSpeedSchema = z.union([
-  z.enum(['zero2', 'zero3']),
-  z
-    .record(z.string(), z.json())
-    .refine(
-      (value) => JSON.stringify(value).length <= CONFIGURATION_LENGTH_MAX,
-      `must have at most ${CONFIGURATION_LENGTH_MAX} characters as JSON`,
-    ),
-]);
+export const DeepSpeedSchema = z.union([z.enum(['zero2', 'zero3']), DeepSpeedConfigurationSchema]);
 
 /** What is looked at of a recipe. */
 export interface Combination {
@@ -32,6 +22,8 @@ export interface Combination {
   microBatch: number;
   accumulation: number;
   maxGradNorm: number;
+  learningRate: number;
+  weightDecay: number;
 }
 
 export interface StrategyProblem {
@@ -82,76 +74,13 @@ function deepspeedProblems(recipe: Combination): StrategyProblem[] {
     ];
   }
   if (typeof deepspeed === 'string') return [];
-  const problems = contradictions(recipe, deepspeed);
+  const problems = configurationProblems(recipe, deepspeed).map(({ path, message }) => ({
+    path: ['deepspeed', ...path],
+    message,
+  }));
   if (offload === 'none') return problems;
   return [
     ...problems,
     { path: ['offload'], message: 'must be `none` with a `deepspeed` configuration, which says it itself' },
   ];
-}
-
-/** Sections that would do what the recipe decides, or change what is saved. */
-const SECTIONS_REFUSED: Record<string, string> = {
-  optimizer: '`learningRate`, `weightDecay` and `optimizer` decide',
-  scheduler: '`schedule` and `warmupRatio` decide',
-  amp: '`precision` decides',
-  elasticity: '`processes` decides',
-  data_efficiency: '`data` and `seed` decide what is read when',
-  curriculum_learning: '`data` and `seed` decide what is read when',
-  tensor_parallel: 'models are not cut that way here',
-  compression_training: 'weights are trained as they are',
-};
-
-type Json = z.infer<ReturnType<typeof z.json>>;
-
-function contradictions(recipe: Combination, configuration: Record<string, Json>): StrategyProblem[] {
-  const { microBatch, accumulation, processes, hosts, maxGradNorm, precision } = recipe;
-  const wanted: [string[], Json, string][] = [
-    [['train_micro_batch_size_per_gpu'], microBatch, '`microBatch`'],
-    [['gradient_accumulation_steps'], accumulation, '`accumulation`'],
-    [
-      ['train_batch_size'],
-      microBatch * accumulation * processes * hosts,
-      '`microBatch` × `accumulation` × `processes` × `hosts`',
-    ],
-    [['gradient_clipping'], maxGradNorm, '`maxGradNorm`'],
-    [['bf16', 'enabled'], precision === 'bf16', '`precision`'],
-    [['fp16', 'enabled'], precision === 'fp16', '`precision`'],
-  ];
-  const differing = wanted.flatMap(([path, value, source]) => {
-    const given = valueAt(configuration, path);
-    if (given === undefined || given === 'auto' || given === value) return [];
-    return [{ path, message: `must be \`auto\` or ${JSON.stringify(value)} as ${source} says` }];
-  });
-  const refused = Object.entries(SECTIONS_REFUSED).flatMap(([name, why]) =>
-    configuration[name] === undefined ? [] : [{ path: [name], message: `must be left out: ${why}` }],
-  );
-  return [...differing, ...refused, ...zeroProblems(configuration)].map(({ path, message }) => ({
-    path: ['deepspeed', ...path],
-    message,
-  }));
-}
-
-function zeroProblems(configuration: Record<string, Json>): StrategyProblem[] {
-  const zero = ['zero_optimization'];
-  const stage = valueAt(configuration, [...zero, 'stage']);
-  const onDisk = ['offload_optimizer', 'offload_param'].filter(
-    (name) => valueAt(configuration, [...zero, name, 'device']) === 'nvme',
-  );
-  return [
-    ...(stage === 2 || stage === 3
-      ? []
-      : [{ path: [...zero, 'stage'], message: 'must be 2 or 3; what they do less is `strategy: ddp`' }]),
-    ...onDisk.map((name) => ({
-      path: [...zero, name, 'device'],
-      message: 'must be `cpu` or `none`: what lies on a disk is not saved',
-    })),
-  ];
-}
-
-function valueAt(value: Json, path: string[]): Json | undefined {
-  return path.reduce<Json | undefined>(
-    (found, name) => (typeof found === 'object' && found !== null && !Array.isArray(found) ? found[name] : undefined),
-    value,
-  );
 }
