@@ -1,7 +1,7 @@
 // `docker-compose.yml` against the code that it runs: every variable is one that the processes read, every file is there,
 // and the servers get the same flags as in the embedded stack. Not shown here: that the images start.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
@@ -9,6 +9,7 @@ import { EnvironmentSchema, readEnvironment } from '../src/contracts/environment
 import { SEARCH_ATTRIBUTES } from '../src/contracts/names.ts';
 import { planObjectServer } from '../src/dev/object-server.ts';
 import { DEFAULT_PORTS } from '../src/dev/ports.ts';
+import { DEEPSPEED_ENVIRONMENT, DEEPSPEED_OPTIONS } from '../src/dev/set-up/deepspeed.mjs';
 import { planTemporal } from '../src/dev/temporal-server.ts';
 import { createMetrics } from '../src/serving/metrics.ts';
 import { metricsOfDashboard } from './support/dashboard.ts';
@@ -98,6 +99,16 @@ describe('docker-compose.yml', () => {
     );
     expect(copied.length).toBeGreaterThan(3);
     for (const path of [...mounted, ...copied]) expect(existsSync(resolve(PROJECT, path)), path).toBe(true);
+  });
+
+  test('the image installs every list of Python packages, DeepSpeed as the set-up does', () => {
+    const folder = resolve(PROJECT, 'gpu-activity-image');
+    const lists = readdirSync(folder).filter((name) => /^requirements.*\.txt$/.test(name));
+    const installed = [...dockerfile.matchAll(/ -r (\S+)/g)].map((match) => match[1]);
+    expect(installed.sort()).toEqual(lists.sort());
+    const step = dockerfile.split(/^(?=[A-Z]+ )/m).find((text) => text.includes('-r requirements-deepspeed.txt')) ?? '';
+    const wanted = Object.entries(DEEPSPEED_ENVIRONMENT).map(([name, value]) => `${name}=${value}`);
+    for (const word of [...wanted, ...DEEPSPEED_OPTIONS]) expect(step.split(/\s+/)).toContain(word);
   });
 
   test('ports are those of the embedded stack and of the metrics, on loopback only', () => {

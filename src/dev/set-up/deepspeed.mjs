@@ -8,6 +8,10 @@ import { runTool } from './tool.mjs';
 
 const REQUIREMENTS = join(PROJECT, 'gpu-activity-image', 'requirements-deepspeed.txt');
 
+/** As the image installs it, too. */
+export const DEEPSPEED_OPTIONS = ['--no-deps', '--no-build-isolation'];
+export const DEEPSPEED_ENVIRONMENT = { DS_BUILD_OPS: '0', DS_ACCELERATOR: 'cpu' };
+
 export const isDeepSpeedWanted = () => process.env.ANNEAL_DEEPSPEED === '1';
 
 export const deepspeed = {
@@ -17,10 +21,10 @@ export const deepspeed = {
   digest: () => digestOf([`file:${REQUIREMENTS}`]),
   isPresent: () => existsSync(join(VENV, 'bin', 'deepspeed')),
   async run() {
-    const options = ['--disable-pip-version-check', '--no-input', '--no-deps', '--no-build-isolation'];
+    const options = ['--disable-pip-version-check', '--no-input', ...DEEPSPEED_OPTIONS];
     await runTool(PYTHON, ['-m', 'pip', 'install', ...options, '-r', REQUIREMENTS], {
       cwd: PROJECT,
-      env: { ...process.env, DS_BUILD_OPS: '0', DS_ACCELERATOR: 'cpu' },
+      env: { ...process.env, ...DEEPSPEED_ENVIRONMENT },
       what: 'Installing DeepSpeed',
       remedy: NETWORK_REMEDY,
     });
