@@ -1,7 +1,14 @@
 // Stage `register`: an immutable, numbered version with everything that made it, and the alias `champion`.
 import { inputsOf } from '../contracts/data-spec.ts';
 import { DatasetSchema, EvaluationSchema, TrainingSchema, type Version } from '../contracts/records.ts';
-import type { PlanRetrainingInput, RegisterInput, RegisterResult, RetrainingPlan } from '../contracts/stages.ts';
+import type {
+  PlanRetrainingInput,
+  RegisterInput,
+  RegisterResult,
+  RetrainingPlan,
+  StageInput,
+} from '../contracts/stages.ts';
+import { giveBackFollowed } from '../data/source/follow.ts';
 import { listVersions, moveAlias, registerVersion } from '../registry/versions.ts';
 import { digestOf } from '../storage/digest.ts';
 import { keys } from '../storage/keys.ts';
@@ -32,6 +39,15 @@ export function createRegisterActivities(parts: Parts) {
           digest: version.digest,
           outcome: `${model} version ${version.version}, champion, digest ${version.digest.slice(0, 12)}`,
         };
+      });
+    },
+
+    /** What a retraining took of followed sources is new again for the next one, because its run has failed. */
+    async giveBack({ run, spec }: StageInput): Promise<void> {
+      await runStage('ingest', async () => {
+        for (const source of spec.data.sources) {
+          if (source.follow) await giveBackFollowed(store, { name: spec.name, run }, source);
+        }
       });
     },
 

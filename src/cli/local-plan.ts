@@ -112,9 +112,9 @@ async function measure(
 async function findPrices(): Promise<Prices> {
   const own = join(stateFolder(), 'prices.yaml');
   const given = process.env.ANNEAL_PRICES;
-  return await readPrices(
-    given ? resolve(given) : existsSync(own) ? own : join(PROJECT_FOLDER, 'examples', 'prices.yaml'),
-  );
+  if (given) return await readPrices(resolve(given));
+  if (existsSync(own)) return await readPrices(own);
+  return { ...(await readPrices(join(PROJECT_FOLDER, 'examples', 'prices.yaml'))), isExample: true };
 }
 
 /** Hints: without an answer the time is unknown. */

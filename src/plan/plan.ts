@@ -1,5 +1,5 @@
 // What a run will do, need, take and cost, before any of it: facts in, plan out. Pure; nothing here is invented: unknown is null.
-import { type Budget, deadlineAtMs } from '../contracts/budget.ts';
+import { type Budget, deadlineAtMs, unpricedCostUsd } from '../contracts/budget.ts';
 import type { Problem } from '../contracts/failure.ts';
 import type { Recipe, Spec } from '../contracts/spec.ts';
 import type { ProbeResult } from '../contracts/trainer-protocol.ts';
@@ -106,6 +106,7 @@ export function makePlan(facts: PlanFacts): Plan {
     ...(shape ? moduleProblems(shape, recipe) : []),
     ...gpuProblems(host, recipe),
     ...(memory ? memoryProblems(memory, recipe) : []),
+    ...priceProblems(spec, host, prices),
     ...(time ? budgetProblems(spec.budget, time, facts) : []),
   ];
   return {
@@ -189,6 +190,15 @@ function gpuProblems({ gpus }: Host, { device, processes }: Recipe): Problem[] {
 function memoryProblems(memory: MemoryCheck, recipe: Recipe): Problem[] {
   const message = `is too large. ${describeLack(memory, recipe)} ${describeRemedies(memory)}`;
   return problemIf(memory.verdict === 'too_large', 'train.microBatch', message);
+}
+
+/** The training would end where it begins. */
+function priceProblems({ budget, train }: Spec, host: Host, prices: Prices | null): Problem[] {
+  const device = gpusFor(host, train)[0]?.name ?? 'cpu';
+  const isKnown = prices !== null && !prices.isExample && priceOf(prices, [device]) !== null;
+  const needs = unpricedCostUsd(budget) !== null && !isKnown;
+  const where = 'set `budget.pricePerGpuHour`, or keep a price table of your own, as `ANNEAL_PRICES` names it';
+  return problemIf(needs, 'budget.costUsd', `needs the price of an hour of ${device}; ${where}`);
 }
 
 function budgetProblems(budget: Budget, time: TimePlan, { prices, nowMs }: PlanFacts): Problem[] {

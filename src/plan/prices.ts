@@ -24,7 +24,10 @@ const PricesSchema = z.strictObject({
     .min(1)
     .max(GPUS_MAX),
 });
-export type Prices = z.infer<typeof PricesSchema>;
+export interface Prices extends z.infer<typeof PricesSchema> {
+  /** Nobody's own: it shows costs, and no run is charged by it. */
+  isExample?: boolean;
+}
 export type Price = Prices['gpus'][number];
 
 /** @throws AnnealError `bad_request` when the table cannot be read. */

@@ -15,8 +15,8 @@ import type { SourceContext } from '../data/sources.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { endOfRows } from './row-ends.ts';
 
-/** Of each source, bytes: some hundred thousand rows, which are tokenised in half a minute. */
-const SAMPLE_BYTES_MAX = 32 * 1024 ** 2;
+/** Of each source, bytes: some thousand chats, or seventy thousand rows of one line, which are cleaned and tokenised in seconds. */
+const SAMPLE_BYTES_MAX = 4 * 1024 ** 2;
 /** Files of each source that are looked into: each costs a request. */
 const FILES_MAX = 64;
 /** Of tables, which can only be looked into when they are copied whole. */

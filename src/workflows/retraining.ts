@@ -1,16 +1,23 @@
 // Retraining: what a schedule starts. Runs the pipeline on the sources' present content, and skips when nothing has changed.
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
-import { executeChild, proxyActivities, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
+import {
+  CancellationScope,
+  executeChild,
+  patched,
+  proxyActivities,
+  setCurrentDetails,
+  workflowInfo,
+} from '@temporalio/workflow';
 import type * as activities from '../activities/types.ts';
 import { WORKFLOWS } from '../contracts/names.ts';
-import type { SpecInput } from '../contracts/spec.ts';
+import type { Spec, SpecInput } from '../contracts/spec.ts';
 import type { RetrainingResult } from '../contracts/status.ts';
 import type { FineTune } from './fine-tune.ts';
 import { STAGE_OPTIONS } from './stage-options.ts';
 
 const { checkSpec } = proxyActivities<activities.Check>(STAGE_OPTIONS.check);
 const { ingest } = proxyActivities<activities.Data>(STAGE_OPTIONS.data);
-const { planRetraining } = proxyActivities<activities.Control>(STAGE_OPTIONS.control);
+const { planRetraining, giveBack } = proxyActivities<activities.Control>(STAGE_OPTIONS.control);
 
 export interface RetrainingInput {
   spec?: SpecInput;
@@ -36,7 +43,18 @@ export async function Retraining({ spec: input }: RetrainingInput = {}): Promise
     });
     return { run, skipped: null, status };
   } catch (error) {
-    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
-    return { run, skipped: `Run ${run}, which does the same, is under way or complete.`, status: null };
+    if (error instanceof WorkflowExecutionAlreadyStartedError)
+      return { run, skipped: `Run ${run}, which does the same, is under way or complete.`, status: null };
+    await giveBackTaken(spec);
+    throw error;
   }
+}
+
+/** Rows of a run that has failed would else never be trained: the next retraining takes them with what is newer. */
+async function giveBackTaken(spec: Spec): Promise<void> {
+  if (!spec.data.sources.some(({ follow }) => follow) || !patched('give-back')) return;
+  const options = { activityId: 'give-back', summary: 'what it took of followed sources' };
+  await CancellationScope.nonCancellable(() =>
+    giveBack.executeWithOptions(options, [{ run: workflowInfo().workflowId, spec }]),
+  );
 }

@@ -37,6 +37,8 @@ export interface Gatekeeper {
   held: Set<string>;
   /** Times that the training of a run was begun. */
   begun: Map<string, number>;
+  /** Retrainings that have given back what they took. */
+  givenBack?: string[];
 }
 
 export interface PretendWorkers {
@@ -86,6 +88,7 @@ function pretendActivities(gate: Gatekeeper) {
     },
     register: async ({ spec }: StageInput) => ({ model: spec.name, version: 1, digest: 'f'.repeat(64), outcome: 'v1' }),
     deploy: async ({ spec }: StageInput) => ({ endpoint: spec.name, url: 'http://127.0.0.1:9', outcome: spec.name }),
+    giveBack: async ({ run }: StageInput) => void gate.givenBack?.push(run),
     planRetraining: async ({ spec }: { spec: { name: string } }) => ({
       run: spec.name,
       skip: spec.name === 'nightly' ? 'Nothing is new.' : null,

@@ -5,6 +5,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ChildWorkflowFailure } from '@temporalio/common';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import type { WorkflowBundle } from '@temporalio/worker';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -153,6 +154,20 @@ describe('the client', () => {
     await client.waitForRun('twice', { intervalMs: 50 });
     expect(await retrain('twice', '3')).toEqual(skipped);
     expect(gate.begun.get('twice')).toBe(1);
+  });
+
+  test('a retraining whose run fails gives back what it took of followed sources', async () => {
+    const retrain = (follow: boolean) =>
+      env.client.workflow
+        .execute(WORKFLOWS.retraining, {
+          taskQueue: TASK_QUEUES.control,
+          workflowId: `retraining-broken-${follow}`,
+          args: [{ spec: { ...specOf('broken'), data: { sources: [{ uri: 's3://logs/', follow }] } } }],
+        })
+        .catch((error: Error) => error.cause);
+    gate.givenBack = [];
+    for (const follow of [false, true]) expect(await retrain(follow)).toBeInstanceOf(ChildWorkflowFailure);
+    expect(gate.givenBack).toEqual(['retraining-broken-true']);
   });
 
   test('schedules are created paused, triggered without overlap, and deleted', async () => {

@@ -7,8 +7,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { CreateBucketCommand, PutBucketVersioningCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Source } from '../../src/contracts/data-spec.ts';
 import type { SpecInput } from '../../src/contracts/spec.ts';
 import { type FreezeOptions, freezeSources, takeSnapshot } from '../../src/data/snapshot.ts';
+import { giveBackFollowed } from '../../src/data/source/follow.ts';
 import { openSource, type SourceContext } from '../../src/data/sources.ts';
 import { FREE_PORTS, type Stack, startStack } from '../../src/dev/stack.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
@@ -93,6 +95,25 @@ test('a followed prefix gives each run what is new, a changed object as a whole,
   const third = await take('r3');
   expect([third.snapshot.sources, third.notes]).toEqual([[], ['0 new files in s3://anneal/log/']]);
   expect((await take('r2')).snapshot.digest).toBe(second.snapshot.digest);
+});
+
+test('what a run took that came to nothing is given back: the next one takes it with what is newer', async () => {
+  const uri = 's3://anneal/back/';
+  const [source] = dataSpec({ sources: [{ uri, follow: { mode: 'new' } }] }).sources as [Source];
+  const take = (run: string) => read(uri, { follow: { mode: 'new' } }, { follower: { name: 'back', run } });
+  const giveBack = (run: string) =>
+    giveBackFollowed(createFileStore(join(state, 'blobs')), { name: 'back', run }, source);
+  await put('back/1.jsonl', line(1));
+  expect((await take('r1')).texts).toEqual([line(1)]);
+  expect([await giveBack('r1'), await giveBack('r1')]).toEqual([true, true]);
+  await put('back/2.jsonl', line(2));
+  expect((await take('r2')).texts).toEqual([line(1), line(2)]);
+  expect(await giveBack('r1')).toBe(false);
+  await put('back/3.jsonl', line(3));
+  expect((await take('r3')).texts).toEqual([line(3)]);
+  expect(await giveBack('r2')).toBe(false);
+  expect(await giveBack('r3')).toBe(true);
+  expect((await take('r4')).texts).toEqual([line(3)]);
 });
 
 test('an object that changed since it was listed is not read for the other', async () => {

@@ -7,6 +7,7 @@ import { PGLiteSocketServer } from '@electric-sql/pglite-socket';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseSpec, type SpecInput } from '../../src/contracts/spec.ts';
 import { type FreezeOptions, freezeSources } from '../../src/data/snapshot.ts';
+import { sampleSources } from '../../src/plan/sample.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import { collect, dataSpec, type Folder, readParts, temporaryFolder } from './given.ts';
 
@@ -85,6 +86,19 @@ describe('PostgreSQL', () => {
     await expect(failing({ table: 'empty' })).rejects.toMatchObject({ kind: 'data_rejected' });
     await expect(failing({})).rejects.toThrow('is a database; add `table`, or `query` with a SELECT');
     expect((await db.query('SELECT count(*)::int AS n FROM tickets')).rows).toEqual([{ n: 1500 }]);
+  });
+
+  test('a plan reads the beginning of a table, and has PostgreSQL reckon the rest', async () => {
+    await using folder = await temporaryFolder();
+    await db.exec('ANALYZE tickets');
+    const { sources } = dataSpec({ sources: [{ uri, table: 'tickets' }] });
+    const ctx = { examplesFolder: folder.path, readS3: async () => null };
+    const store = createFileStore(join(folder.path, 'store'));
+    const { snapshot, factor } = await sampleSources({ store, sources, ctx, bytesMax: 10_000 });
+    const rows = snapshot.sources[0]?.newlines?.[0] ?? 0;
+    expect(rows).toBeGreaterThan(50);
+    expect(rows).toBeLessThan(100);
+    expect(Math.round(rows * (factor ?? 0))).toBe(1500);
   });
 
   test('followed for what is new, each run takes the rows behind the watermark, late ones too, and none twice', async () => {

@@ -146,6 +146,20 @@ describe('problems', () => {
     expect(found?.message).toBe('must be at least the planned cost 5.83, got 3; raise it, or lower `train.epochs`');
   });
 
+  test('dollars without a price, which no example gives', () => {
+    const prices = { date: '', gpus: [{ name: 'H100', memoryGiB: null, usdPerHour: 3.5 }] };
+    const wanting = { budget: { costUsd: 30 } };
+    expect(problemsOf(wanting, { prices })).toEqual([]);
+    for (const lacking of [null, { ...prices, isExample: true }, { date: '', gpus: [] }]) {
+      const [found] = problemsOf(wanting, { prices: lacking });
+      expect(found?.path).toBe('budget.costUsd');
+      expect(found?.message).toContain(
+        'needs the price of an hour of NVIDIA H100 80GB HBM3; set `budget.pricePerGpuHour`',
+      );
+    }
+    expect(problemsOf({ budget: { costUsd: 30, pricePerGpuHour: 2 } }, { prices: null })).toEqual([]);
+  });
+
   test('dollars become GPU seconds at the price of this host, which the table must know', async () => {
     const python = { environment: { CUDA_VISIBLE_DEVICES: '' } } as never;
     const prices = join(folder, 'prices.yaml');

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { HostRequest, PoolHost, PoolState, WaitingRequest } from '../../src/contracts/pool.ts';
 import { decideGrants } from '../../src/workflows/policies/grants.ts';
+import { createRandom } from '../data/given.ts';
 
 const HOUR = 3_600_000;
 const NOW = 100 * HOUR;
@@ -166,17 +167,6 @@ describe('the pool', () => {
   });
 });
 
-/** Numbers from 0 up to below 1, the same for the same seed (mulberry32). */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 describe('over time, with teams that always want more', () => {
   const TEAMS = ['x', 'y', 'z'];
   const MINUTE = 60_000;
@@ -191,7 +181,7 @@ describe('over time, with teams that always want more', () => {
 
   /** A day of minutes; each grant is checked against what there is. */
   function live(seed: number, wish: (draw: () => number, team: string, waiting: number) => HostRequest | null): Course {
-    const draw = random(seed);
+    const draw = createRandom(seed);
     const hosts = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'].map((name, i) =>
       host(name, i < 6 ? {} : { labels: 'gpu=h100' }),
     );

@@ -58,9 +58,10 @@ function sampleText(factor: number | null): string {
   return `Estimated from ${formatPercent(1 / factor)} of the bytes.`;
 }
 
-function stepText({ steps }: Plan): string | null {
+function stepText({ steps, data }: Plan): string | null {
   if (steps === null) return null;
-  return `${formatCount(steps.total)} steps, ${formatCount(steps.perEpoch)} an epoch; ${plural(steps.effectiveBatch, 'row')} a step; ${formatCount(steps.tokens)} tokens in all`;
+  const atLeast = data?.factor === null ? 'at least ' : '';
+  return `${atLeast}${formatCount(steps.total)} steps, ${formatCount(steps.perEpoch)} an epoch; ${plural(steps.effectiveBatch, 'row')} a step; ${formatCount(steps.tokens)} tokens in all`;
 }
 
 function parameterText({ parameters }: Plan): string | null {
@@ -78,11 +79,11 @@ function memoryText({ memory }: Plan): string | null {
   return `${fit}: ${gib(bytes)} for ${place} ${gib(limitBytes)} (${known})`;
 }
 
-function timeText({ time, steps }: Plan): string | null {
+function timeText({ time, steps, data }: Plan): string | null {
   if (steps === null) return null;
   if (time === null) return 'unknown: nothing like it has been trained on this stack yet; `--probe` measures two steps';
   const speed = `${formatCount(Math.round(time.tokensPerSecond))} tokens/s on ${time.device}, from ${time.from}`;
-  return `about ${formatSeconds(time.seconds)} of training (${speed})`;
+  return `${data?.factor === null ? 'at least' : 'about'} ${formatSeconds(time.seconds)} of training (${speed})`;
 }
 
 function partLines({ parts, how }: MemoryCheck, width: number): string[] {
