@@ -91,10 +91,10 @@ describe('PostgreSQL', () => {
   test('a plan reads the beginning of a table, and has PostgreSQL reckon the rest', async () => {
     await using folder = await temporaryFolder();
     await db.exec('ANALYZE tickets');
-    const { sources } = dataSpec({ sources: [{ uri, table: 'tickets' }] });
+    const spec = parseSpec({ name: 'sql', data: { sources: [{ uri, table: 'tickets' }] } });
     const ctx = { examplesFolder: folder.path, readS3: async () => null };
     const store = createFileStore(join(folder.path, 'store'));
-    const { snapshot, factor } = await sampleSources({ store, sources, ctx, bytesMax: 10_000 });
+    const { snapshot, factor } = await sampleSources({ store, spec, ctx, bytesMax: 10_000 });
     const rows = snapshot.sources[0]?.newlines?.[0] ?? 0;
     expect(rows).toBeGreaterThan(50);
     expect(rows).toBeLessThan(100);

@@ -284,12 +284,12 @@ describe('sample', () => {
 
   test('of a thousand files some are looked into, all over the folder', async () => {
     mkdirSync(join(folder, 'in'));
-    for (let i = 0; i < 300; i++) writeFileSync(join(folder, 'in', `${1000 + i}.jsonl`), LINE.repeat(2));
+    for (let i = 0; i < 128; i++) writeFileSync(join(folder, 'in', `${1000 + i}.jsonl`), LINE.repeat(2));
     const { factor, snapshot, notes } = await sampleSources(samplingOf(['in']));
     expect(snapshot.sources).toHaveLength(64);
-    expect(snapshot.sources.at(-1)?.uri).toContain('1295.jsonl');
-    expect(factor).toBeCloseTo(300 / 64);
-    expect(notes).toEqual([`${join(folder, 'in')} has 300 files, of which 64 were looked into.`]);
+    expect(snapshot.sources.at(-1)?.uri).toContain('1126.jsonl');
+    expect(factor).toBeCloseTo(2);
+    expect(notes).toEqual([`${join(folder, 'in')} has 128 files, of which 64 were looked into.`]);
   });
 
   test('a table tells its rows itself; packed, it is copied if it is small, else left out and named', async () => {
