@@ -1,6 +1,6 @@
 // What the stages hand to each other and what the object store remembers. Every record is JSON and immutable.
 import { z } from 'zod';
-import { AccountsSchema, SPLITS } from './rows.ts';
+import { AccountsSchema, MediaRefSchema, SPLITS } from './rows.ts';
 import { BestSchema, OUTPUTS, TokeniseResultSchema, TrainResultSchema } from './trainer-protocol.ts';
 
 export const Digest = z.string().regex(/^[0-9a-f]{64}$/, 'must be a SHA-256 in 64 hex digits');
@@ -22,7 +22,7 @@ export type FileSet = z.infer<typeof FileSetSchema>;
 
 /** What lay at an address that a row names as an image when its source was frozen. */
 export const FrozenImageSchema = z.union([
-  z.strictObject({ ref: z.string(), digest: Digest }),
+  z.strictObject({ ref: z.string(), image: MediaRefSchema }),
   z.strictObject({ ref: z.string(), code: z.enum(['media_missing', 'media_unreadable']), message: z.string() }),
 ]);
 export type FrozenImage = z.infer<typeof FrozenImageSchema>;

@@ -8,6 +8,7 @@ import type { Chat } from '../../src/data/shapes.ts';
 import { type FreezeOptions, freezeSources } from '../../src/data/snapshot.ts';
 import { sha256Hex } from '../../src/storage/digest.ts';
 import { png } from '../support/images.ts';
+import { createMemoryStore } from '../support/memory-store.ts';
 import { cleanSnapshot, type Folder, hostIn, specOf, temporaryFolder } from './given.ts';
 
 let folder: Folder;
@@ -38,7 +39,7 @@ const PLAIN = Array.from({ length: 60 }, (_, i) => ({ prompt: `what is ${i}?`, c
 async function freeze(name: string, rows: unknown[], options: FreezeOptions = {}, allowPrivate = true) {
   const uri = await folder.write(`${name}.jsonl`, jsonl([...rows, ...PLAIN]));
   const spec = specOf({ sources: [{ uri, allowPrivate }] });
-  const host = hostIn(folder.path);
+  const host = { ...hostIn(folder.path), store: createMemoryStore() };
   const frozen = async () =>
     (await freezeSources(host.store, spec.data.sources, host.sources, () => {}, undefined, { spec, ...options }))
       .snapshot;

@@ -9,7 +9,7 @@ import { MediaRefSchema } from '../../src/contracts/rows.ts';
 import { createRowMapper } from '../../src/data/mapping.ts';
 import { readImageHeader } from '../../src/data/media/image-header.ts';
 import { createMediaLoader } from '../../src/data/media/load.ts';
-import { createMediaReader, IMAGE_BYTES_MAX } from '../../src/data/media/media.ts';
+import { createMediaReader, IMAGE_BYTES_MAX, keepImage } from '../../src/data/media/media.ts';
 import type { Chat } from '../../src/data/shapes.ts';
 import { sha256Hex } from '../../src/storage/digest.ts';
 import { png } from '../support/images.ts';
@@ -208,11 +208,15 @@ describe('where images stand in a row', () => {
 describe('reading them', () => {
   const reader = (files: Record<string, Uint8Array>) => {
     const kept = new Map<string, Uint8Array>();
-    const read = createMediaReader({
-      load: async (ref) => files[ref] ?? null,
-      keep: async (digest, bytes) => void kept.set(digest, bytes),
-    });
-    return { kept, read };
+    const keep = async (digest: string, bytes: Uint8Array) => void kept.set(digest, bytes);
+    const find = async (ref: string) => {
+      const bytes = files[ref];
+      if (bytes === undefined) throw new AnnealError('bad_request', `Source ${ref} is not there; correct the path.`);
+      const image = await keepImage(Buffer.from(bytes), keep);
+      if (typeof image === 'string') throw new AnnealError('data_rejected', image);
+      return image;
+    };
+    return { kept, read: createMediaReader({ find, keep }) };
   };
   const chat = (...refs: string[]): Chat => ({ messages: [], media: refs.map((ref) => ({ ref })) });
 
@@ -229,7 +233,7 @@ describe('reading them', () => {
   });
 
   test.each([
-    ['gone.png', 'media_missing', 'images[0] (gone.png) is not there; correct the address, or leave the row out'],
+    ['gone.png', 'media_missing', 'images[0] cannot be read: Source gone.png is not there; correct the path'],
     [
       'text.png',
       'media_unreadable',
@@ -272,8 +276,6 @@ describe('reading them', () => {
         );
       await expect(load('images/gone.png')).rejects.toMatchObject({ kind: 'bad_request' });
     }
-    const gone = createMediaReader({ load: createMediaLoader('example:set/rows.jsonl', ctx), keep: async () => {} });
-    await expect(gone(chat('images/gone.png'))).rejects.toMatchObject({ code: 'media_missing' });
   });
 
   test('addresses on the web, relative to a source there too; a server that is down is not the row’s fault', async () => {
@@ -288,19 +290,16 @@ describe('reading them', () => {
       const load = createMediaLoader(`${root}/set/rows.jsonl`, ctx, true);
       expect(await load('images/x.png')).toEqual(png(5, 3));
       expect(await load(`${root}/set/images/x.png`)).toEqual(png(5, 3));
-      const read = createMediaReader({ load, keep: async () => {} });
-      await expect(read(chat('gone.png'))).rejects.toMatchObject({ code: 'media_missing' });
-      await expect(read(chat(`${root}/busy`))).rejects.toMatchObject({ kind: 'source_unavailable' });
+      await expect(load('gone.png')).rejects.toMatchObject({ kind: 'bad_request' });
+      await expect(load(`${root}/busy`)).rejects.toMatchObject({ kind: 'source_unavailable' });
       for (const ref of ['file:///etc/hostname', 's3://bucket/x.png', 'sqlite:x.db'])
-        await expect(read(chat(ref))).rejects.toMatchObject({
-          code: 'media_missing',
+        await expect(load(ref)).rejects.toMatchObject({
+          kind: 'bad_request',
           message: expect.stringContaining('is no web address, and the rows that name it come from'),
         });
-      const strict = createMediaReader({
-        load: createMediaLoader(`${root}/set/rows.jsonl`, ctx),
-        keep: async () => {},
+      await expect(createMediaLoader(`${root}/set/rows.jsonl`, ctx)('images/x.png')).rejects.toMatchObject({
+        kind: 'bad_request',
       });
-      await expect(strict(chat('images/x.png'))).rejects.toMatchObject({ code: 'media_missing' });
     } finally {
       server.closeAllConnections();
       await new Promise((closed) => server.close(closed));

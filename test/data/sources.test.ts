@@ -1,5 +1,5 @@
 // Opening sources for real: files, examples, an HTTP server on the loopback, S3 by its one function; and every way that fails.
-import { chmod, mkdir } from 'node:fs/promises';
+import { appendFile, chmod, mkdir } from 'node:fs/promises';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -38,6 +38,20 @@ describe('files', () => {
     expect(await readAll('example:rows.jsonl', { examplesFolder: folder.path })).toMatchObject({
       ...content,
       uri: 'example:rows.jsonl',
+    });
+  });
+
+  test('that are written to while they are read are refused, however little was added', async () => {
+    await using folder = await temporaryFolder();
+    const path = await folder.write('rows.jsonl', '{"a":1}\n'.repeat(400_000));
+    const [source] = dataSpec({ sources: [{ uri: path }] }).sources;
+    const { bytes } = await openSource(source as never, { examplesFolder: '/nowhere', readS3: async () => null });
+    const readOn = async () => {
+      for await (const _ of bytes) await appendFile(path, '{}\n');
+    };
+    expect(await failureOf(readOn())).toMatchObject({
+      kind: 'source_changed',
+      message: `Source ${path} changed while it was read; try again when its writer is done.`,
     });
   });
 

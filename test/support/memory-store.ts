@@ -9,7 +9,7 @@ export function createMemoryStore(): ObjectStore {
     async putIfAbsent(key, body) {
       const there = objects.get(key);
       if (there === undefined) {
-        objects.set(key, body);
+        objects.set(key, Uint8Array.from(body));
         return 'created';
       }
       return Buffer.compare(there, body) === 0 ? 'mine' : 'exists';
@@ -21,7 +21,8 @@ export function createMemoryStore(): ObjectStore {
           `Object ${key} was refused: its bytes do not have the digest ${sha256}.`,
         );
       }
-      objects.set(key, body);
+      // The caller may use its memory again.
+      objects.set(key, Uint8Array.from(body));
     },
     get: async (key) => objects.get(key) ?? null,
     async head(key) {

@@ -9,7 +9,7 @@ import type { ObjectStore } from '../../storage/object-store.ts';
 import type { Mapping } from '../mapping.ts';
 import { partOf, readSource } from '../source-bytes.ts';
 import type { MediaLoader } from './load.ts';
-import { faultOfImage } from './media.ts';
+import { keepImage } from './media.ts';
 import { namedImages } from './named.ts';
 
 /** Of one source: their names take some 300 MB of memory. */
@@ -153,14 +153,14 @@ async function freezeImage(freezing: ImageFreezing, ref: string): Promise<{ imag
   });
   try {
     const bytes = await loadPatiently(freezing, ref);
-    const fault = faultOfImage(bytes);
-    if (fault !== null) return lost('media_unreadable', fault);
-    return { image: { ref, digest: await putBlob(freezing.store, bytes) }, sizeBytes: bytes.length };
+    const image = await keepImage(bytes, async (_digest, kept) => void (await putBlob(freezing.store, kept)));
+    if (typeof image === 'string') return lost('media_unreadable', image);
+    return { image: { ref, image }, sizeBytes: bytes.length };
   } catch (error) {
-    if (!(error instanceof AnnealError) || error.kind === 'store_unavailable') throw error;
     // A server that is down comes back; a name that nobody has does not.
-    if (error.kind === 'source_unavailable' && codeOf(error.cause) !== 'ENOTFOUND') throw error;
-    return lost('media_missing', error.message.replace(/\.$/, ''));
+    const isGone = isNameless(error) || (error instanceof AnnealError && error.kind === 'bad_request');
+    if (!isGone) throw error;
+    return lost('media_missing', (error as Error).message.replace(/\.$/, ''));
   }
 }
 
@@ -181,11 +181,12 @@ async function loadPatiently({ load, signal, limits = {} }: ImageFreezing, ref: 
 }
 
 function isUnavailable(error: unknown): boolean {
-  return error instanceof AnnealError && error.kind === 'source_unavailable' && codeOf(error.cause) !== 'ENOTFOUND';
+  return error instanceof AnnealError && error.kind === 'source_unavailable' && !isNameless(error);
 }
 
-function codeOf(error: unknown): string | undefined {
-  return (error as NodeJS.ErrnoException | undefined)?.code;
+/** No server has the name. */
+function isNameless(error: unknown): boolean {
+  return error instanceof AnnealError && (error.cause as NodeJS.ErrnoException | undefined)?.code === 'ENOTFOUND';
 }
 
 function tooSlow(ref: string, ms: number): AnnealError {

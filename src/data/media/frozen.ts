@@ -1,9 +1,9 @@
-// Gives the images of a frozen source as they were when it was frozen.
+// Finds the images of a frozen source as they were when it was frozen.
 import { AnnealError } from '../../contracts/failure.ts';
 import type { FrozenImage, FrozenSource } from '../../contracts/records.ts';
-import { getBlob } from '../../storage/file-set.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { readImageTable } from './freeze.ts';
+import type { FindImage } from './media.ts';
 
 /** The tables of the rows that lie in these parts. */
 export function imageTables({ images = [] }: FrozenSource, firstPart: number, endPart: number): string[] {
@@ -11,15 +11,15 @@ export function imageTables({ images = [] }: FrozenSource, firstPart: number, en
 }
 
 /** Memory: the names of the images in the tables, once the first is asked for. */
-export function createFrozenLoader(store: ObjectStore, tables: string[]): (ref: string) => Promise<Uint8Array> {
+export function createImageFinder(store: ObjectStore, tables: string[]): FindImage {
   let known: Promise<Map<string, FrozenImage>> | null = null;
   return async (ref) => {
     known ??= readTables(store, tables);
-    const image = (await known).get(ref);
-    if (image === undefined)
+    const found = (await known).get(ref);
+    if (found === undefined)
       throw new AnnealError('bad_request', 'it was not read when its source was; start the run anew');
-    if ('digest' in image) return await getBlob(store, image.digest);
-    throw new AnnealError(image.code === 'media_missing' ? 'bad_request' : 'data_rejected', image.message);
+    if ('image' in found) return found.image;
+    throw new AnnealError(found.code === 'media_missing' ? 'bad_request' : 'data_rejected', found.message);
   };
 }
 

@@ -13,11 +13,23 @@ export const IMAGE_BYTES_MAX = 10 * 1024 * 1024;
 /** Largest image, pixels: half of what Pillow takes for an attack; models see far fewer. */
 const IMAGE_PIXELS_MAX = 64 * 1024 * 1024;
 
+/**
+ * The image at an address of a row. Not asked for `data:` addresses.
+ * @throws AnnealError `bad_request` where none is, `data_rejected` for one that cannot be used: behind its name, what is wrong.
+ */
+export type FindImage = (ref: string) => Promise<MediaRef>;
+
+/** Where no source was frozen. */
+export const noImages: FindImage = async () => {
+  throw new AnnealError('bad_request', 'images at addresses are not looked for here');
+};
+
+/** Keeps the bytes under their digest. Idempotent. */
+type KeepBytes = (digest: string, bytes: Uint8Array) => Promise<void>;
+
 export interface MediaOptions {
-  /** The bytes at an address, at most one more than `IMAGE_BYTES_MAX`; null where nothing is. Not asked for `data:` URIs. */
-  load(ref: string): Promise<Uint8Array | null>;
-  /** Idempotent. */
-  keep(digest: string, bytes: Uint8Array): Promise<void>;
+  find: FindImage;
+  keep: KeepBytes;
 }
 
 /** @throws RowFault `media_missing` or `media_unreadable`. */
@@ -27,32 +39,24 @@ export function createMediaReader(options: MediaOptions): MediaReader {
   return async (chat) => {
     const media: MediaRef[] = [];
     for (const [i, image] of (chat.media ?? []).entries())
-      media.push('ref' in image ? await readImage(image.ref, i, options) : image);
+      media.push('ref' in image ? await readImage(image.ref, `images[${i}]`, options) : image);
     return media.length === 0 ? chat : { ...chat, media };
   };
 }
 
-async function readImage(ref: string, index: number, { load, keep }: MediaOptions): Promise<MediaRef> {
-  const path = `images[${index}]`;
-  const named = `${path} (${ref.slice(0, 80)})`;
-  const bytes = ref.startsWith('data:') ? decodeDataUri(ref, path) : await loadOr(load, ref, path);
-  if (bytes === null)
-    throw new RowFault('media_missing', path, `${named} is not there; correct the address, or leave the row out`);
-  const fault = faultOfImage(bytes);
-  if (fault !== null) throw new RowFault('media_unreadable', path, `${named} ${fault}`);
-  const header = readImageHeader(bytes) as ImageHeader;
-  const digest = sha256Hex(bytes);
-  await keep(digest, bytes);
-  return { digest, ...header, sizeBytes: bytes.length };
+async function readImage(ref: string, path: string, { find, keep }: MediaOptions): Promise<MediaRef> {
+  if (!ref.startsWith('data:')) return await findOr(find, ref, path);
+  const image = await keepImage(decodeDataUri(ref, path), keep);
+  if (typeof image !== 'string') return image;
+  throw new RowFault('media_unreadable', path, `${path} (${ref.slice(0, 80)}) ${image}`);
 }
 
-/** An address that cannot be used, or holds no image, is the row's fault; a server or a store that is down is not. */
-async function loadOr(load: MediaOptions['load'], ref: string, path: string): Promise<Buffer | null> {
+/** What is wrong with an address or an image is the row's fault; a store that is down is not. */
+async function findOr(find: FindImage, ref: string, path: string): Promise<MediaRef> {
   try {
-    const bytes = await load(ref);
-    return bytes === null ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    return await find(ref);
   } catch (error) {
-    const { kind = null, message } = error instanceof AnnealError ? error : (error as Error & { kind?: null });
+    const { kind = null, message } = error as Error & Partial<Pick<AnnealError, 'kind'>>;
     if (kind === 'bad_request')
       throw new RowFault('media_missing', path, `${path} cannot be read: ${message.replace(/\.$/, '')}`);
     if (kind === 'data_rejected')
@@ -61,14 +65,22 @@ async function loadOr(load: MediaOptions['load'], ref: string, path: string): Pr
   }
 }
 
-/** What is wrong with the bytes of an image, behind its name; null = nothing. */
-export function faultOfImage(bytes: Buffer): string | null {
+/** Keeps an image, or says behind its name what is wrong with it. */
+export async function keepImage(bytes: Buffer, keep: KeepBytes): Promise<MediaRef | string> {
+  const header = checkImage(bytes);
+  if (typeof header === 'string') return header;
+  const digest = sha256Hex(bytes);
+  await keep(digest, bytes);
+  return { digest, ...header, sizeBytes: bytes.length };
+}
+
+function checkImage(bytes: Buffer): ImageHeader | string {
   if (bytes.length > IMAGE_BYTES_MAX)
     return `is larger than ${IMAGE_BYTES_MAX} bytes, the most that an image may have; make it smaller`;
   const header = readImageHeader(bytes);
   if (header === null)
     return `is no whole image of a type that is read (${MEDIA_TYPES.join(', ')}); save it as one of them`;
-  if (header.width * header.height <= IMAGE_PIXELS_MAX) return null;
+  if (header.width * header.height <= IMAGE_PIXELS_MAX) return header;
   return `has ${header.width} × ${header.height} pixels, and ${IMAGE_PIXELS_MAX} are the most; make it smaller`;
 }
 

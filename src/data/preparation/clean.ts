@@ -12,7 +12,8 @@ import { keys } from '../../storage/keys.ts';
 import { createJson, readJson } from '../../storage/record.ts';
 import { codeIdentity } from '../../telemetry/code-identity.ts';
 import { mappingOf } from '../mapping.ts';
-import { createFrozenLoader, imageTables } from '../media/frozen.ts';
+import { createImageFinder, imageTables } from '../media/frozen.ts';
+import type { FindImage } from '../media/media.ts';
 import { cleanRange } from '../range/clean.ts';
 import { cleanRangeInThread } from '../range/in-thread.ts';
 import { MEDIA_FOLDER, type RangeContext, type RangeOptions } from '../range/options.ts';
@@ -62,10 +63,10 @@ async function cleanPiece(
   const key = keys.piece(digestOf(input));
   const earlier = await readJson(host.store, key, CleanedPieceSchema);
   if (earlier !== null) return earlier;
-  const loadMedia = createFrozenLoader(host.store, images);
+  const findImage = createImageFinder(host.store, images);
   const made = await makePiece(
     host,
-    { source, loadMedia },
+    { source, findImage },
     { ...options, pseudonymKey: host.pseudonymKey },
     decontamination,
   );
@@ -93,7 +94,7 @@ interface Frozen {
 /** What is read while a piece is cleaned. */
 interface Supplies {
   source: FrozenSource;
-  loadMedia: NonNullable<RangeContext['loadMedia']>;
+  findImage: FindImage;
 }
 
 async function makePiece(
@@ -119,7 +120,7 @@ async function makePiece(
 
 async function cleanBytes(
   host: PreparationHost,
-  { source, loadMedia }: Supplies,
+  { source, findImage }: Supplies,
   options: RangeOptions,
   folder: string,
 ): Promise<CleanedRange> {
@@ -130,7 +131,7 @@ async function cleanBytes(
     signal: host.signal,
     onProgress: ({ rowsIn, bytesRead }) =>
       host.report({ phase: `clean ${name}, ${rowsIn} rows`, step: bytesRead, of: sizeBytes }),
-    loadMedia,
+    findImage,
   };
   const clean = sizeBytes < THREAD_BYTES_MIN ? cleanRange : cleanRangeInThread;
   return await clean(bytes, options, folder, context);

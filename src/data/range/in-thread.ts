@@ -2,6 +2,7 @@
 import type { Worker } from 'node:worker_threads';
 import type { CleanedRange } from '../../contracts/cleaned-range.ts';
 import { AnnealError } from '../../contracts/failure.ts';
+import { type FindImage, noImages } from '../media/media.ts';
 import type { RangeContext, RangeOptions } from './options.ts';
 import type { FromThread, ToThread } from './thread-messages.ts';
 import { giveBack, HEAP_MIB_MAX, takeThread } from './thread-pool.ts';
@@ -82,23 +83,23 @@ async function answer(
   worker: Worker,
   message: Question,
   source: Supply,
-  { onProgress, loadMedia }: RangeContext,
+  { onProgress, findImage }: RangeContext,
 ): Promise<void> {
   switch (message.say) {
     case 'more':
       return give(worker, { say: 'bytes', bytes: await source.next() });
     case 'progress':
       return onProgress?.(message.progress);
-    case 'load':
-      return give(worker, await load(message, loadMedia));
+    case 'find':
+      return give(worker, await find(message, findImage));
     default:
       return message satisfies never;
   }
 }
 
-async function load({ id, ref }: { id: number; ref: string }, loadMedia: RangeContext['loadMedia']): Promise<ToThread> {
+async function find({ id, ref }: { id: number; ref: string }, findImage: FindImage = noImages): Promise<ToThread> {
   try {
-    return { say: 'loaded', id, bytes: (await loadMedia?.(ref)) ?? null };
+    return { say: 'found', id, image: await findImage(ref) };
   } catch (error) {
     const kind = error instanceof AnnealError ? error.kind : null;
     return { say: 'lost', id, kind, message: error instanceof Error ? error.message : String(error) };

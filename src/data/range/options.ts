@@ -2,6 +2,7 @@
 import type { Spec } from '../../contracts/spec.ts';
 import type { CsvHeader } from '../csv.ts';
 import type { Mapping } from '../mapping.ts';
+import type { FindImage } from '../media/media.ts';
 import type { Format } from '../readers.ts';
 
 /** The rules of `data` that a row alone can keep or break. */
@@ -38,7 +39,7 @@ export const RANGE_FILES = {
   profile: 'profile.json',
 } as const;
 
-/** Folder of a range's images, each under its digest; absent where there are none. */
+/** Folder of the images that a range's rows hold themselves, each under its digest; absent where there are none. */
 export const MEDIA_FOLDER = 'media';
 
 export interface RangeProgress {
@@ -51,6 +52,6 @@ export interface RangeProgress {
 export interface RangeContext {
   onProgress?: (progress: RangeProgress) => void;
   signal?: AbortSignal;
-  /** Bytes of an image that a row names; null = there is none. */
-  loadMedia?: (ref: string) => Promise<Uint8Array | null>;
+  /** Of rows that name images by addresses. */
+  findImage?: FindImage;
 }

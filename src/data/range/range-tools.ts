@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Profile } from '../../contracts/profile.ts';
 import { createFilters, type Filter } from '../filters.ts';
 import { type LanguageOf, loadLanguages } from '../language.ts';
-import { createMediaReader, type MediaReader } from '../media/media.ts';
+import { createMediaReader, type MediaReader, noImages } from '../media/media.ts';
 import { createSketcher, type Sketcher } from '../near/sketch.ts';
 import { createPresidio, type Presidio } from '../privacy/presidio.ts';
 import { createPrivacy, type Privacy } from '../privacy/privacy.ts';
@@ -28,7 +28,7 @@ export interface RangeTools {
 export async function openRangeTools(
   { rules, pseudonymKey }: RangeOptions,
   folder: string,
-  { loadMedia = async () => null, signal = new AbortController().signal }: RangeContext,
+  { findImage = noImages, signal = new AbortController().signal }: RangeContext,
 ): Promise<RangeTools> {
   // Large, so it is loaded when the rows are through, if no filter needs it before.
   let languageOf: LanguageOf | null = rules.filters.languages.length === 0 ? null : await loadLanguages();
@@ -43,7 +43,7 @@ export async function openRangeTools(
       languageOf ??= await loadLanguages();
       return profile.toJson();
     },
-    readMedia: createMediaReader({ load: loadMedia, keep: (digest, bytes) => keepMedia(folder, digest, bytes) }),
+    readMedia: createMediaReader({ find: findImage, keep: (digest, bytes) => keepMedia(folder, digest, bytes) }),
   };
 }
 

@@ -1,14 +1,15 @@
 // What a range's thread and the thread that started it say to each other.
 import type { CleanedRange } from '../../contracts/cleaned-range.ts';
 import type { FailureKind } from '../../contracts/failure.ts';
+import type { MediaRef } from '../../contracts/rows.ts';
 import type { RangeOptions, RangeProgress } from './options.ts';
 
 export type FromThread =
   /** Asks for the next bytes. */
   | { say: 'more' }
   | { say: 'progress'; progress: RangeProgress }
-  /** Asks for an image. */
-  | { say: 'load'; id: number; ref: string }
+  /** Asks for an image by its address. */
+  | { say: 'find'; id: number; ref: string }
   | { say: 'done'; result: CleanedRange }
   /** `kind` null = no AnnealError. */
   | { say: 'failed'; kind: FailureKind | null; message: string; stack: string };
@@ -18,6 +19,6 @@ export type ToThread =
   | { say: 'start'; options: RangeOptions; folder: string }
   /** null = there are no more. */
   | { say: 'bytes'; bytes: Uint8Array | null }
-  | { say: 'loaded'; id: number; bytes: Uint8Array | null }
-  /** The image could not be loaded. */
+  | { say: 'found'; id: number; image: MediaRef }
+  /** There is no such image. */
   | { say: 'lost'; id: number; kind: FailureKind | null; message: string };
