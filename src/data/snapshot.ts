@@ -192,7 +192,7 @@ async function freezeOpened(
       whole.update(part);
       parts.push(await putBlob(store, part));
       newlines.push(countNewlines(part));
-      hasImages ||= mapping !== null && mayNameImages(part, tail, mapping);
+      hasImages ||= mapping !== null && mayNameImages(part, tail, format, mapping);
       tail = Buffer.from(part.subarray(-SIGN_BYTES));
       sizeBytes += part.length;
     }

@@ -214,3 +214,33 @@ test('a piece that was cleaned is found again, images and all; other images make
   await cleaned(await frozen());
   expect(await pieces()).toBe(once + 1);
 });
+
+test('images are found however their rows write them: columns, escapes, text in text, mended rows', async () => {
+  await folder.write('z.png', png(3, 1));
+  const part = { type: 'image_url', image_url: { url: 'z.png' } };
+  const messages = [
+    { role: 'user', content: [part, { type: 'text', text: 'what?' }] },
+    { role: 'assistant', content: 'a square' },
+  ];
+  const escaped = (text: string) => text.replaceAll('image', '\\u0069m\\u0061g\\u0065');
+  const latin = Buffer.from(`{"prompt":"<image> gr\xfcn?","completion":"ja","images":["z.png"]}\n`, 'latin1');
+  const files: Record<string, string | Buffer> = {
+    'plain.csv': `prompt,completion\n${PLAIN.map((row) => `${row.prompt},${row.completion}\n`).join('')}`,
+    'columns.csv': 'prompt,completion,images\n<image> what?,a square,z.png\n',
+    'mapped.csv': 'q,a,picture\n<image> what?,a circle,z.png\n',
+    'escaped.jsonl': `${escaped(JSON.stringify({ messages, id: 1 }))}\n`,
+    'text.jsonl': `${JSON.stringify({ messages: JSON.stringify([...messages, ...messages]) })}\n`,
+    'mended.jsonl': latin,
+  };
+  const uris = await Promise.all(Object.entries(files).map(([name, content]) => folder.write(name, content)));
+  const columns = { user: '{{q}}', assistant: '{{a}}', images: '{{picture}}' };
+  const sources = uris.map((uri) => ({ uri, ...(uri.endsWith('mapped.csv') && { columns }) }));
+  const spec = specOf({ sources, rules: { invalid_utf8: 'fix', wrong_type: 'fix' } });
+  const host = { ...hostIn(folder.path), store: createMemoryStore() };
+  const { snapshot } = await freezeSources(host.store, spec.data.sources, host.sources, () => {}, undefined, { spec });
+  const { kept, quarantine } = await cleanSnapshot(folder, spec, snapshot, host);
+  expect(quarantine).toEqual([]);
+  expect(digestsOf({ kept }).map((row) => new Set(row))).toEqual(
+    uris.slice(1).map(() => new Set([sha256Hex(png(3, 1))])),
+  );
+});

@@ -62,7 +62,7 @@ type ImageTable = z.infer<typeof ImageTableSchema>;
  * @throws AnnealError `source_unavailable` where a server is down, `data_rejected` above the limits.
  */
 export async function freezeImages(freezing: ImageFreezing): Promise<ImageTable[]> {
-  const { store, source, mapping, report } = freezing;
+  const { store, source, mapping, signal, report } = freezing;
   const book = openBook(freezing);
   const tables: ImageTable[] = [];
   let [part, refs] = [0, new Set<string>()];
@@ -70,7 +70,7 @@ export async function freezeImages(freezing: ImageFreezing): Promise<ImageTable[
     if (refs.size > 0) tables.push(...(await freezePart(freezing, part, [...refs], book)));
     refs = new Set();
   };
-  for await (const { offset, named } of namedImages(readSource(store, source), source, mapping)) {
+  for await (const { offset, named } of namedImages(readSource(store, source), source, mapping, signal)) {
     if (partOf(offset) !== part) await close();
     part = partOf(offset);
     for (const ref of named) refs.add(ref);

@@ -1,9 +1,9 @@
 // Reads the images that a source's rows name: files next to the source and below, and addresses on the web or in S3.
 import { realpath } from 'node:fs/promises';
 import { dirname, resolve, sep } from 'node:path';
+import { AnnealError } from '../../contracts/failure.ts';
 import type { SourceContext } from '../source/context.ts';
 import { exampleOf, fileOf } from '../source/file.ts';
-import { badSource } from '../source/raw.ts';
 import { openRaw } from '../source/raw-source.ts';
 import { IMAGE_BYTES_MAX } from './media.ts';
 
@@ -19,6 +19,10 @@ export function createMediaLoader(source: string, ctx: SourceContext, allowPriva
   };
 }
 
+function badImage(ref: string, what: string): AnnealError {
+  return new AnnealError('bad_request', `Image ${ref.slice(0, 200)} ${what}.`);
+}
+
 /** What is relative is so to the source's own address. */
 async function addressOf(ref: string, source: string, ctx: SourceContext): Promise<string> {
   const isOnWeb = /^https?:\/\//i.test(source);
@@ -26,7 +30,7 @@ async function addressOf(ref: string, source: string, ctx: SourceContext): Promi
   if (/^(https?|s3):\/\//i.test(ref)) return ref;
   if (/^s3:\/\//i.test(source)) return siblingKey(ref, source);
   if (/^postgres(ql)?:/i.test(source))
-    throw badSource(ref, 'is a path, and rows of a database lie in no folder; write a whole address');
+    throw badImage(ref, 'is a path, and rows of a database lie in no folder; write a whole address');
   const file = source.startsWith('example:')
     ? exampleOf(source, ctx.examplesFolder)
     : /^file:/i.test(source)
@@ -39,7 +43,7 @@ async function addressOf(ref: string, source: string, ctx: SourceContext): Promi
 function webAddress(ref: string, source: string): string {
   const url = URL.canParse(ref, source) ? new URL(ref, source) : null;
   if (url !== null && /^https?:$/.test(url.protocol)) return url.href;
-  throw badSource(ref, `is no web address, and the rows that name it come from ${source}; put the image there`);
+  throw badImage(ref, `is no web address, and the rows that name it come from ${source}; put the image there`);
 }
 
 function siblingKey(ref: string, source: string): string {
@@ -58,7 +62,7 @@ async function fileBelow(folder: string, ref: string): Promise<string> {
 }
 
 function outside(ref: string, folder: string): Error {
-  return badSource(ref, `leaves the folder of the rows that name it (${folder}); put the image into it`);
+  return badImage(ref, `leaves the folder of the rows that name it (${folder}); put the image into it`);
 }
 
 /** One byte more than an image may have, at most: enough to see that it is too large. */
