@@ -18,6 +18,7 @@ import {
   type GoodRow,
   invalidUtf8,
   type Place,
+  type RawRow,
   type ReadRow,
   ROW_BYTES_MAX,
   type RowParser,
@@ -51,9 +52,20 @@ export interface CsvOptions {
   onRecord?: (start: Place) => void;
 }
 
-/** @throws AnnealError `data_rejected` from `push` or `end` when the header cannot be used. */
-export function createCsvParser(options: CsvOptions, start: Place): RowParser {
-  const reader = new CsvReader(options, start);
+/** A record that has as many fields as there are columns. */
+export interface RawRecord extends RawRow {
+  columns: string[];
+  fields: FieldSpan[];
+}
+
+type TakeRecord = (row: RawRecord) => boolean;
+
+/**
+ * @param takeRaw asked before a record is read; true = it took the row.
+ * @throws AnnealError `data_rejected` from `push` or `end` when the header cannot be used.
+ */
+export function createCsvParser(options: CsvOptions, start: Place, takeRaw: TakeRecord = () => false): RowParser {
+  const reader = new CsvReader(options, start, takeRaw);
   return parserOf(reader.window, (take, isEnd) => reader.step(take, isEnd));
 }
 
@@ -61,14 +73,16 @@ export function createCsvParser(options: CsvOptions, start: Place): RowParser {
 class CsvReader {
   readonly window: ByteWindow;
   readonly #options: CsvOptions;
+  readonly #takeRaw: TakeRecord;
   #delimiter: Delimiter | null;
   #columns: string[] | null;
   /** Inside a line that is too long to be held; its row was given already. */
   #isSkipping = false;
 
-  constructor(options: CsvOptions, start: Place) {
+  constructor(options: CsvOptions, start: Place, takeRaw: TakeRecord) {
     this.window = new ByteWindow(start);
     this.#options = options;
+    this.#takeRaw = takeRaw;
     this.#delimiter = options.header?.delimiter ?? null;
     this.#columns = options.header?.columns ?? null;
   }
@@ -148,7 +162,7 @@ class CsvReader {
     return row;
   }
 
-  /** null for the header, and for a blank line. */
+  /** null for the header, for a blank line, and for a row that was taken. */
   #readRecord(record: CsvRecord): ReadRow | null {
     const { window } = this;
     const { bytes, at, place } = window;
@@ -157,8 +171,14 @@ class CsvReader {
       this.#readHeader(bytes, at, record, place.line);
       return null;
     }
-    if (this.#options.onRecord !== undefined || isBlank(bytes, at, record)) return null;
-    return toRow(bytes, at, record, this.#columns, place);
+    if (this.#options.onRecord !== undefined || this.#isTaken(bytes, at, record, place)) return null;
+    return isBlank(bytes, at, record) ? null : toRow(bytes, at, record, this.#columns, place);
+  }
+
+  #isTaken(source: Buffer, from: number, { end: to, fields }: CsvRecord, { line, offset }: Place): boolean {
+    const columns = this.#columns as string[];
+    if (fields.length !== columns.length || to - from > ROW_BYTES_MAX) return false;
+    return this.#takeRaw({ line, offset, source, from, to, columns, fields });
   }
 
   #readHeader(bytes: Buffer, from: number, record: CsvRecord, line: number): void {
@@ -186,6 +206,12 @@ function toRow(bytes: Buffer, from: number, record: CsvRecord, columns: string[]
   if (!isUtf8(whole)) return invalidUtf8(whole, place);
   if (record.fields.length !== columns.length) return wrongColumns(record.fields.length, columns, whole, place);
   return new CsvRow(place, whole, columns, (column) => decodeField(bytes, record.fields[column] as FieldSpan));
+}
+
+/** The row of a record that was not read. */
+export function readRecord({ line, offset, source, from, to, columns, fields }: RawRecord): CsvRow {
+  const whole = source.subarray(from, to);
+  return new CsvRow({ line, offset }, whole, columns, (column) => decodeField(source, fields[column] as FieldSpan));
 }
 
 /** Its cells are decoded when they are asked for. */

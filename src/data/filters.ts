@@ -13,12 +13,14 @@ interface Fault {
 
 export type Filter = (content: Content) => Fault | null;
 
+export function isFiltered({ minChars, maxChars, languages }: FilterRules): boolean {
+  return minChars !== null || maxChars !== null || languages.length > 0;
+}
+
 /** `languageOf` is needed where the rules name languages. */
 export function createFilters(rules: FilterRules, languageOf: LanguageOf | null): Filter {
-  const { minChars, maxChars, languages } = rules;
-  const isAsked = minChars !== null || maxChars !== null || languages.length > 0;
+  const { languages } = rules;
   return (content) => {
-    if (!isAsked) return null;
     const texts = ownTexts(content);
     return judgeLength(texts, rules) ?? (languages.length === 0 ? null : judgeLanguage(texts, languages, languageOf));
   };

@@ -1,14 +1,24 @@
 // Reads JSON Lines: one row a line; blank lines are no rows.
-import { type Place, parseJsonRow, ROW_BYTES_MAX, type RowParser, type TakeRow, tooLarge } from './rows-read.ts';
+import {
+  type GoodRow,
+  type Place,
+  parseJsonRow,
+  type RawRow,
+  ROW_BYTES_MAX,
+  type RowParser,
+  type TakeRow,
+  tooLarge,
+} from './rows-read.ts';
 
 const NEWLINE = 10;
 const RETURN = 13;
 
-export function createJsonlParser(start: Place): RowParser {
+/** @param takeRaw asked before a row is read; true = it took the row. */
+export function createJsonlParser(start: Place, takeRaw: (row: RawRow) => boolean = () => false): RowParser {
   const lines = createLineCutter(ROW_BYTES_MAX, start);
   const read = (line: Line, take: TakeRow) => {
-    if (line.isCut) take({ ...tooLarge(line.place, line.bytes), sizeBytes: line.sizeBytes });
-    else if (!isBlank(line.bytes)) take(parseJsonRow(line.bytes, line.place));
+    if (line.isCut) take({ ...tooLarge(line, line.bytes), sizeBytes: line.sizeBytes });
+    else if (!takeRaw(line) && !isBlank(line.bytes)) take(parseJsonRow(line.bytes, line));
   };
   return {
     push: (chunk, take) => lines.push(chunk, (line) => read(line, take)),
@@ -19,14 +29,52 @@ export function createJsonlParser(start: Place): RowParser {
   };
 }
 
-interface Line {
-  place: Place;
-  /** Without its line end. */
-  bytes: Buffer;
-  /** The line is longer than the limit, and `bytes` is only its start. */
-  isCut: boolean;
+/** Without its line end. */
+class Line implements RawRow {
+  readonly line: number;
+  readonly offset: number;
+  readonly source: Buffer;
+  readonly from: number;
+  readonly to: number;
   /** Of the whole line. */
-  sizeBytes: number;
+  readonly sizeBytes: number;
+  /** The line is longer than the limit, and this is only its start. */
+  readonly isCut: boolean;
+
+  constructor({ line, offset }: Place, source: Buffer, from: number, sizeBytes: number, sizeBytesMax: number) {
+    this.line = line;
+    this.offset = offset;
+    this.source = source;
+    this.from = from;
+    this.to = from + Math.min(sizeBytes, sizeBytesMax + 1);
+    this.sizeBytes = sizeBytes;
+    this.isCut = sizeBytes > sizeBytesMax;
+  }
+
+  get bytes(): Buffer {
+    return this.source.subarray(this.from, this.to);
+  }
+}
+
+/** A line that is known to hold JSON; parsed when asked. */
+export class LineRow implements GoodRow {
+  readonly line: number;
+  readonly offset: number;
+  readonly bytes: Buffer;
+
+  constructor({ line, offset, source, from, to }: RawRow) {
+    this.line = line;
+    this.offset = offset;
+    this.bytes = source.subarray(from, to);
+  }
+
+  get text(): string {
+    return this.bytes.toString('utf8');
+  }
+
+  get value(): unknown {
+    return JSON.parse(this.text) as unknown;
+  }
 }
 
 type TakeLine = (line: Line) => void;
@@ -53,17 +101,16 @@ export function createLineCutter(lineBytesMax: number, start: Place = { line: 1,
     // A copy, so that the chunk can be given up.
     if (kept.length > 0) held.push(Buffer.from(kept));
   };
-  const give = (whole: Buffer, sizeBytes: number, lineEndBytes: number, take: TakeLine) => {
-    const hasReturn = sizeBytes === whole.length && whole[whole.length - 1] === RETURN;
-    const bytes = hasReturn ? whole.subarray(0, -1) : whole;
+  const give = (source: Buffer, from: number, sizeBytes: number, lineEndBytes: number, take: TakeLine) => {
     const place = { line: number++, offset };
     offset += sizeBytes + lineEndBytes;
-    take({ place, bytes, isCut: bytes.length > lineBytesMax, sizeBytes: hasReturn ? sizeBytes - 1 : sizeBytes });
+    const hasReturn = sizeBytes > 0 && from + sizeBytes <= source.length && source[from + sizeBytes - 1] === RETURN;
+    take(new Line(place, source, from, hasReturn ? sizeBytes - 1 : sizeBytes, lineBytesMax));
   };
   const giveHeld = (lineEndBytes: number, take: TakeLine) => {
     const [whole, sizeBytes] = [held.length === 1 ? (held[0] as Buffer) : Buffer.concat(held), lineBytes];
     [held, heldBytes, lineBytes] = [[], 0, 0];
-    give(whole, sizeBytes, lineEndBytes, take);
+    give(whole, 0, sizeBytes, lineEndBytes, take);
   };
 
   return {
@@ -71,8 +118,7 @@ export function createLineCutter(lineBytesMax: number, start: Place = { line: 1,
       let from = 0;
       for (let to = chunk.indexOf(NEWLINE); to !== -1; to = chunk.indexOf(NEWLINE, from)) {
         if (lineBytes === 0) {
-          const length = Math.min(to - from, lineBytesMax + 1);
-          give(chunk.subarray(from, from + length), to - from, 1, take);
+          give(chunk, from, to - from, 1, take);
         } else {
           hold(chunk.subarray(from, to));
           giveHeld(1, take);

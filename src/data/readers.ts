@@ -1,9 +1,9 @@
 // Reads a source's bytes as rows, whatever its format: the one door to the parsers.
 import type { Snapshot } from '../contracts/records.ts';
-import { type CsvOptions, createCsvParser } from './csv.ts';
+import { type CsvOptions, createCsvParser, type RawRecord } from './csv.ts';
 import { createJsonArrayParser } from './json-array.ts';
 import { createJsonlParser } from './jsonl.ts';
-import type { Place, ReadRow, RowParser } from './rows-read.ts';
+import type { Place, RawRow, ReadRow, RowParser } from './rows-read.ts';
 
 export type Format = Snapshot['sources'][number]['format'];
 
@@ -40,21 +40,27 @@ export async function* slicesOf(bytes: AsyncIterable<Uint8Array>): AsyncGenerato
   }
 }
 
-/** A parser of bytes that start at the place; a byte order mark at the start of the source is passed over. */
-export function createParser(format: Format, options: CsvOptions, start: Place): RowParser {
-  return start.offset > 0
-    ? parserFor(format, options, start)
-    : withoutBom((place) => parserFor(format, options, place));
+/** Asked before a row is read; true = it took the row. */
+export interface TakeRaw {
+  line?: (row: RawRow) => boolean;
+  record?: (row: RawRecord) => boolean;
 }
 
-function parserFor(format: Format, options: CsvOptions, start: Place): RowParser {
+/** A parser of bytes that start at the place; a byte order mark at the start of the source is passed over. */
+export function createParser(format: Format, options: CsvOptions, start: Place, takeRaw: TakeRaw = {}): RowParser {
+  return start.offset > 0
+    ? parserFor(format, options, start, takeRaw)
+    : withoutBom((place) => parserFor(format, options, place, takeRaw));
+}
+
+function parserFor(format: Format, options: CsvOptions, start: Place, takeRaw: TakeRaw): RowParser {
   switch (format) {
     case 'jsonl':
-      return createJsonlParser(start);
+      return createJsonlParser(start, takeRaw.line);
     case 'json':
       return createJsonArrayParser(start);
     case 'csv':
-      return createCsvParser(options, start);
+      return createCsvParser(options, start, takeRaw.record);
     default:
       return format satisfies never;
   }

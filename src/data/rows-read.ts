@@ -30,6 +30,13 @@ export interface GoodRow extends Place {
   text: string;
 }
 
+/** A row as it lies in the bytes that a parser holds, [from, to), not decoded yet; valid until whoever is given it returns. */
+export interface RawRow extends Place {
+  source: Buffer;
+  from: number;
+  to: number;
+}
+
 /** `message` is a sentence without the place, which only the caller knows. */
 export interface BrokenRow extends Place {
   /** As far as it was read. */

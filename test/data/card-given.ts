@@ -44,7 +44,7 @@ export function profileOf(
   const profile = createProfile(language);
   for (const { content, line, source } of rows) {
     const id = hash('sha256', JSON.stringify(content), 'hex').slice(0, 32);
-    profile.add(content, { source, line, id, jsonBytes: JSON.stringify(content).length, row: () => content });
+    profile.add(content, { source, line, id, jsonBytes: JSON.stringify(content).length }, () => content);
   }
   for (const row of dropped) profile.addDropped(row);
   return profile.toJson();

@@ -5,18 +5,22 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
+import { isDeepStrictEqual } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { writeChats, writeQuestions } from '../../bench/messy-data.ts';
 import type { CleanedRange } from '../../src/contracts/cleaned-range.ts';
 import type { SpecInput } from '../../src/contracts/spec.ts';
 import { createRowMapper } from '../../src/data/mapping.ts';
+import { createPrivacy } from '../../src/data/privacy/privacy.ts';
+import { ByteMarks } from '../../src/data/range/byte-marks.ts';
+import { ChatScan } from '../../src/data/range/chat-scan.ts';
 import { cleanRange } from '../../src/data/range/clean.ts';
 import { planCsvCuts } from '../../src/data/range/csv-cuts.ts';
-import { readFastChat } from '../../src/data/range/fast-chat.ts';
 import { cleanRangeInThread } from '../../src/data/range/in-thread.ts';
 import { INDEX_BYTES, readIndexEntry } from '../../src/data/range/index-file.ts';
 import { RANGE_FILES, type RangeOptions } from '../../src/data/range/options.ts';
 import { ROW_BYTES_MAX } from '../../src/data/rows-read.ts';
+import type { Chat } from '../../src/data/shapes.ts';
 import { chatLine, createRandom, dataSpec, type Folder, inPieces, temporaryFolder } from './given.ts';
 
 type Random = () => number;
@@ -289,6 +293,22 @@ const PIECES = [
   '\u2028',
   '\\"',
 ];
+/** Pieces of what is private, and what stands around it. */
+const PRIVATE = [
+  '+1 212 555 0123',
+  '4111-1111 1111 1111',
+  'a@b.com',
+  'AKIA',
+  '10.20.30.40',
+  '2001:db8::1',
+  'sk-abcdefghijklmnop1',
+  'AB123456C',
+  '\uff11\uff12',
+  '１２\u00a03456789',
+  '12\u2013345\u20136789',
+  ...['call ', ' ', ', ', '-', '.', ':', '/', '=', '"', '\n', 'a', 'Z', 'é', '你', '（', '\u00a0', '\u2013', '+', '＋'],
+  ...['1', '22', '333', '4444', '55555', '１', '٣', '@', '＠', 'b.com', 'mail', 'ssn ', 'key = ', 'IA', 'f00d', '::'],
+];
 const SEEDS = [
   {
     messages: [
@@ -336,21 +356,68 @@ function mutate(random: Random, text: string): string {
 }
 
 describe('the fast way', () => {
-  test('takes a mutated chat only where the slow way gives the same text', () => {
+  test('takes a mutated chat only where the slow way gives the same text, and measures it', () => {
     const random = createRandom(1);
+    const chat = new ChatScan();
+    const marks = new ByteMarks();
     let taken = 0;
     for (let i = 0; i < 30_000; i++) {
       const text = mutate(random, pick(random, SEEDS));
-      const value = tryParse(text);
-      const fast = value === undefined ? null : readFastChat(text, value);
-      if (fast === null) continue;
+      const bytes = Buffer.from(text);
+      marks.mark(bytes, bytes.length);
+      if (!chat.scan(bytes, 0, bytes.length, marks.words)) continue;
       taken++;
-      const content = createRowMapper({ method: 'sft', shape: 'auto', system: null })(value).content;
-      const found = `{${text.slice(fast.from, fast.to)}}`;
-      if (found !== JSON.stringify(content) || JSON.stringify(fast.content) !== found)
-        expect({ text, found }).toEqual(content);
+      const value: unknown = JSON.parse(text);
+      const content = createRowMapper({ method: 'sft', shape: 'auto', system: null })(value).content as Chat;
+      const { messages } = content;
+      const answer = messages.at(-1)?.content as string;
+      const question = messages.find(({ role }) => role === 'user')?.content;
+      const found = {
+        ...{ json: chat.json, question: chat.question, messages: chat.messages, characters: chat.characters },
+        ...{ answerChars: chat.answerChars, answerIsQuestion: chat.answerIsQuestion, hasSystem: chat.hasSystem },
+      };
+      const wanted = {
+        ...{ json: JSON.stringify(content), question, messages: messages.length },
+        characters: messages.reduce((sum, message) => sum + message.content.length, 0),
+        ...{ answerChars: answer.length, answerIsQuestion: answer === question },
+        hasSystem: messages[0]?.role === 'system',
+      };
+      if (!isDeepStrictEqual(found, wanted)) expect({ text, ...found }).toEqual({ text, ...wanted });
     }
     expect(taken).toBeGreaterThan(4_000);
+  });
+
+  test('misses nothing private in what it says is free of it', () => {
+    const random = createRandom(4);
+    const chat = new ChatScan();
+    const marks = new ByteMarks();
+    const privacy = createPrivacy(dataSpec({ privacy: { action: 'mask', privateAddresses: true } }).privacy, null);
+    const textOf = () => Array.from({ length: 1 + Math.floor(random() * 5) }, () => pick(random, PRIVATE)).join('');
+    const counts = { private: 0, free: 0 };
+    for (let i = 0; i < 6_000; i++) {
+      const bytes = Buffer.from(chatLine(textOf(), textOf()));
+      marks.mark(bytes, bytes.length);
+      if (!chat.scan(bytes, 0, bytes.length, marks.words)) continue;
+      const { found } = privacy.inspect(JSON.parse(chat.json) as Chat);
+      const isPrivate = Object.keys(found).length > 0;
+      counts[isPrivate ? 'private' : 'free']++;
+      if (isPrivate && !chat.mayBePrivate) expect(chat.json).toBe('found to be private');
+    }
+    expect(counts.private).toBeGreaterThan(500);
+    expect(counts.free).toBeGreaterThan(500);
+  });
+
+  test('marks the bytes that a scan looks at, and no others', () => {
+    const random = createRandom(3);
+    const marks = new ByteMarks();
+    const isMarked = (byte: number) =>
+      byte < 0x20 || byte >= 0x80 || '"\\:@A0123456789'.includes(String.fromCharCode(byte));
+    for (const sizeBytes of [1, 15, 16, 17, 31, 32, 33, 4_000]) {
+      const bytes = Buffer.from(Array.from({ length: sizeBytes }, () => Math.floor(random() * 256)));
+      marks.mark(bytes, sizeBytes);
+      const found = [...bytes].map((_, at) => (((marks.words[at >>> 5] as number) >>> (at & 31)) & 1) === 1);
+      expect(found).toEqual([...bytes].map(isMarked));
+    }
   });
 
   test.each(['jsonl', 'csv'])('leaves the files that the slow way leaves, over mutated rows of %s', async (format) => {
@@ -389,14 +456,6 @@ const CSV_SEEDS = ['1,what,that', '2,"a, ""b""",c é', '3,x@mail-one.com,"y"', '
 function withoutPreviews(quarantine: string): object[] {
   const rows = quarantine.split('\n').filter((line) => line !== '');
   return rows.map((line) => ({ ...(JSON.parse(line) as object), preview: '' }));
-}
-
-function tryParse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 describe('odd bytes', () => {

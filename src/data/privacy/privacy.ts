@@ -8,10 +8,9 @@ import { signalsOf, signalsOfJson } from './signals.ts';
 import { replaceTexts } from './texts.ts';
 
 export interface Privacy {
-  /**
-   * False = `inspect` certainly finds nothing. Takes the row as JSON text, or the row of the source where its texts go into the
-   * row unchanged and alone.
-   */
+  /** False = nothing is looked for. */
+  isOn: boolean;
+  /** False = `inspect` certainly finds nothing. Takes the content as JSON text. */
   mayHold(json: string): boolean;
   inspect(content: Content): Inspection;
 }
@@ -20,12 +19,13 @@ export interface Privacy {
 export function createPrivacy(rules: PrivacyRules, key: string | null): Privacy {
   const openRow = createActions(rules, key);
   const detect = createDetector(rules, (type) => actionOf(rules, type) !== 'off');
-  const isOff = PII_TYPES.every((type) => actionOf(rules, type) === 'off');
+  const isOn = PII_TYPES.some((type) => actionOf(rules, type) !== 'off');
   return {
-    mayHold: (json) => !isOff && signalsOfJson(json) !== 0,
+    isOn,
+    mayHold: (json) => isOn && signalsOfJson(json) !== 0,
     inspect(content) {
       const row = openRow();
-      if (isOff) return row.finish(content);
+      if (!isOn) return row.finish(content);
       const replaced = replaceTexts(content, (text, path, name) =>
         row.take(text, path, (written) => detectNamed(detect, written, name)),
       );

@@ -13,7 +13,7 @@ const ALL_SIGNALS = AT_SIGN | NUMBER | LONG_TOKEN | IPV6;
 /** Digits of the shortest phone number or id. */
 export const NUMBER_DIGITS_MIN = 7;
 /** Six digits between letters are a British NINO. */
-const NINO_DIGITS = 6;
+export const NINO_DIGITS = 6;
 /** Characters of the shortest token that is taken for a secret, and of an Italian tax code. */
 export const TOKEN_CHARS_MIN = 16;
 

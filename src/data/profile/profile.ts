@@ -5,7 +5,7 @@ import type { LanguageOf } from '../language.ts';
 import type { Content } from '../mapping.ts';
 import { countLength, mergeHistograms } from './log-buckets.ts';
 import { factsOf, type RowFacts } from './row-facts.ts';
-import { addCounts, createRowSample, mergeSamples } from './row-sample.ts';
+import { addCounts, createRowSample, type HeldRow, mergeSamples } from './row-sample.ts';
 
 const EXAMPLES_MAX = 3;
 /** Chats with more messages are counted with those that have so many. */
@@ -26,18 +26,37 @@ const COUNTS = [
 ] as const;
 type CountName = (typeof COUNTS)[number];
 
-/** Where a kept row came from. `row` gives the source row, without the columns that are dropped; it is asked of few. */
+/** Where a kept row came from. */
 export interface ProfiledPlace {
   source: number;
   line: number;
   /** 32 hex digits. */
   id: string;
   jsonBytes: number;
-  row: () => unknown;
+}
+
+/** What is counted of a chat of nothing but roles and texts, none of them empty. */
+export interface ChatMeasures {
+  messages: number;
+  hasSystem: boolean;
+  /** UTF-16 code units of all texts, and of the last answer. */
+  characters: number;
+  answerChars: number;
+  answerIsQuestion: boolean;
+}
+
+/** Is still there when other rows were read. */
+export interface HeldChat {
+  content(): Content;
+  /** The source row. */
+  source(): unknown;
 }
 
 export interface RowProfile {
-  add(content: Content, place: ProfiledPlace): void;
+  /** @param source gives the source row, without the columns that are dropped; asked of few, at once. */
+  add(content: Content, place: ProfiledPlace, source: () => unknown): void;
+  /** @param hold asked of few, at once. */
+  addChat(measures: ChatMeasures, place: ProfiledPlace, hold: () => HeldChat): void;
   addDropped(row: QuarantinedRow): void;
   toJson(): Profile;
 }
@@ -47,10 +66,14 @@ export function createProfile(languageOf: LanguageOf | null): RowProfile {
   const profile = emptyProfile();
   const sample = createRowSample(languageOf);
   return {
-    add(content, place) {
+    add(content, place, source) {
       const facts = factsOf(content);
       countRow(profile, facts, place);
-      sample.add(place, facts, place.row);
+      sample.add(place, () => holdRow(facts, source()));
+    },
+    addChat(measures, place, hold) {
+      countChat(profile, measures, place);
+      sample.add(place, () => holdChat(hold()));
     },
     addDropped(row) {
       profile.examples[row.code] ??= [];
@@ -62,6 +85,14 @@ export function createProfile(languageOf: LanguageOf | null): RowProfile {
       sample: sample.toJson(),
     }),
   };
+}
+
+function holdRow(facts: RowFacts, source: unknown): HeldRow {
+  return { facts: () => facts, source: () => source };
+}
+
+function holdChat({ content, source }: HeldChat): HeldRow {
+  return { facts: () => factsOf(content()), source };
 }
 
 export function emptyProfile(): Profile {
@@ -104,22 +135,41 @@ function mergeSources(profiles: Profile[]): Profile['bySource'] {
 }
 
 /** Counts all that is cheap to know of a row. */
-function countRow(profile: Profile, facts: RowFacts, { source, jsonBytes }: ProfiledPlace): void {
+function countRow(profile: Profile, facts: RowFacts, place: ProfiledPlace): void {
   const { messages, text, answer, label } = facts;
-  const characters = text === null ? countMessages(profile, messages) : text.length;
+  countSize(profile, text === null ? countMessages(profile, messages) : text.length, place);
+  if (answer !== null) countAnswer(profile, answer.length, answer === facts.question);
+  if (facts.tools) profile.withTools++;
+  if (facts.media) profile.withMedia++;
+  if (label !== null) profile.labels[label ? 'wanted' : 'unwanted']++;
+}
+
+function countChat(profile: Profile, measures: ChatMeasures, place: ProfiledPlace): void {
+  countSize(profile, measures.characters, place);
+  countAnswer(profile, measures.answerChars, measures.answerIsQuestion);
+  countTurns(profile, measures.messages);
+  if (measures.hasSystem) profile.withSystem++;
+}
+
+function countSize(profile: Profile, characters: number, { source, jsonBytes }: ProfiledPlace): void {
   profile.rows++;
   profile.characters += characters;
   profile.jsonBytes += jsonBytes;
   countLength(profile.rowLengths, characters);
-  if (answer !== null) countLength(profile.answerLengths, answer.length);
-  if (answer !== null && answer === facts.question) profile.answerIsQuestion++;
-  if (facts.tools) profile.withTools++;
-  if (facts.media) profile.withMedia++;
-  if (label !== null) profile.labels[label ? 'wanted' : 'unwanted']++;
   profile.bySource[source] ??= { rows: 0, characters: 0 };
   const book = profile.bySource[source] as { rows: number; characters: number };
   book.rows++;
   book.characters += characters;
+}
+
+function countAnswer(profile: Profile, characters: number, isQuestion: boolean): void {
+  countLength(profile.answerLengths, characters);
+  if (isQuestion) profile.answerIsQuestion++;
+}
+
+function countTurns(profile: Profile, messages: number): void {
+  const turns = Math.min(messages, TURNS_MAX);
+  profile.turns[turns] = (profile.turns[turns] ?? 0) + 1;
 }
 
 /** @returns characters of all texts */
@@ -138,8 +188,7 @@ function countMessages(profile: Profile, messages: Message[]): number {
   if (hasReasoning) profile.withReasoning++;
   if (hasUntrained) profile.withUntrained++;
   if (messages[0]?.role === 'system') countSystem(profile, messages[0].content);
-  const turns = Math.min(messages.length, TURNS_MAX);
-  profile.turns[turns] = (profile.turns[turns] ?? 0) + 1;
+  countTurns(profile, messages.length);
   return characters;
 }
 

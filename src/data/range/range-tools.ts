@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Profile } from '../../contracts/profile.ts';
-import { createFilters, type Filter } from '../filters.ts';
+import { createFilters, type Filter, isFiltered } from '../filters.ts';
 import { type LanguageOf, loadLanguages } from '../language.ts';
 import { createMediaReader, type MediaReader, noImages } from '../media/media.ts';
 import { createSketcher, type Sketcher } from '../near/sketch.ts';
@@ -13,7 +13,8 @@ import { createProfile, type RowProfile } from '../profile/profile.ts';
 import { MEDIA_FOLDER, type RangeContext, type RangeOptions } from './options.ts';
 
 export interface RangeTools {
-  filter: Filter;
+  /** null where none is asked for. */
+  filter: Filter | null;
   privacy: Privacy;
   /** null = it is not asked. */
   presidio: Presidio | null;
@@ -34,7 +35,7 @@ export async function openRangeTools(
   let languageOf: LanguageOf | null = rules.filters.languages.length === 0 ? null : await loadLanguages();
   const profile = createProfile((text) => languageOf?.(text) ?? null);
   return {
-    filter: createFilters(rules.filters, languageOf),
+    filter: isFiltered(rules.filters) ? createFilters(rules.filters, languageOf) : null,
     privacy: createPrivacy(rules.privacy, pseudonymKey),
     presidio: rules.privacy.presidio === null ? null : createPresidio(rules.privacy, pseudonymKey, signal),
     sketch: rules.nearDuplicates.action === 'off' ? null : createSketcher(),

@@ -1,8 +1,8 @@
 // Gives a range's own records to a function, from bytes that begin anywhere in the source and go on behind the range.
 
 import type { CsvOptions } from '../csv.ts';
-import { createParser, type Format } from '../readers.ts';
-import type { Place, RowParser, TakeRow } from '../rows-read.ts';
+import { createParser, type Format, type TakeRaw } from '../readers.ts';
+import type { Place, RawRow, RowParser, TakeRow } from '../rows-read.ts';
 import type { RangeOptions } from './options.ts';
 
 const NEWLINE = 10;
@@ -19,14 +19,17 @@ export interface RowReader {
 
 type Span = Pick<RangeOptions, 'format' | 'startOffset' | 'endOffset' | 'firstLine'>;
 
-export function createRowReader(span: Span, csv: CsvOptions, take: TakeRow): RowReader {
+export function createRowReader(span: Span, csv: CsvOptions, take: TakeRow, takeRaw: TakeRaw = {}): RowReader {
   const start = { line: span.firstLine, offset: span.startOffset };
   const isOwn = ownerOf(span);
   const takeOwn: TakeRow = (row) => {
     if (isOwn(row.offset)) take(row);
   };
-  const parser =
-    span.format === 'jsonl' && start.offset > 0 ? fromNextLine(start, csv) : createParser(span.format, csv, start);
+  const own = <Row extends RawRow>(takeRow?: (row: Row) => boolean) =>
+    takeRow && ((row: Row) => isOwn(row.offset) && takeRow(row));
+  const takeOwnRaw = { line: own(takeRaw.line), record: own(takeRaw.record) };
+  const create = (place: Place) => createParser(span.format, csv, place, takeOwnRaw);
+  const parser = span.format === 'jsonl' && start.offset > 0 ? fromNextLine(start, create) : create(start);
   return {
     push: (slice) => parser.push(slice, takeOwn),
     end: () => parser.end(takeOwn),
@@ -46,7 +49,7 @@ function ownerOf({ format, endOffset }: { format: Format; endOffset: number | nu
 }
 
 /** The line in which the bytes begin is another range's. */
-function fromNextLine(start: Place, csv: CsvOptions): RowParser {
+function fromNextLine(start: Place, create: (place: Place) => RowParser): RowParser {
   let { line, offset } = start;
   let parser: RowParser | null = null;
   return {
@@ -55,7 +58,7 @@ function fromNextLine(start: Place, csv: CsvOptions): RowParser {
       const newline = chunk.indexOf(NEWLINE);
       offset += newline === -1 ? chunk.length : newline + 1;
       if (newline === -1) return;
-      parser = createParser('jsonl', csv, { line: ++line, offset });
+      parser = create({ line: ++line, offset });
       parser.push(chunk.subarray(newline + 1), take);
     },
     end: (take) => parser?.end(take),

@@ -2,9 +2,12 @@
 import type { CleanedRange } from '../../contracts/cleaned-range.ts';
 import { type ColumnDropper, createDropper } from '../columns/drop.ts';
 import type { Fields } from '../fields.ts';
-import type { Content } from '../mapping.ts';
+import { type Content, groupTextOf } from '../mapping.ts';
+import type { HeldChat } from '../profile/profile.ts';
 import { type BrokenRow, quarantinedRow } from '../rows-read.ts';
+import type { Chat } from '../shapes.ts';
 import { groupOf, type MappedRow } from './clean-row.ts';
+import type { FastRow } from './fast-rows.ts';
 import { FLAG_UNWANTED, FLAG_WANTED } from './index-file.ts';
 import type { RangeOptions } from './options.ts';
 import type { RangeFiles } from './range-files.ts';
@@ -43,18 +46,34 @@ export class RowSink {
     this.#files.quarantine.addText(`${JSON.stringify(quarantined)}\n`);
   }
 
-  keep({ row, content, json, bytes, fixed, warned }: MappedRow): void {
+  keep({ row, content, json, fixed, warned }: MappedRow): void {
     const { source, rules } = this.#options;
     const { sketch, profile } = this.#tools;
     const { line } = row;
     this.#noteRules(fixed, warned, line);
-    const { group, isGiven } = groupOf(rules.groupBy === null ? null : row.value, content, rules.groupBy);
-    if (rules.groupBy !== null && !isGiven) this.#tally.withoutGroup++;
-    const placed = { group, source, line, flags: this.#flagsOf(content) };
-    const { id, jsonBytes } = this.#files.rows.add(bytes ?? json, placed);
+    const field = rules.groupBy === null ? null : ownField(row.value, rules.groupBy);
+    const group = this.#groupOf(field, () => groupTextOf(content));
+    const { id, jsonBytes } = this.#files.rows.add(json, { group, source, line, flags: this.#flagsOf(content) });
     if (sketch !== null) this.#files.bands?.addBytes(bytesOf(sketch(content)));
-    profile.add(content, { source, line, id, jsonBytes, row: () => this.#dropColumns(row.value as Fields) });
+    profile.add(content, { source, line, id, jsonBytes }, () => this.#dropColumns(row.value as Fields));
     this.#tally.kept++;
+  }
+
+  keepFast(row: FastRow): void {
+    const { source, rules } = this.#options;
+    const { sketch, profile } = this.#tools;
+    const { chat, line } = row;
+    const group = this.#groupOf(rules.groupBy === null ? null : row.field(rules.groupBy), () => chat.question);
+    const { id, jsonBytes } = this.#files.rows.add(chat, { group, source, line, flags: 0 });
+    if (sketch !== null) this.#files.bands?.addBytes(bytesOf(sketch(JSON.parse(chat.json) as Chat)));
+    profile.addChat(chat, { source, line, id, jsonBytes }, () => hold(row));
+    this.#tally.kept++;
+  }
+
+  #groupOf(field: unknown, ownText: () => string): string {
+    const { group, isGiven } = groupOf(field, ownText);
+    if (this.#options.rules.groupBy !== null && !isGiven) this.#tally.withoutGroup++;
+    return group;
   }
 
   #noteRules(fixed: MappedRow['fixed'], warned: MappedRow['warned'], line: number): void {
@@ -70,6 +89,18 @@ export class RowSink {
     this.#tally.labels[content.label ? 'wanted' : 'unwanted']++;
     return content.label ? FLAG_WANTED : FLAG_UNWANTED;
   }
+}
+
+/** As text, which costs less than its values. */
+function hold(row: FastRow): HeldChat {
+  const { json } = row.chat;
+  const source = row.hold();
+  return { content: () => JSON.parse(json) as Chat, source };
+}
+
+function ownField(row: unknown, name: string): unknown {
+  const fields = row as Fields;
+  return Object.hasOwn(fields, name) ? fields[name] : undefined;
 }
 
 function bytesOf(words: BigUint64Array): Uint8Array {

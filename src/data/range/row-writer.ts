@@ -18,11 +18,16 @@ export interface Placed {
   flags: number;
 }
 
+/** Bytes of the source: [from, to). */
+interface SourceBytes {
+  source: Buffer;
+  from: number;
+  to: number;
+}
+
 export interface RowWriter {
-  /**
-   * @param content the JSON text of the row's content: a string with its braces, or bytes without them.
-   */
-  add(content: string | Buffer, placed: Placed): { id: string; jsonBytes: number };
+  /** @param content the JSON text of the row's content: a string with its braces, or bytes without them. */
+  add(content: string | SourceBytes, placed: Placed): { id: string; jsonBytes: number };
   close(): void;
 }
 
@@ -31,12 +36,10 @@ export function openRowWriter(rowsPath: string, indexPath: string): RowWriter {
   const index = openBlockWriter(indexPath);
   return {
     add(content, placed) {
-      const sizeBytesMax = typeof content === 'string' ? content.length * 3 : content.length;
+      const sizeBytesMax = typeof content === 'string' ? content.length * 3 : content.to - content.from;
       const { block, at } = rows.reserve(CONTENT_AT + sizeBytesMax + TAIL_BYTES_MAX);
       const from = at + CONTENT_AT;
-      // The text's opening brace gives way to what stands before the content.
-      const to =
-        typeof content === 'string' ? from + block.write(content, from - 1) - 2 : from + content.copy(block, from);
+      const to = from + writeContent(content, block, from);
       const id = hash('sha256', block.subarray(from, to), 'hex').slice(0, ID_HEX_DIGITS);
       BEFORE_ID.copy(block, at);
       block.write(id, at + BEFORE_ID.length, 'latin1');
@@ -56,6 +59,13 @@ export function openRowWriter(rowsPath: string, indexPath: string): RowWriter {
       }
     },
   };
+}
+
+/** @returns its bytes */
+function writeContent(content: string | SourceBytes, block: Buffer, at: number): number {
+  // The text's opening brace gives way to what stands before the content.
+  if (typeof content === 'string') return block.write(content, at - 1) - 2;
+  return content.source.copy(block, at, content.from, content.to);
 }
 
 function tailOf({ group, source, line }: Placed): string {

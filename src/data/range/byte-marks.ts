@@ -1,0 +1,113 @@
+// Marks the bytes of UTF-8 JSON text that a scan has to look at, 16 at once: control characters, quotes, backslashes, digits, `:`, `@`,
+// `A` and all that is not ASCII. Of prose these are a few in a hundred. The kernel is WebAssembly, written out below.
+
+/** Tables by the low and the high half of a byte: a byte is marked when both have a bit in common. */
+const LOW = tableOf(
+  (low) => 1 | 32 | flag(low === 2, 2) | flag(low <= 10, 4) | flag(low <= 1, 8) | flag(low === 12, 16),
+);
+const HIGH = tableOf((high) => (high >= 8 ? 32 : ([1, 1, 2, 4, 8, 16, 0, 0][high] as number)));
+
+function tableOf(bits: (half: number) => number): number[] {
+  return Array.from({ length: 16 }, (_, half) => bits(half));
+}
+
+function flag(isSet: boolean, bit: number): number {
+  return isSet ? bit : 0;
+}
+
+const repeated = (byte: number) => tableOf(() => byte);
+const vector = (bytes: number[]) => [0xfd, 0x0c, ...bytes];
+const section = (id: number, content: number[]) => [id, ...sized(content)];
+const sized = (content: number[]) => [...unsigned(content.length), ...content];
+/** LEB128. */
+const unsigned = (n: number): number[] => (n < 128 ? [n] : [(n & 127) | 128, ...unsigned(n >>> 7)]);
+
+/** `mark(from, to, out)`: a bit for each byte; `from` and `out` are multiples of 16. Parameters are locals 0 to 2, the bytes local 3. */
+const MARK = [
+  ...[1, 1, 0x7b], // (local v128)
+  ...[0x03, 0x40], // loop
+  ...[0x20, 2], //   local.get out
+  ...vector(LOW),
+  ...[0x20, 0, 0xfd, 0x00, 0, 0, 0x22, 3], //   local.get from, v128.load, local.tee bytes
+  ...[...vector(repeated(0x0f)), 0xfd, 0x4e], //   v128.and
+  ...[0xfd, 0x0e], //   i8x16.swizzle
+  ...vector(HIGH),
+  ...[0x20, 3, 0x41, 4, 0xfd, 0x6d], //   local.get bytes, i32.const 4, i8x16.shr_u
+  ...[0xfd, 0x0e], //   i8x16.swizzle
+  ...[0xfd, 0x4e], //   v128.and
+  ...[...vector(repeated(0)), 0xfd, 0x24], //   i8x16.ne
+  ...[0xfd, 0x64], //   i8x16.bitmask
+  ...[0x3b, 0, 0], //   i32.store16
+  ...[0x20, 2, 0x41, 2, 0x6a, 0x21, 2], //   out += 2
+  ...[0x20, 0, 0x41, 16, 0x6a, 0x22, 0], //   from += 16
+  ...[0x20, 1, 0x49, 0x0d, 0], //   br_if loop, from < to
+  ...[0x0b, 0x0b], // end, end
+];
+
+const MODULE = [
+  ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+  ...section(1, [1, 0x60, 3, 0x7f, 0x7f, 0x7f, 0]), // type: (i32, i32, i32) → ()
+  ...section(2, [1, 1, 0x6d, 1, 0x6d, 0x02, 0, 1]), // import: memory "m" "m" of a page or more
+  ...section(3, [1, 0]), // function 0 has type 0
+  ...section(7, [1, 4, ...Buffer.from('mark'), 0, 0]), // export: function 0 as "mark"
+  ...section(10, [1, ...sized(MARK)]),
+];
+
+interface Memory {
+  readonly buffer: ArrayBuffer;
+  grow(pages: number): number;
+}
+
+/** What is used of it: its types come with those of a browser. */
+interface WebAssemblyOfNode {
+  Memory: new (pages: { initial: number }) => Memory;
+  Module: new (bytes: Uint8Array) => object;
+  Instance: new (module: object, imports: { m: { m: Memory } }) => { exports: { mark: Mark } };
+}
+
+const { WebAssembly } = globalThis as unknown as { WebAssembly: WebAssemblyOfNode };
+
+const PAGE_BYTES = 65_536;
+/** Memory made ahead of need: a slice of a source, and its marks. */
+const PAGES_MIN = 20;
+
+type Mark = (from: number, to: number, out: number) => void;
+
+export class ByteMarks {
+  /** Bit i of word w is the mark of byte 32 w + i; behind the last byte one more is marked. */
+  words: Int32Array = new Int32Array(0);
+  #source: Buffer | null = null;
+  readonly #memory = new WebAssembly.Memory({ initial: PAGES_MIN });
+  readonly #mark: Mark;
+
+  constructor() {
+    const module = new WebAssembly.Module(Uint8Array.from(MODULE));
+    this.#mark = new WebAssembly.Instance(module, { m: { m: this.#memory } }).exports.mark;
+  }
+
+  /** Marks the bytes anew when they are others than last time. What they are must not change meanwhile. */
+  markOnce(source: Buffer): void {
+    if (source === this.#source) return;
+    this.mark(source, source.length);
+    this.#source = source;
+  }
+
+  /** The first bytes of the source. */
+  mark(source: Buffer, sizeBytes: number): void {
+    this.#source = null;
+    const words = Math.ceil(sizeBytes / 32);
+    const marksAt = 32 * words;
+    this.#makeRoom(marksAt + 4 * (words + 1));
+    const memory = new Uint8Array(this.#memory.buffer);
+    source.copy(memory, 0, 0, sizeBytes);
+    memory.fill(0, sizeBytes, marksAt);
+    this.#mark(0, marksAt, marksAt);
+    this.words = new Int32Array(this.#memory.buffer, marksAt, words + 1);
+    this.words[words] = -1;
+  }
+
+  #makeRoom(sizeBytes: number): void {
+    const missing = sizeBytes - this.#memory.buffer.byteLength;
+    if (missing > 0) this.#memory.grow(Math.ceil(missing / PAGE_BYTES));
+  }
+}
