@@ -103,7 +103,9 @@ def _train_briefly(job: TrainJob, folder: Path, rows: int) -> dict[str, Any]:
     recipe = _brief_recipe(job.recipe, rows)
     shard = folder / "train.safetensors"
     media_beside(str(shard)).symlink_to(media_beside(job.train).absolute())
-    tokens = write_longest_row(shard, read_inputs(job).shard, rows * recipe.accumulation * recipe.processes * _STEPS)
+    # By what the brief training is for: without a validation set there are no best weights to keep.
+    whole = read_inputs(dataclasses.replace(job, recipe=recipe)).shard
+    tokens = write_longest_row(shard, whole, rows * recipe.accumulation * recipe.processes * _STEPS)
     brief = dataclasses.replace(
         job, train=str(shard), validation=None, output=str(folder), resume=None, warm=None, gang=None, pause_at=None, recipe=recipe
     )

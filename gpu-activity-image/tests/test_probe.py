@@ -60,7 +60,7 @@ def test_two_numbers_of_rows_are_tried_and_none_twice():
 
 def test_two_short_trainings_predict_the_peak_of_a_long_one(shard: Path, tmp_path: Path):
     # In a process of its own: this one's memory would count.
-    with child({"v": 1, "command": "probe", "train": train_job(shard, tmp_path / "out")}, tmp_path / "probe") as prober:
+    with child({"v": 1, "command": "probe", "train": train_job(shard, tmp_path / "out", outputs=["best"])}, tmp_path / "probe") as prober:
         assert prober.exit_code() == 0
     first, second = prober.seen.result()["points"]
     assert (first["rows"], second["rows"]) == (ROWS // 2, ROWS)
