@@ -53,7 +53,7 @@ function bytesWith(question: MemoryQuestion, { rows, recipe = {}, length = 1 }: 
 }
 
 function candidates(
-  { recipe, batch }: MemoryQuestion,
+  { recipe, batch, shape }: MemoryQuestion,
   limitBytes: number,
   bytesAt: (rows: number) => number,
 ): Candidate[] {
@@ -72,7 +72,10 @@ function candidates(
     }),
     ...when(recipe.optimizer === 'adamw', { change: 'train.optimizer: adamw8bit', recipe: { optimizer: 'adamw8bit' } }),
     ...when(tuning === 'full', { change: 'train.tuning: lora', recipe: { tuning: 'lora' } }),
-    ...when(tuning === 'lora', { change: 'train.tuning: qlora', recipe: { tuning: 'qlora', qlora: { bits: 4 } } }),
+    ...when(tuning === 'lora' && !shape.readsImages, {
+      change: 'train.tuning: qlora',
+      recipe: { tuning: 'qlora', qlora: { bits: 4 } },
+    }),
     ...when(microBatch === 1, { change: `data.maxLength: ${Math.ceil(batch.tokens / 2)}`, recipe: {}, length: 0.5 }),
   ];
 }
