@@ -13,7 +13,7 @@ import { FREE_PORTS, type PartName, type Stack, startStack } from '../src/dev/st
 import { createStoreFromEnvironment } from '../src/storage/open-store.ts';
 import { readTrainerRecord } from '../src/trainer/leftovers.ts';
 import { describeObjectStore } from './storage/object-store.conformance.ts';
-import { untilStep } from './support/steps.ts';
+import { asLines, colourRows, untilStep } from './support/steps.ts';
 
 const RUN_MS_MAX = 300_000;
 
@@ -33,12 +33,7 @@ beforeAll(async () => {
     environment: { ANNEAL_SERVE_BASE: 'tiny' },
   });
   client = await connect(readEnvironment(stack.environment));
-  const rows = Array.from({ length: 150 }, (_, i) => ({
-    messages: [
-      { role: 'user', content: `item ${i}: which colour has number ${(i * 37) % 101}?` },
-      { role: 'assistant', content: ['red', 'green', 'blue'][i % 3] },
-    ],
-  }));
+  const rows = colourRows(150);
   const lines = [...rows, rows[3], rows[4]].map((row) => JSON.stringify(row));
   await writeFile(
     join(folder, 'rows.jsonl'),
@@ -140,7 +135,7 @@ describe('preferences', () => {
     { timeout: RUN_MS_MAX },
     async (method, rows, until, reason) => {
       const uri = join(folder, `${method}.jsonl`);
-      await writeFile(uri, `${[...rows, { prompt: 'a', chosen: 'b' }].map((row) => JSON.stringify(row)).join('\n')}\n`);
+      await writeFile(uri, asLines([...rows, { prompt: 'a', chosen: 'b' }]));
       const data = { sources: [{ uri }], split: { test: 0.3, validation: 0 } };
       const train = { method, maxSteps: 20, microBatch: 2, learningRate: 0.01, threads: 1 };
       await client.startRun(spec(method, { data, train, until }), { runId: `${method}-1` });
@@ -176,7 +171,7 @@ test('a wrong spec fails with every problem and its path, before anything else',
 });
 
 describe('killed parts', () => {
-  const long = { train: { epochs: 12, microBatch: 4, saveSteps: 20, lora: { dropout: 0.1 } }, until: 'train' };
+  const long = { train: { epochs: 8, microBatch: 4, saveSteps: 20, lora: { dropout: 0.1 } }, until: 'train' };
   let undisturbed: string;
 
   async function weightsOf(run: string): Promise<string> {
@@ -192,7 +187,7 @@ describe('killed parts', () => {
 
   test('a trainer killed three times ends at the same bytes', { timeout: RUN_MS_MAX }, async () => {
     await client.startRun(spec('trainer', long), { runId: 'trainer-1' });
-    for (const step of [25, 110, 230]) {
+    for (const step of [25, 70, 130]) {
       await untilStep(state, 'trainer-1', step);
       const trainer = readTrainerRecord(state);
       expect(trainer?.run).toBe('trainer-1');

@@ -1,39 +1,17 @@
 // The real command line in a process of its own: exit codes, and what is written where.
-import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-
-const MAIN = new URL('../../src/cli/main.ts', import.meta.url).pathname;
+import { type Anneal, createAnneal } from '../support/anneal.ts';
 
 let folder: string;
+let anneal: Anneal;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'anneal-cli-'));
+  anneal = createAnneal({ cwd: folder, env: { ANNEAL_STATE: join(folder, 'state') } });
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
-
-interface Ended {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-function anneal(args: string[], env: Record<string, string> = {}): Promise<Ended> {
-  const child = spawn(process.execPath, [MAIN, ...args], {
-    cwd: folder,
-    env: { PATH: process.env.PATH, ANNEAL_STATE: join(folder, 'state'), ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const ended: Ended = { code: null, stdout: '', stderr: '' };
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    ended.stdout += text;
-  });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    ended.stderr += text;
-  });
-  return new Promise((resolve) => child.on('close', (code) => resolve({ ...ended, code })));
-}
 
 test('--help lists every command and ends with 0', async () => {
   const { code, stdout } = await anneal(['--help']);

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { locateLocal } from '../../src/cli/drill/local.ts';
 import type { Plan } from '../../src/plan/plan.ts';
 import { PROJECT_FOLDER } from '../../src/telemetry/code-identity.ts';
-import { type Anneal, createAnneal, lastObject } from '../support/anneal.ts';
+import { type Anneal, bareEnvironment, createAnneal, lastObject } from '../support/anneal.ts';
 import { startServer } from './pretend-workers.ts';
 
 const { python, models } = locateLocal();
@@ -81,7 +81,7 @@ describe.skipIf(!existsSync(join(models, 'tiny')))('plan', () => {
       const main = join(PROJECT_FOLDER, 'src', 'cli', 'main.ts');
       const child = spawn(python.executable, ['-c', program, process.execPath, main, ...args], {
         ...{ cwd: folder, stdio: ['pipe', 'pipe', 'inherit'] },
-        env: { PATH: process.env.PATH, TERM: 'xterm', NO_COLOR: '1', ...env },
+        env: { ...bareEnvironment(), TERM: 'xterm', NO_COLOR: '1', ...env },
       });
       const code = new Promise<number | null>((ended) => child.once('close', ended));
       let seen = '';

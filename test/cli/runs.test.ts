@@ -1,5 +1,4 @@
 // Starting, following, cancelling and resuming runs against a real Temporal server, by the client and by the command line.
-import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -13,15 +12,15 @@ import { type AnnealClient, connect } from '../../src/client/connect.ts';
 import type { RunDescription } from '../../src/client/description.ts';
 import type { RunInput } from '../../src/client/runs.ts';
 import { TASK_QUEUES, WORKFLOWS } from '../../src/contracts/names.ts';
+import { type Anneal, createAnneal, lastObject } from '../support/anneal.ts';
 import { bundle, type Gatekeeper, type PretendWorkers, startServer, startWorkers } from './pretend-workers.ts';
-
-const MAIN = new URL('../../src/cli/main.ts', import.meta.url).pathname;
 
 let env: TestWorkflowEnvironment;
 let code: WorkflowBundle;
 let workers: PretendWorkers;
 let client: AnnealClient;
 let folder: string;
+let anneal: Anneal;
 const gate: Gatekeeper = { held: new Set(), begun: new Map() };
 const settings = () => ({
   ANNEAL_TEMPORAL_ADDRESS: env.address,
@@ -35,6 +34,7 @@ beforeAll(async () => {
   [env, code] = await Promise.all([startServer(), bundle()]);
   workers = await startWorkers(env, code, gate);
   client = await connect(settings());
+  anneal = createAnneal({ cwd: folder, env: { ANNEAL_STATE: join(folder, 'state'), ...settings() } });
 });
 afterAll(async () => {
   await client?.close();
@@ -196,27 +196,6 @@ describe('the client', () => {
   });
 });
 
-function anneal(
-  args: string[],
-  more: Record<string, string> = {},
-): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, [MAIN, ...args], {
-    cwd: folder,
-    env: { PATH: process.env.PATH, ANNEAL_STATE: join(folder, 'state'), ...settings(), ...more },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const ended = { stdout: '', stderr: '' };
-  child.stdout.on('data', (bytes) => {
-    ended.stdout += bytes;
-  });
-  child.stderr.on('data', (bytes) => {
-    ended.stderr += bytes;
-  });
-  return new Promise((resolve) => child.on('close', (exitCode) => resolve({ ...ended, code: exitCode })));
-}
-
-const lastObject = (text: string) => JSON.parse(text.trim().split('\n').at(-1) ?? '') as Record<string, unknown>;
-
 describe('the command line', () => {
   test('run --wait --json ends with one object and 0; the same run again answers without doing anything', async () => {
     const args = ['run', '--wait', '--json', '--name', 'ci', '--source', 'rows.jsonl'];
@@ -225,7 +204,7 @@ describe('the command line', () => {
       /Run ci-[0-9a-f]{12} started: http:\/\/127\.0\.0\.1:8233\/namespaces\/default\/workflows\/ci-/,
     );
     expect(first.code).toBe(0);
-    const result = lastObject(first.stdout);
+    const result = lastObject(first);
     expect(result).toMatchObject({
       run: expect.stringMatching(/^ci-[0-9a-f]{12}$/),
       status: 'completed',
@@ -237,14 +216,14 @@ describe('the command line', () => {
     expect(result).not.toHaveProperty('failure');
     const second = await anneal(args);
     expect(second.stderr).toContain('was completed before');
-    expect(lastObject(second.stdout)).toEqual(result);
+    expect(lastObject(second)).toEqual(result);
     expect(gate.begun.get(result.run as string)).toBe(1);
   });
 
   test('a gate that does not pass is exit code 10, with the evaluation and the reason', async () => {
     const { code, stdout } = await anneal(['run', '--wait', '--json', '--name', 'refused', '--source', 'rows.jsonl']);
     expect(code).toBe(10);
-    expect(lastObject(stdout)).toMatchObject({
+    expect(lastObject({ stdout })).toMatchObject({
       status: 'failed',
       version: null,
       failure: { kind: 'gate_failed' },
@@ -293,7 +272,7 @@ describe('the command line', () => {
       const url = `http://127.0.0.1:${(gateway.address() as AddressInfo).port}`;
       const { code, stdout, stderr } = await anneal(['demo', '--json', '--exit'], { ANNEAL_GATEWAY_URL: url });
       expect(code).toBe(0);
-      const result = lastObject(stdout);
+      const result = lastObject({ stdout });
       expect(result).toEqual({
         run: expect.stringMatching(/^demo-\d{8}-\d{6}$/),
         model: 'home-assistant',
@@ -342,11 +321,11 @@ describe('the command line', () => {
     await describeUntil('stopped', ({ progress }) => progress !== null);
     const cancelled = await anneal(['cancel', 'stopped', '--wait', '--json']);
     expect(cancelled.code).toBe(0);
-    expect(lastObject(cancelled.stdout)).toEqual({ run: 'stopped', status: 'cancelled' });
+    expect(lastObject(cancelled)).toEqual({ run: 'stopped', status: 'cancelled' });
     gate.held.clear();
     const resumed = await anneal(['resume', 'stopped', '--wait', '--json']);
     expect(resumed.code).toBe(0);
-    expect(lastObject(resumed.stdout)).toMatchObject({ status: 'completed', version: 1 });
+    expect(lastObject(resumed)).toMatchObject({ status: 'completed', version: 1 });
   });
 
   test('pause --wait ends when the run waits; what it is told is refused by its own sentence, and resume goes on', async () => {
@@ -355,14 +334,14 @@ describe('the command line', () => {
     await describeUntil('pausing', ({ progress }) => progress !== null);
     const paused = await anneal(['pause', 'pausing', '--reason', 'lunch', '--wait', '--json']);
     expect(paused.code).toBe(0);
-    expect(lastObject(paused.stdout)).toMatchObject({ status: 'paused', paused: { kind: 'requested', why: 'lunch' } });
+    expect(lastObject(paused)).toMatchObject({ status: 'paused', paused: { kind: 'requested', why: 'lunch' } });
     expect((await anneal(['status', 'pausing'])).stdout).toContain('lunch. `anneal resume pausing` goes on.');
     const refused = await anneal(['budget', 'pausing', '--deadline', '2020-01-01T00:00:00Z']);
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain('`budget.deadline` 2020-01-01T00:00:00.000Z has passed.');
     gate.held.clear();
     const resumed = await anneal(['resume', 'pausing', '--gpu-hours', '2', '--wait', '--json']);
-    expect(lastObject(resumed.stdout)).toMatchObject({ status: 'completed', version: 1 });
+    expect(lastObject(resumed)).toMatchObject({ status: 'completed', version: 1 });
   });
 
   test('a run whose budget is used up ends the wait with a code of its own, and says what goes on', async () => {
@@ -376,11 +355,11 @@ describe('the command line', () => {
     );
     expect(watched.stdout).toContain('`anneal budget broke`');
     expect(watched.stdout).toContain('`anneal resume broke --wait`');
-    expect(lastObject((await anneal(['watch', 'broke', '--json'])).stdout)).toMatchObject({ state: 'paused' });
+    expect(lastObject(await anneal(['watch', 'broke', '--json']))).toMatchObject({ state: 'paused' });
     const waiting = anneal(['watch', 'broke', '--keep-waiting', '--json']);
     gate.held.clear();
     const resumed = await anneal(['resume', 'broke', '--deadline', '1h', '--wait', '--json']);
-    expect(lastObject(resumed.stdout)).toMatchObject({ status: 'completed' });
+    expect(lastObject(resumed)).toMatchObject({ status: 'completed' });
     expect((await waiting).code).toBe(0);
   });
 
@@ -390,7 +369,7 @@ describe('the command line', () => {
     writeFileSync(join(folder, 'seeds.json'), JSON.stringify(sweep));
     const ended = await anneal(['sweep', join(folder, 'seeds.json'), '--wait', '--json']);
     expect(ended.code).toBe(0);
-    const { sweep: id, winner, ...result } = lastObject(ended.stdout) as { sweep: string; winner: string };
+    const { sweep: id, winner, ...result } = lastObject(ended) as { sweep: string; winner: string };
     expect(id).toMatch(/^seeds-sweep-[0-9a-f]{12}$/);
     expect(result).toMatchObject({ status: 'completed', trials: [{ state: 'won' }, { state: 'lost' }] });
     const watched = await anneal(['watch', id]);
@@ -398,7 +377,7 @@ describe('the command line', () => {
     expect(watched.stdout).toContain(`best: ${winner}`);
     expect(watched.stdout).toMatch(/-02 +lost +10 +0\.5000 +train\.seed=2 +place 2 of 2 at 100 %/);
     const again = await anneal(['sweep', join(folder, 'seeds.json'), '--json']);
-    expect(lastObject(again.stdout)).toMatchObject({ sweep: id, outcome: 'finished' });
+    expect(lastObject(again)).toMatchObject({ sweep: id, outcome: 'finished' });
     await client.cancelRun(`${id}-02`);
   });
 

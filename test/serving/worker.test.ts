@@ -8,6 +8,7 @@ import { afterAll, expect, test, vi } from 'vitest';
 import { putFolder } from '../../src/storage/file-set.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import { PROJECT_FOLDER } from '../../src/telemetry/code-identity.ts';
+import { bareEnvironment } from '../support/anneal.ts';
 import { BASE, clientOf, MODELS, PYTHON, scratchFolder, writeAdapter } from './given.ts';
 
 const state = scratchFolder();
@@ -52,7 +53,7 @@ test('a restarted gateway serves without its store, and ends within five seconds
   worker = spawn(process.execPath, [join(PROJECT_FOLDER, 'src', 'workers', 'gateway.ts')], {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: {
-      PATH: process.env.PATH,
+      ...bareEnvironment(),
       ANNEAL_STATE: state,
       ANNEAL_STORE: 's3',
       ANNEAL_S3_ENDPOINT: `http://127.0.0.1:${deadPort}`,

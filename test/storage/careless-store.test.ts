@@ -9,6 +9,7 @@ import { afterAll, expect, test } from 'vitest';
 import { probeStore } from '../../src/storage/open-store.ts';
 import { createS3Store } from '../../src/storage/s3-store.ts';
 import { PROJECT_FOLDER } from '../../src/telemetry/code-identity.ts';
+import { bareEnvironment } from '../support/anneal.ts';
 import { type Condition, startCarelessStore } from '../support/careless-store.ts';
 
 const state = mkdtempSync(join(tmpdir(), 'anneal-careless-'));
@@ -49,7 +50,7 @@ test.each<[Condition, RegExp]>([
   const worker = spawn(process.execPath, [join(PROJECT_FOLDER, 'src', 'workers', 'gpu.ts')], {
     stdio: ['ignore', 'ignore', 'pipe'],
     env: {
-      PATH: process.env.PATH,
+      ...bareEnvironment(),
       ANNEAL_STATE: state,
       ANNEAL_S3_ENDPOINT: careless.endpoint,
       AWS_ACCESS_KEY_ID: 'a',

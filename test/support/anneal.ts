@@ -17,12 +17,17 @@ export interface AnnealOptions {
 
 export type Anneal = (args: string[], more?: Record<string, string>) => Promise<Ended>;
 
-/** Nothing of this process's environment is handed on but the path. */
+/** What a program of the product needs of this process's environment; the rest is not handed on. */
+export function bareEnvironment(): Record<string, string> {
+  const { PATH = '', NODE_COMPILE_CACHE } = process.env;
+  return { PATH, ...(NODE_COMPILE_CACHE !== undefined && { NODE_COMPILE_CACHE }) };
+}
+
 export function createAnneal({ cwd, env }: AnnealOptions): Anneal {
   return async (args, more = {}) => {
     const child = spawn(process.execPath, [`${PROJECT_FOLDER}/src/cli/main.ts`, ...args], {
       cwd,
-      env: { PATH: process.env.PATH, ...env, ...more },
+      env: { ...bareEnvironment(), ...env, ...more },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const code = new Promise<number | null>((ended) => child.once('close', ended));
@@ -32,6 +37,6 @@ export function createAnneal({ cwd, env }: AnnealOptions): Anneal {
 }
 
 /** The JSON object that programs read: the last line of standard output. */
-export function lastObject({ stdout }: Ended): Record<string, unknown> {
+export function lastObject({ stdout }: Pick<Ended, 'stdout'>): Record<string, unknown> {
   return JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Record<string, unknown>;
 }

@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { highestStep, readEvents } from '../../src/cli/drill/events.ts';
 import { type AnnealClient, connect } from '../../src/client/connect.ts';
 import type { SweepDescription } from '../../src/client/sweeps.ts';
 import { readEnvironment } from '../../src/contracts/environment.ts';
@@ -17,6 +16,7 @@ import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { createStoreFromEnvironment } from '../../src/storage/open-store.ts';
 import { readReceipts } from '../../src/storage/receipts.ts';
 import { readTrainerRecord } from '../../src/trainer/leftovers.ts';
+import { asLines, colourRows, stepOf, until, untilStep } from '../support/steps.ts';
 
 const RUN_MS_MAX = 300_000;
 
@@ -44,13 +44,7 @@ beforeAll(async () => {
   client = await connect(environment);
   temporal = await Connection.connect({ address: environment.ANNEAL_TEMPORAL_ADDRESS });
   store = createStoreFromEnvironment(environment);
-  const rows = Array.from({ length: 150 }, (_, i) => ({
-    messages: [
-      { role: 'user', content: `item ${i}: which colour has number ${(i * 37) % 101}?` },
-      { role: 'assistant', content: ['red', 'green', 'blue'][i % 3] },
-    ],
-  }));
-  await writeFile(join(folder, 'rows.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
+  await writeFile(join(folder, 'rows.jsonl'), asLines(colourRows(150)));
   await startRun('still');
   undisturbed = await weightsOf('still');
   steps = (await client.describeRun('still')).status.training?.step ?? 0;
@@ -82,16 +76,6 @@ async function weightsOf(run: string): Promise<string> {
   return ended.status?.training?.weightsSha256 as string;
 }
 
-async function until<T>(what: string, look: () => Promise<T | null | undefined | false>): Promise<T> {
-  const deadline = Date.now() + RUN_MS_MAX;
-  for (;;) {
-    const found = await look();
-    if (found) return found;
-    if (Date.now() > deadline) throw new Error(`Waited in vain for ${what}.`);
-    await pause(50);
-  }
-}
-
 /** The train activity of a run as the server sees it. */
 async function pending(run: string) {
   const { pendingActivities } = await temporal.workflowService.describeWorkflowExecution({
@@ -101,8 +85,6 @@ async function pending(run: string) {
   return pendingActivities?.find(({ activityId }) => activityId === 'train');
 }
 
-const stepOf = (run: string) => highestStep(readEvents(state, run));
-const untilStep = (run: string, step: number) => until(`step ${step} of ${run}`, async () => stepOf(run) >= step);
 const trainerIsGone = () => until('the end of the trainer', async () => readTrainerRecord(state) === null);
 const committed = async (run: string, claim: number) =>
   (await committedSteps(store, run, { claim, stepMax: Number.POSITIVE_INFINITY })).steps;
@@ -140,7 +122,7 @@ const untilPaused = (run: string) =>
 describe('a running training', () => {
   test('paused: saves, commits, ends; unpaused: goes on where it was', { timeout: RUN_MS_MAX }, async () => {
     await startRun('paused');
-    await untilStep('paused', 20);
+    await untilStep(state, 'paused', 20);
     await temporal.workflowService.pauseActivity({ ...activity('paused'), reason: 'the test' });
     await trainerIsGone();
     await until('the pause', async () => (await pending('paused'))?.paused);
@@ -153,14 +135,14 @@ describe('a running training', () => {
 
   test('reset: the next attempt goes on where it was', { timeout: RUN_MS_MAX }, async () => {
     await startRun('reset');
-    await untilStep('reset', 20);
+    await untilStep(state, 'reset', 20);
     await temporal.workflowService.resetActivity(activity('reset'));
     await expectHandedOver('reset');
   });
 
   test('its worker told to end: saves and commits within the grace', { timeout: RUN_MS_MAX }, async () => {
     await startRun('preempted');
-    await untilStep('preempted', 20);
+    await untilStep(state, 'preempted', 20);
     process.kill(stack.pidOf('gpu') as number, 'SIGTERM');
     await trainerIsGone();
     await until('the commit', async () => ((await committed('preempted', 1))[0] ?? 0) >= 20);
@@ -172,7 +154,7 @@ describe('a running training', () => {
     timeout: RUN_MS_MAX,
   }, async () => {
     await startRun('cancelled');
-    await untilStep('cancelled', 20);
+    await untilStep(state, 'cancelled', 20);
     await client.cancelRun('cancelled');
     const ended = await client.waitForRun('cancelled');
     expect(ended.status?.failure?.kind).toBe('cancelled');
@@ -185,12 +167,12 @@ describe('a running training', () => {
     timeout: RUN_MS_MAX,
   }, async () => {
     await startRun('waits');
-    await untilStep('waits', 20);
+    await untilStep(state, 'waits', 20);
     await client.pauseRun('waits', { by: 'the test', why: 'to see it wait' });
     const { status } = await untilPaused('waits');
     expect(readTrainerRecord(state)).toBeNull();
     expect((await committed('waits', 1))[0]).toBe(status.paused?.step);
-    expect(stepOf('waits')).toBe(status.paused?.step);
+    expect(stepOf(state, 'waits')).toBe(status.paused?.step);
     await client.resumeRun('waits', { by: 'the test' });
     await expectWaited('waits');
   });
@@ -199,7 +181,7 @@ describe('a running training', () => {
     timeout: RUN_MS_MAX,
   }, async () => {
     await startRun('poor');
-    await untilStep('poor', 20);
+    await untilStep(state, 'poor', 20);
     // Nobody knows how long this machine takes for a step, so the budget is what it has used, and a second more.
     const used = (await client.describeRun('poor')).progress?.gpuSeconds ?? 0;
     await client.setBudget('poor', { budget: { gpuHours: (used + 1) / 3600 } });
@@ -223,7 +205,7 @@ describe('a running training', () => {
     expect(last?.status).toMatchObject({ winner: 'rates-02', result: { training: { weightsSha256: undisturbed } } });
     const [loser] = last?.status?.trials ?? [];
     expect(loser).toMatchObject({ state: 'lost', step: Math.ceil(0.02 * steps) });
-    expect(stepOf('rates-01')).toBe(loser?.step);
+    expect(stepOf(state, 'rates-01')).toBe(loser?.step);
     // All trials share one dataset.
     expect(await store.list('runs/rates-01/stages/preprocess-')).toHaveLength(1);
     expect(await store.list('prepared/')).toHaveLength(1);

@@ -6,10 +6,8 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { highestStep, readEvents } from '../../src/cli/drill/events.ts';
 import { type AnnealClient, connect } from '../../src/client/connect.ts';
 import { readEnvironment } from '../../src/contracts/environment.ts';
 import { CheckpointSchema, ClaimSchema } from '../../src/contracts/records.ts';
@@ -21,6 +19,8 @@ import { createStoreFromEnvironment } from '../../src/storage/open-store.ts';
 import { readReceipts } from '../../src/storage/receipts.ts';
 import { readJson } from '../../src/storage/record.ts';
 import { openWarmRoot } from '../../src/trainer/warm-state.ts';
+import { bareEnvironment } from '../support/anneal.ts';
+import { asLines, colourRows, stepOf, until, untilStep } from '../support/steps.ts';
 
 const PROJECT = join(import.meta.dirname, '../..');
 const RUN_MS_MAX = 120_000;
@@ -47,13 +47,7 @@ beforeAll(async () => {
   client = await connect(environment);
   store = createStoreFromEnvironment(environment);
   second = await startSecond('second');
-  const rows = Array.from({ length: 120 }, (_, i) => ({
-    messages: [
-      { role: 'user', content: `item ${i}: which colour has number ${(i * 37) % 101}?` },
-      { role: 'assistant', content: ['red', 'green', 'blue'][i % 3] },
-    ],
-  }));
-  await writeFile(join(folder, 'rows.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
+  await writeFile(join(folder, 'rows.jsonl'), asLines(colourRows(120)));
 }, RUN_MS_MAX);
 
 afterAll(async () => {
@@ -75,21 +69,11 @@ async function startSecond(stateFolder: string): Promise<ChildProcess> {
   await rm(ready, { force: true });
   const own = { ANNEAL_STATE: join(folder, stateFolder), ANNEAL_HOST_NAME: 'second', ANNEAL_READY_FILE: ready };
   const child = spawn(process.execPath, [join(PROJECT, 'src/workers/gpu.ts')], {
-    env: { PATH: process.env.PATH, ...stack.environment, ...own },
+    env: { ...bareEnvironment(), ...stack.environment, ...own },
     stdio: 'ignore',
   });
   await until('the second host', async () => existsSync(ready));
   return child;
-}
-
-async function until<T>(what: string, look: () => Promise<T | null | undefined | false>): Promise<T> {
-  const deadline = Date.now() + RUN_MS_MAX;
-  for (;;) {
-    const found = await look();
-    if (found) return found;
-    if (Date.now() > deadline) throw new Error(`Waited in vain for ${what}.`);
-    await pause(50);
-  }
 }
 
 async function startRun(run: string, hosts: number, how: object = {}): Promise<void> {
@@ -119,8 +103,6 @@ async function weightsOf(run: string): Promise<string> {
   return ended.status?.training?.weightsSha256 as string;
 }
 
-const untilStep = (run: string, step: number) =>
-  until(`step ${step} of ${run}`, async () => highestStep(readEvents(join(folder, 'first'), run)) >= step);
 const claimOf = async (run: string, n: number) =>
   (await readJson(store, keys.claim(run, n), ClaimSchema))?.gang ?? null;
 const poolIsFree = () => until('free hosts', async () => (await client.pool.describe()).grants.length === 0);
@@ -145,7 +127,7 @@ describe('a training on two hosts', () => {
     timeout: RUN_MS_MAX,
   }, async () => {
     await startRun('killed', 2);
-    await untilStep('killed', 20);
+    await untilStep(join(folder, 'first'), 'killed', 20);
     await loseSecond();
     expect(await weightsOf('killed')).toBe(alone);
     const receipts = await readReceipts(store, 'killed');
@@ -159,7 +141,7 @@ describe('a training on two hosts', () => {
 
   test('goes on from the store on a host that has nothing of it', { timeout: RUN_MS_MAX }, async () => {
     await startRun('moved', 2);
-    await untilStep('moved', 20);
+    await untilStep(join(folder, 'first'), 'moved', 20);
     await until('a commit', async () => (await store.list(keys.checkpoints('moved', 1))).length > 0);
     await loseSecond('another');
     await expect.poll(async () => (await claimOf('moved', 2))?.source, { timeout: RUN_MS_MAX }).toBe('store');
@@ -170,14 +152,14 @@ describe('a training on two hosts', () => {
     timeout: RUN_MS_MAX,
   }, async () => {
     await startRun('held', 2);
-    await untilStep('held', 20);
+    await untilStep(join(folder, 'first'), 'held', 20);
     const connection = await Connection.connect({ address: stack.environment.ANNEAL_TEMPORAL_ADDRESS ?? '' });
     const workflowId = 'held-gang';
     const pending = async () => (await client.describeRun('held')).pending;
     const about = { namespace: 'default', execution: { workflowId }, id: 'train-1-1' };
     await connection.workflowService.pauseActivity({ ...about, identity: 'ann', reason: 'look' });
     await until('the first host’s end', async () => (await pending()).map(({ state }) => state).join() === 'paused');
-    const reached = highestStep(readEvents(join(folder, 'first'), 'held'));
+    const reached = stepOf(join(folder, 'first'), 'held');
     expect((await client.describeRun('held')).note).toContain('was paused by an operator');
     await connection.workflowService.unpauseActivity(about);
     await connection.close();
@@ -192,11 +174,11 @@ describe('a training on two hosts', () => {
     timeout: RUN_MS_MAX,
   }, async () => {
     await startRun('cancelled', 2);
-    await untilStep('cancelled', 20);
+    await untilStep(join(folder, 'first'), 'cancelled', 20);
     await client.cancelRun('cancelled');
     expect((await client.waitForRun('cancelled')).status?.failure?.kind).toBe('cancelled');
     await poolIsFree();
-    const reached = highestStep(readEvents(join(folder, 'first'), 'cancelled'));
+    const reached = stepOf(join(folder, 'first'), 'cancelled');
     await startRun('cancelled', 2);
     expect(await weightsOf('cancelled')).toBe(alone);
     expect((await readJson(store, keys.claim('cancelled', 2), ClaimSchema))?.resumeFrom).toEqual({
@@ -220,7 +202,7 @@ describe('a training in parts on two hosts', () => {
     await startRun('parts-alone', 1, parts);
     alone = await weightsOf('parts-alone');
     await startRun('parts', 2, parts);
-    await untilStep('parts', 20);
+    await untilStep(join(folder, 'first'), 'parts', 20);
     await loseSecond();
     expect(await weightsOf('parts')).toBe(alone);
     expect(await claimOf('parts', 2)).toMatchObject({ source: 'warm' });
@@ -236,7 +218,7 @@ describe('a training in parts on two hosts', () => {
     timeout: 2 * RUN_MS_MAX,
   }, async () => {
     await startRun('parts-held', 2, parts);
-    await untilStep('parts-held', 25);
+    await untilStep(join(folder, 'first'), 'parts-held', 25);
     await client.cancelRun('parts-held');
     await client.waitForRun('parts-held');
     await poolIsFree();
