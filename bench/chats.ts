@@ -1,5 +1,6 @@
 // Rows to tokenise: seeded chats of one to four exchanges, half of them with a system message, in words of which a quarter are rare.
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { seededRandom } from '../src/evaluation/seeded-random.ts';
 
 const COMMON =
   'the of and to in is you that it was for on are as with his they at be this have from or one had by word but not what all were we when your can said there use an each which she do how their if will up other about out many then them these so some her would make like him into time has look two more write go see number no way could people than first water been call who its now find long down day did get come made may part'.split(
@@ -11,7 +12,7 @@ const LETTERS = 'abcdefghijklmnopqrstuvwxyz';
 
 /** Writes at least so many bytes of rows; the same for the same seed. @returns bytes and rows. */
 export function writeChats(path: string, bytesMin: number, seed: number): { bytes: number; rows: number } {
-  const random = createRandom(seed);
+  const random = seededRandom(seed);
   const rare = Array.from({ length: RARE_WORDS }, () =>
     Array.from({ length: between(random, 4, 11) }, () => pick(random, LETTERS)).join(''),
   );
@@ -35,17 +36,6 @@ export function writeChats(path: string, bytesMin: number, seed: number): { byte
     closeSync(file);
   }
   return { bytes, rows };
-}
-
-/** mulberry32: 0 up to but not including 1. */
-function createRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 function between(random: () => number, low: number, high: number): number {

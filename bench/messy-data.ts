@@ -1,6 +1,7 @@
 // Messy rows for measuring, and the truth about them: chats in JSONL and questions in CSV with quoted line ends. The same seed
 // gives the same bytes. About 1 % of the rows are broken in many ways, 3 % are copies, 5 % hold something private.
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { seededRandom } from '../src/evaluation/seeded-random.ts';
 
 export interface Truth {
   rowsIn: number;
@@ -45,15 +46,8 @@ export interface Random {
   pick<T>(all: readonly T[]): T;
 }
 
-/** mulberry32. */
 export function createRandom(seed: number): Random {
-  let state = seed;
-  const next = () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
-  };
+  const next = seededRandom(seed);
   const below = (n: number) => Math.floor(next() * n);
   return { next, below, pick: (all) => all[below(all.length)] as (typeof all)[number] };
 }

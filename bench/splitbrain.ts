@@ -10,7 +10,7 @@ import { locateLocal } from '../src/cli/drill/local.ts';
 import { type Claim, ClaimSchema, type FileSet } from '../src/contracts/records.ts';
 import { type Recipe, RecipeSchema } from '../src/contracts/spec.ts';
 import { PROTOCOL_VERSION } from '../src/contracts/trainer-protocol.ts';
-import { seededRandom } from '../src/evaluation/statistics.ts';
+import { seededRandom } from '../src/evaluation/seeded-random.ts';
 import { putFolder } from '../src/storage/file-set.ts';
 import { keyNumber, keys } from '../src/storage/keys.ts';
 import type { ObjectStore } from '../src/storage/object-store.ts';

@@ -7,6 +7,7 @@ import { locateProject } from '../dev/stack-layout.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { PROJECT_FOLDER } from '../telemetry/code-identity.ts';
 import { CliError } from './failures.ts';
+import { createS3Listing } from './s3-etag.ts';
 import { resolveEnvironment } from './settings.ts';
 
 export async function findEnvironment(): Promise<{ environment: Environment; hasStack: boolean }> {
@@ -35,17 +36,9 @@ export async function createLocalHost(
 
 /** @param folder for what can only be read from a disk. */
 export async function createLocalSources(environment: Environment, folder: string): Promise<SourceContext> {
-  const { createS3Lister, createS3Reader } = await import('../storage/s3-store.ts');
-  const store = {
-    endpoint: environment.ANNEAL_S3_ENDPOINT,
-    region: environment.AWS_REGION,
-    accessKeyId: environment.AWS_ACCESS_KEY_ID,
-    secretAccessKey: environment.AWS_SECRET_ACCESS_KEY,
-  };
   return {
+    ...(await createS3Listing(environment)),
     examplesFolder: resolve(environment.ANNEAL_EXAMPLES),
-    readS3: createS3Reader(store),
-    listS3: createS3Lister(store),
     temporaryFolder: join(folder, 'disk'),
   };
 }

@@ -5,17 +5,12 @@ import type { Environment } from '../contracts/environment.ts';
 import { AnnealError } from '../contracts/failure.ts';
 import { createFileStore } from './file-store.ts';
 import type { ObjectStore } from './object-store.ts';
+import { s3AccessOf } from './s3-access.ts';
 import { createS3Store, isRefused } from './s3-store.ts';
 
 export function createStoreFromEnvironment(environment: Environment): ObjectStore {
   if (environment.ANNEAL_STORE === 'file') return createFileStore(join(environment.ANNEAL_STATE, 'store'));
-  return createS3Store({
-    endpoint: environment.ANNEAL_S3_ENDPOINT,
-    region: environment.AWS_REGION,
-    bucket: environment.ANNEAL_S3_BUCKET,
-    accessKeyId: environment.AWS_ACCESS_KEY_ID,
-    secretAccessKey: environment.AWS_SECRET_ACCESS_KEY,
-  });
+  return createS3Store({ ...s3AccessOf(environment), bucket: environment.ANNEAL_S3_BUCKET });
 }
 
 /** Writers that race in the probe: enough that a store which ignores the condition is found at once. */

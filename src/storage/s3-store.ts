@@ -16,14 +16,10 @@ import { AnnealError } from '../contracts/failure.ts';
 import { sha256Hex } from './digest.ts';
 import type { ObjectStore, PutOutcome } from './object-store.ts';
 import { changedSource, resumed } from './resumed.ts';
+import type { S3Access } from './s3-access.ts';
 
-export interface S3Config {
-  /** Empty or undefined = AWS. */
-  endpoint?: string;
-  region: string;
+export interface S3Config extends S3Access {
   bucket: string;
-  accessKeyId?: string;
-  secretAccessKey?: string;
 }
 
 /** One request may take so long, ms: contended creates on SeaweedFS were seen to wait 8 s. */
@@ -32,7 +28,7 @@ const CONNECT_TIMEOUT_MS = 3_000;
 /** Tries of one request inside a call; callers that can wait longer try the call again. */
 const ATTEMPTS_MAX = 4;
 
-export function createS3Client(config: Omit<S3Config, 'bucket'>): S3Client {
+export function createS3Client(config: S3Access): S3Client {
   return new S3Client({
     ...(config.endpoint ? { endpoint: config.endpoint, forcePathStyle: true } : {}),
     region: config.region,
@@ -197,7 +193,7 @@ function remedyFor(error: unknown): string {
  * Reads objects that users name as sources: `null` when bucket or key are not there. What is read is one version, the given one if any,
  * also where the connection breaks off meanwhile; in a bucket that keeps versions even where the object is replaced.
  */
-export function createS3Reader(config: Omit<S3Config, 'bucket'>) {
+export function createS3Reader(config: S3Access) {
   const client = createS3Client(config);
   return async (bucket: string, key: string, signal?: AbortSignal, version?: { etag: string }) => {
     const uri = `s3://${bucket}/${key}`;
@@ -230,7 +226,7 @@ export function createS3Reader(config: Omit<S3Config, 'bucket'>) {
 }
 
 /** Lists objects that users name by a prefix, sorted by the bytes of their keys: `null` when the bucket is not there. */
-export function createS3Lister(config: Omit<S3Config, 'bucket'>) {
+export function createS3Lister(config: S3Access) {
   const client = createS3Client(config);
   return async (bucket: string, prefix: string, objectsMax: number) => {
     const found: { key: string; etag: string; sizeBytes: number }[] = [];

@@ -5,21 +5,17 @@ import { rangesAtOnce } from '../activities/preparation/options.ts';
 import { createPreprocessActivities } from '../activities/preprocess.ts';
 import { webUiLink } from '../contracts/environment.ts';
 import { TASK_QUEUES } from '../contracts/names.ts';
+import { s3AccessOf } from '../storage/s3-access.ts';
 import { createS3Lister, createS3Reader } from '../storage/s3-store.ts';
 import { orExit } from './process.ts';
 import { startWorker } from './start.ts';
 
 orExit(
   startWorker('data', async ({ environment, parts }) => {
-    const store = {
-      endpoint: environment.ANNEAL_S3_ENDPOINT,
-      region: environment.AWS_REGION,
-      accessKeyId: environment.AWS_ACCESS_KEY_ID,
-      secretAccessKey: environment.AWS_SECRET_ACCESS_KEY,
-    };
-    const readS3 = createS3Reader(store);
+    const s3 = s3AccessOf(environment);
+    const readS3 = createS3Reader(s3);
     const sources = {
-      listS3: createS3Lister(store),
+      listS3: createS3Lister(s3),
       root: environment.ANNEAL_DATA_ROOT || null,
       temporaryFolder: join(parts.state, 'data'),
     };

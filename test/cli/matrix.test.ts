@@ -8,7 +8,7 @@ import { areLogsEqual, readRunLog } from '../../src/cli/drill/matrix-logs.ts';
 import { createPaint } from '../../src/cli/views/format.ts';
 import { matrixLines } from '../../src/cli/views/matrix.ts';
 import type { TrainResult } from '../../src/contracts/trainer-protocol.ts';
-import { seededRandom } from '../../src/evaluation/statistics.ts';
+import { seededRandom } from '../../src/evaluation/seeded-random.ts';
 
 describe('moments', () => {
   test('a seed repeats its shots; another seed gives others', () => {

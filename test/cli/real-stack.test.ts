@@ -14,6 +14,7 @@ import { choosePorts, FREE_PORTS } from '../../src/dev/ports.ts';
 import { readRunningStack, type StackFile } from '../../src/dev/stack-file.ts';
 import { keys } from '../../src/storage/keys.ts';
 import { createStoreFromEnvironment } from '../../src/storage/open-store.ts';
+import { s3AccessOf } from '../../src/storage/s3-access.ts';
 import { createS3Client } from '../../src/storage/s3-store.ts';
 import { isAlive, waitUntilGone } from '../../src/trainer/process-identity.ts';
 import { type Anneal, createAnneal, type Ended, lastObject } from '../support/anneal.ts';
@@ -88,13 +89,7 @@ async function withStore<T>(use: (list: (prefix: string) => Promise<string[]>) =
 
 /** A bucket with one object that nobody may read. */
 async function lockBucket(bucket: string, key: string): Promise<void> {
-  const { AWS_ACCESS_KEY_ID: accessKeyId = '', AWS_SECRET_ACCESS_KEY: secretAccessKey = '' } = stack.environment;
-  const client = createS3Client({
-    endpoint: stack.environment.ANNEAL_S3_ENDPOINT,
-    region: 'us-east-1',
-    accessKeyId,
-    secretAccessKey,
-  });
+  const client = createS3Client(s3AccessOf(readEnvironment(stack.environment)));
   const deny = { Effect: 'Deny', Principal: '*', Action: 's3:GetObject', Resource: `arn:aws:s3:::${bucket}/*` };
   await client.send(new CreateBucketCommand({ Bucket: bucket }));
   await client.send(new PutObjectCommand({ Bucket: bucket, Key: key, Body: '{}' }));

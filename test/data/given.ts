@@ -17,6 +17,8 @@ import { getBlob } from '../../src/storage/file-set.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 
+export { seededRandom as createRandom } from '../../src/evaluation/seeded-random.ts';
+
 export async function* inPieces(
   bytes: Uint8Array | string,
   size = Number.POSITIVE_INFINITY,
@@ -29,17 +31,6 @@ export async function collect<T>(all: AsyncIterable<T>): Promise<T[]> {
   const collected: T[] = [];
   for await (const one of all) collected.push(one);
   return collected;
-}
-
-/** Numbers in [0, 1), the same for the same seed (mulberry32). */
-export function createRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
-  };
 }
 
 export interface Folder extends AsyncDisposable {

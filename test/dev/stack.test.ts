@@ -13,7 +13,7 @@ import { readEnvironment } from '../../src/contracts/environment.ts';
 import { FREE_PORTS, readRunningStack, readStack, type Stack, startStack, stopStack } from '../../src/dev/stack.ts';
 import type { SupervisorOptions } from '../../src/dev/supervision.ts';
 import type { SupervisorMessage } from '../../src/dev/supervisor.ts';
-import { createS3Store } from '../../src/storage/s3-store.ts';
+import { createStoreFromEnvironment } from '../../src/storage/open-store.ts';
 import { isAlive, waitUntilGone } from '../../src/trainer/process-identity.ts';
 import { metricsOfDashboard } from '../support/dashboard.ts';
 
@@ -42,13 +42,7 @@ const start = (more: Partial<Parameters<typeof startStack>[0]> = {}) =>
   startStack({ project, state, ports: FREE_PORTS, parts, ...more });
 
 const openStoreOf = ({ environment }: Pick<Stack, 'environment'>) =>
-  createS3Store({
-    endpoint: environment.ANNEAL_S3_ENDPOINT,
-    region: 'us-east-1',
-    bucket: environment.ANNEAL_S3_BUCKET ?? '',
-    accessKeyId: environment.AWS_ACCESS_KEY_ID,
-    secretAccessKey: environment.AWS_SECRET_ACCESS_KEY,
-  });
+  createStoreFromEnvironment(readEnvironment(environment));
 
 async function withClient<T>(stack: Pick<Stack, 'environment'>, use: (client: Client) => Promise<T>): Promise<T> {
   const connection = await Connection.connect({ address: stack.environment.ANNEAL_TEMPORAL_ADDRESS });

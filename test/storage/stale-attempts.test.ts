@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { AnnealError } from '../../src/contracts/failure.ts';
 import { type Claim, ClaimSchema } from '../../src/contracts/records.ts';
+import { seededRandom } from '../../src/evaluation/seeded-random.ts';
 import { createCommitter } from '../../src/storage/checkpoint.ts';
 import { type Takeover, takeClaim } from '../../src/storage/claim.ts';
 import { sha256Hex } from '../../src/storage/digest.ts';
@@ -25,17 +26,6 @@ const GOODPUT = { startedMs: 0, atMs: 0, step: 0, productiveSeconds: 0, gpuSecon
 
 const folder = mkdtempSync(join(tmpdir(), 'anneal-stale-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-/** A seeded generator of numbers in [0, 1): mulberry32. */
-function createRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 /** How likely it is, at each call, that the attempt that runs is suspended and another goes on. */
 const SUSPEND = 0.1;
@@ -103,7 +93,7 @@ interface Read {
 
 /** One run. Returns what was resumed from, and what was committed by an attempt that had been taken over. */
 async function playRound(seed: number) {
-  const random = createRandom(seed);
+  const random = seededRandom(seed);
   const scheduler = createScheduler(random);
   const truth = createMemoryStore();
   const reads: Read[] = [];

@@ -1,8 +1,8 @@
 // Whom the pool grants its hosts: all or none, in order, within quotas, and nobody starves.
 import { describe, expect, test } from 'vitest';
 import type { HostRequest, PoolHost, PoolState, WaitingRequest } from '../../src/contracts/pool.ts';
+import { seededRandom } from '../../src/evaluation/seeded-random.ts';
 import { decideGrants } from '../../src/workflows/policies/grants.ts';
-import { createRandom } from '../data/given.ts';
 
 const HOUR = 3_600_000;
 const NOW = 100 * HOUR;
@@ -181,7 +181,7 @@ describe('over time, with teams that always want more', () => {
 
   /** A day of minutes; each grant is checked against what there is. */
   function live(seed: number, wish: (draw: () => number, team: string, waiting: number) => HostRequest | null): Course {
-    const draw = createRandom(seed);
+    const draw = seededRandom(seed);
     const hosts = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'].map((name, i) =>
       host(name, i < 6 ? {} : { labels: 'gpu=h100' }),
     );

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FileSet, Training } from '../../contracts/records.ts';
 import { PROTOCOL_VERSION, type TrainJob } from '../../contracts/trainer-protocol.ts';
-import { seededRandom } from '../../evaluation/statistics.ts';
+import { seededRandom } from '../../evaluation/seeded-random.ts';
 import { digestOf } from '../../storage/digest.ts';
 import { putFolder } from '../../storage/file-set.ts';
 import { createFileStore } from '../../storage/file-store.ts';

@@ -1,5 +1,5 @@
 // When a drill kills: random moments that a seed repeats, one in each equal share of the steps.
-import { seededRandom } from '../../evaluation/statistics.ts';
+import { seededRandom } from '../../evaluation/seeded-random.ts';
 
 /** A kill, as early as allowed: after this step is done, and so far into the next one (0 to 1). */
 export interface Moment {
