@@ -23,7 +23,7 @@ import { bareEnvironment } from '../support/anneal.ts';
 import { asLines, colourRows, stepOf, until, untilStep } from '../support/steps.ts';
 
 const PROJECT = join(import.meta.dirname, '../..');
-const RUN_MS_MAX = 120_000;
+const RUN_MS_MAX = 300_000;
 
 let folder: string;
 let stack: Stack;
