@@ -141,6 +141,9 @@ export const QuarantinedRowSchema = z.object({
   /** Path inside the row, such as `messages[0].content`; empty for the row itself. */
   path: z.string(),
   message: z.string(),
+  /** What the rule wants at `path` and what stands there, where it is one thing; texts of the row are masked. */
+  expected: z.string().optional(),
+  found: z.string().optional(),
   /** At most 200 characters of the row. */
   preview: z.string(),
 });

@@ -1,5 +1,6 @@
 // The fields of a row: taken out by name and type, or a fault that says what is wrong with which.
-import { RowFault } from './turns.ts';
+import type { DropCode } from '../contracts/rows.ts';
+import { type Mismatch, RowFault } from './turns.ts';
 
 export type Fields = Record<string, unknown>;
 
@@ -37,18 +38,24 @@ export function requireList(given: unknown, path: string, least: 'one' | 'empty'
 export function requireObject(value: unknown, path: string, code: 'not_object' | 'wrong_type'): Fields {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields;
   if (value === undefined) throw missing(path, 'an object');
+  throw mismatch(code, path, { expected: 'an object', found: describe(value) }, 'write it as { … }');
+}
+
+/** A value that is not what the rule wants. */
+export function mismatch(code: DropCode, path: string, values: Mismatch, fix: string): RowFault {
   const where = path === '' ? 'the row' : path;
-  throw new RowFault(code, path, `${where} must be an object, found ${describe(value)}; write it as { … }`);
+  return new RowFault(code, path, `${where} must be ${values.expected}, found ${values.found}; ${fix}`, values);
 }
 
 function missing(path: string, wanted: string): RowFault {
-  return new RowFault('missing_field', path, `${path} is missing; add ${wanted}, or leave the row out`);
+  const sentence = `${path} is missing; add ${wanted}, or leave the row out`;
+  return new RowFault('missing_field', path, sentence, { expected: wanted, found: 'nothing' });
 }
 
 export function wrongType(path: string, wanted: string, found: unknown): RowFault {
   const isPlain = typeof found === 'number' || typeof found === 'boolean';
   const fix = isPlain && wanted === 'text' ? 'put it into quotes' : `write it as ${wanted}`;
-  return new RowFault('wrong_type', path, `${path} must be ${wanted}, found ${describe(found)}; ${fix}`);
+  return mismatch('wrong_type', path, { expected: wanted, found: describe(found) }, fix);
 }
 
 export function describe(value: unknown): string {

@@ -1,6 +1,6 @@
 // One message as OpenAI writes it, and what is wrong with it: role, content, weight, tool calls.
 import { IMAGE_TAG, type Message } from '../contracts/rows.ts';
-import { describe, type Fields, isPresent, requireObject, requireText } from './fields.ts';
+import { describe, type Fields, isPresent, mismatch, requireObject, requireText } from './fields.ts';
 import { readToolCalls } from './tools.ts';
 import { RowFault, type Turn } from './turns.ts';
 
@@ -65,6 +65,7 @@ function readPart(value: unknown, path: string, { role, images }: Place): { text
       'wrong_type',
       `${path}.type`,
       `${path} must be a part of type text, image or image_url, found ${describe(part.type)}; only those are trained on`,
+      { expected: 'text, image or image_url', found: describe(part.type) },
     );
   if (role === 'assistant' || role === 'system' || role === 'developer')
     throw new RowFault(
@@ -88,11 +89,8 @@ function addressOf(part: Fields): unknown {
 export function readWeight(value: unknown, path: string): { weight?: 0 | 1 } {
   if (!isPresent(value)) return {};
   if (value === 0 || value === 1) return { weight: value };
-  throw new RowFault(
-    'bad_weight',
-    path,
-    `${path} must be 0 or 1, found ${describe(value)}; write 0 for context and 1 for training`,
-  );
+  const fix = 'write 0 for context and 1 for training';
+  throw mismatch('bad_weight', path, { expected: '0 or 1', found: describe(value) }, fix);
 }
 
 function readReasoning(entry: Fields, at: string): { reasoning_content?: string } {
@@ -102,5 +100,6 @@ function readReasoning(entry: Fields, at: string): { reasoning_content?: string 
 
 export function unknownRole(path: string, found: string, known: readonly string[]): RowFault {
   const shown = JSON.stringify(found.slice(0, 40));
-  return new RowFault('unknown_role', path, `${path} is ${shown}, which is no role; use ${known.join(', ')}`);
+  const sentence = `${path} is ${shown}, which is no role; use ${known.join(', ')}`;
+  return new RowFault('unknown_role', path, sentence, { expected: known.join(', '), found: shown });
 }

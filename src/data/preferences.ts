@@ -268,5 +268,6 @@ function readLabel(row: Fields): boolean {
     'bad_label',
     field,
     `${field} says neither yes nor no, found ${describe(value)}; write true for a wanted answer or false for an unwanted one`,
+    { expected: 'true or false', found: describe(value) },
   );
 }

@@ -3,6 +3,7 @@ import { isAscii, isUtf8 } from 'node:buffer';
 import { toUSVString } from 'node:util';
 import type { DropCode, QuarantinedRow } from '../contracts/rows.ts';
 import { redactPreview } from './privacy/redact.ts';
+import type { Mismatch } from './turns.ts';
 
 /** Longest row, bytes: a row is held in memory whole, and a longer one is no training example but a missing line end or quote. */
 export const ROW_BYTES_MAX = 16 * 1024 * 1024;
@@ -44,6 +45,7 @@ export interface BrokenRow extends Place {
   code: DropCode;
   path: string;
   message: string;
+  mismatch?: Mismatch | null;
   preview: string;
   /** Of a row that is no UTF-8, as it stands in the source; valid until the next one. */
   bytes?: Buffer;
@@ -88,11 +90,13 @@ export function tooLarge(place: Place, bytes: Buffer): BrokenRow {
 
 /** A line of the quarantine: the broken row with its place. */
 export function quarantinedRow(
-  { line, offset, sizeBytes, code, path, message, preview }: PlacedFault,
+  { line, offset, sizeBytes, code, path, message, mismatch, preview }: PlacedFault,
   name: string,
 ): QuarantinedRow {
   const place = { source: name, line, byteOffset: offset, byteLength: sizeBytes };
-  return { ...place, code, path, message: `${name} line ${line}: ${redactPreview(message)}`, preview };
+  const sentence = `${name} line ${line}: ${redactPreview(message)}`;
+  const values = mismatch && { expected: mismatch.expected, found: redactPreview(mismatch.found) };
+  return { ...place, code, path, message: sentence, ...values, preview };
 }
 
 /** Parses the JSON text of one row. */

@@ -41,6 +41,7 @@ function readLabel(label: unknown, path: string): boolean {
     'bad_label',
     path,
     `${path} says neither yes nor no, found ${describe(label)}; write true or false`,
+    { expected: 'true or false', found: describe(label) },
   );
 }
 

@@ -7,13 +7,21 @@ import { holdsMojibake } from './mojibake.ts';
 export class RowFault extends Error {
   readonly code: DropCode;
   readonly path: string;
+  /** What the rule wants there and what it found, where it is one thing. */
+  readonly mismatch: Mismatch | null;
 
-  constructor(code: DropCode, path: string, message: string) {
+  constructor(code: DropCode, path: string, message: string, mismatch: Mismatch | null = null) {
     super(message);
     this.name = 'RowFault';
     this.code = code;
     this.path = path;
+    this.mismatch = mismatch;
   }
+}
+
+export interface Mismatch {
+  expected: string;
+  found: string;
 }
 
 /** A message and where it stands in the row: `at` is the entry, `at + field` its text. */

@@ -178,7 +178,14 @@ test('of a run that was prepared the dropped rows are shown, by code too, and ex
   const lines = messyLines();
   expect(rows.map((row) => JSON.parse(row) as object)).toMatchObject([
     { line: 6, code: 'invalid_json', preview: '{"messages": [broken, <EMAIL>', original: lines[5] },
-    { line: 21, code: 'wrong_type', hint: expect.stringContaining('type'), original: lines[20] },
+    {
+      line: 21,
+      code: 'wrong_type',
+      expected: 'text',
+      found: expect.stringContaining('the '),
+      hint: expect.stringContaining('type'),
+      original: lines[20],
+    },
     { line: 51, code: 'invalid_json', original: lines[50] },
   ]);
   expect(statSync(join(folder, 'originals.jsonl')).mode & 0o077).toBe(0);

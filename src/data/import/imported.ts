@@ -47,8 +47,8 @@ function requireFields(value: unknown, where: string): Fields {
   throw badDescription(`${where} must be an object, found ${JSON.stringify(value)?.slice(0, 60)}`);
 }
 
-export function badDescription(what: string): AnnealError {
-  return new AnnealError('bad_request', `The description cannot be imported: ${what}; correct it.`);
+export function badDescription(what: string, remedy = 'correct it'): AnnealError {
+  return new AnnealError('bad_request', `The description cannot be imported: ${what}; ${remedy}.`);
 }
 
 /** A column as a template; `optional` where rows may lack it. */

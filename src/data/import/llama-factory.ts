@@ -29,7 +29,7 @@ export function importLlamaFactory(description: unknown, only: string | null, fo
   const datasets = wanted.map((name) => importDataset(all.object(name), name, folder, notes));
   const methods = new Set(datasets.map(({ method }) => method));
   if (methods.size > 1)
-    throw badDescription(`its datasets are for several methods (${[...methods].join(', ')}); name one with --name`);
+    throw badDescription(`its datasets are for several methods (${[...methods].join(', ')})`, 'name one with --name');
   const [first] = datasets as [Dataset, ...Dataset[]];
   return { data: { sources: datasets.map(({ source }) => source) }, method: first.method, notes };
 }

@@ -31,7 +31,7 @@ export function createMapRow(mapping: Mapping): MapRow {
 
 const TOO_DEEP = { code: 'wrong_type', path: '', message: 'the row is nested too deeply; flatten it' } as const;
 
-type Fault = Pick<BrokenRow, 'code' | 'path' | 'message'>;
+type Fault = Pick<BrokenRow, 'code' | 'path' | 'message' | 'mismatch'>;
 export type BreakRow = (row: GoodRow, fault: Fault) => BrokenRow;
 
 /** What is shown of a row holds none of the columns that are dropped. */
@@ -39,9 +39,10 @@ export function createBreakRow(dropColumns: readonly string[]): BreakRow {
   const preview = createPreviewer(dropColumns);
   const shown = (row: GoodRow) =>
     dropColumns.length === 0 ? previewOf(row.bytes) : preview({ value: row.value, text: row.bytes });
-  return (row, { code, path, message }) => {
+  return (row, { code, path, message, mismatch }) => {
     const { line, offset, bytes } = row;
-    return { line, offset, sizeBytes: bytes.length, code, path, message, preview: shown(row) };
+    const fault = { code, path, message, ...(mismatch && { mismatch }) };
+    return { line, offset, sizeBytes: bytes.length, ...fault, preview: shown(row) };
   };
 }
 
