@@ -8,6 +8,7 @@ import {
   rolesText,
   rowsOf,
   sharedText,
+  speedText,
   VERDICTS,
   waterfallOf,
 } from './wording.ts';
@@ -201,12 +202,12 @@ function mask({ sample }: Card): string[] {
   return ['## One training row', `What stands in ⟦ ⟧ is learned.\n\n${fence}text\n${text}\n${fence}`];
 }
 
-function lineage({
-  lineage: { dataset, snapshot, rules, code: digest, tokenizer, template, workflow },
-  sources: all,
-  notes,
-}: Card): string {
+function lineage(card: Card): string {
+  const { sources: all, notes } = card;
+  const { dataset, snapshot, rules, code: digest, tokenizer, template, workflow } = card.lineage;
+  const speed = speedText(card);
   return list([
+    ...(speed === null ? [] : [`prepared in ${speed.time}: ${speed.speed}`]),
     ...(dataset === null ? [] : [`dataset \`${dataset}\``]),
     `snapshot \`${snapshot}\``,
     `rules \`${rules}\``,

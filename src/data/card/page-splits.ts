@@ -65,11 +65,11 @@ function overLength({ maxLength, dropped, truncated, split, into, lostTurns }: C
     return html`<p>No row is longer than <code>data.maxLength</code> ${count(maxLength)}.</p>`;
   const parts = [
     ...(dropped > 0 ? [`${count(dropped)} dropped`] : []),
-    ...(truncated > 0 ? [`${count(truncated)} cut`] : []),
+    ...(truncated > 0 ? [`${count(truncated)} cut at the end`] : []),
     ...(split > 0 ? [`${count(split)} split into ${count(into)}`] : []),
   ];
   if (lostTurns > 0) parts.push(`${count(lostTurns)} turns fit nowhere`);
-  return html`<p>Longer than <code>data.maxLength</code> ${count(maxLength)}: ${parts.join(', ')}.</p>`;
+  return html`<p>Rows longer than <code>data.maxLength</code> ${count(maxLength)}: ${parts.join(', ')}.</p>`;
 }
 
 /** One row as the model sees it. */

@@ -6,7 +6,7 @@ import { lineageSection } from './page-lineage.ts';
 import { rowSections } from './page-rows.ts';
 import { splitSections } from './page-splits.ts';
 import { STYLE } from './style.ts';
-import { compact, count, megabytes, VERDICTS } from './wording.ts';
+import { compact, count, megabytes, speedText, VERDICTS } from './wording.ts';
 
 export function renderPage(card: Card): string {
   const title = `Data card: ${card.name}`;
@@ -51,7 +51,9 @@ function verdict({ verdict: { state, sentence }, alerts }: Card): Markup {
 ${others.length > 0 && html`<section><h2>${state === 'blocked' ? 'What else was noticed' : 'Also noticed'}</h2><ul class="plain">${others.map(({ sentence: text }) => html`<li>${prose(text)}</li>`)}</ul></section>`}`;
 }
 
-function figures({ rows, splits, sources, lineage }: Card): Markup {
+function figures(card: Card): Markup {
+  const { rows, splits, sources } = card;
+  const speed = speedText(card);
   const train = splits.find(({ name }) => name === 'train');
   const sizeBytes = sources.reduce((sum, source) => sum + source.sizeBytes, 0);
   const shown: [string, string][] = [
@@ -59,9 +61,7 @@ function figures({ rows, splits, sources, lineage }: Card): Markup {
     ...(train?.tokens ? ([[compact(train.tokens), 'tokens in training rows']] as [string, string][]) : []),
     ...(train?.trainableTokens ? ([[compact(train.trainableTokens), 'of them learned']] as [string, string][]) : []),
     [megabytes(sizeBytes), `read from ${sources.length === 1 ? 'one source' : `${sources.length} sources`}`],
-    ...(lineage.megabytesPerSecond === null
-      ? []
-      : ([[`${count(lineage.megabytesPerSecond)} MB/s`, `in ${lineage.seconds?.toFixed(1)} s`]] as [string, string][])),
+    ...(speed === null ? [] : ([[speed.time, `to prepare: ${speed.speed}`]] as [string, string][])),
   ];
   return html`<div class="figures">${shown.map(([number, what]) => html`<div><b>${number}</b><span>${what}</span></div>`)}</div>`;
 }

@@ -33,6 +33,26 @@ export function megabytes(sizeBytes: number): string {
   return sizeBytes < 1e9 ? `${(sizeBytes / 1e6).toFixed(1)} MB` : `${(sizeBytes / 1e9).toFixed(2)} GB`;
 }
 
+/** What preparing took, or null where it is not known. */
+export function speedText({ rows, lineage: { seconds, megabytesPerSecond } }: SpeedFacts): SpeedText | null {
+  if (seconds === null || seconds === 0 || megabytesPerSecond === null) return null;
+  const speed = megabytesPerSecond < 10 ? megabytesPerSecond.toFixed(1) : count(megabytesPerSecond);
+  return {
+    time: seconds < 100 ? `${seconds.toFixed(1)} s` : `${count(seconds / 60)} min`,
+    speed: `${count(rows.rowsIn / seconds)} rows, ${speed} MB a second`,
+  };
+}
+
+interface SpeedText {
+  time: string;
+  speed: string;
+}
+
+interface SpeedFacts {
+  rows: { rowsIn: number };
+  lineage: { seconds: number | null; megabytesPerSecond: number | null };
+}
+
 export const VERDICTS = { pass: 'PASS', warnings: 'PASS with warnings', blocked: 'BLOCKED' } as const;
 
 const LETTERS: Record<string, string> = { s: 'system', d: 'developer', u: 'user', a: 'assistant', t: 'tool' };

@@ -166,7 +166,8 @@ function countText(texts: SampledTexts, sampled: SampledText | null): void {
 }
 
 function shownText(text: string): string {
-  return toUSVString(redactPreview(text).slice(0, TEXT_CHARS_SHOWN));
+  const shown = redactPreview(text);
+  return toUSVString(shown.slice(0, TEXT_CHARS_SHOWN)) + (shown.length > TEXT_CHARS_SHOWN ? '…' : '');
 }
 
 function firstFields(fields: Record<string, number>): Record<string, number> {
