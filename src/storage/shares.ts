@@ -20,6 +20,9 @@ import { untilAnswered } from './until-answered.ts';
  */
 const LOOK_MS = { first: 50, most: 2_000 };
 
+/** A first host that ends asks at once for the newest save of all; one that has not asked by then is gone, ms. */
+const ASK_MS_MAX = 10_000;
+
 export interface OfClaim {
   run: string;
   claim: number;
@@ -70,9 +73,9 @@ export async function forgetShares(store: ObjectStore, { run, claim }: OfClaim):
 export interface ShareGiver {
   /** Hands over a sealed folder of this host. Returns at once. */
   offer(save: { step: number; path: string }): void;
-  /** Gives up on a step that a newer save has overtaken. */
+  /** There will be no further save: gives up on a step that a newer one has overtaken, and on a first host that does not ask any more. */
   hurry(): void;
-  /** Resolves when the newest save was asked for and is stored. Rejects with what made storing impossible, or when the signal aborts. */
+  /** Resolves when the newest save is stored, or nobody wants it. Rejects with what made storing impossible, or when the signal aborts. */
   drain(): Promise<void>;
 }
 
@@ -94,6 +97,7 @@ export function createShareGiver({ store, identity, host, signal, onBroken }: Sh
   let running: Promise<void> | null = null;
   let current: { step: number; controller: AbortController } | null = null;
   let broken: unknown = null;
+  let askedByMs = Number.POSITIVE_INFINITY;
 
   const newest = () => Math.max(given, ...saves.keys());
 
@@ -103,6 +107,7 @@ export function createShareGiver({ store, identity, host, signal, onBroken }: Sh
       const wanted = await untilAnswered(newestWanted, signal);
       const path = saves.get(wanted);
       if (wanted <= given || path === undefined) {
+        if (Date.now() > askedByMs) return;
         await sleep(delayMs, undefined, { signal });
         delayMs = Math.min(2 * delayMs, LOOK_MS.most);
       } else if (await give(wanted, path)) {
@@ -152,6 +157,7 @@ export function createShareGiver({ store, identity, host, signal, onBroken }: Sh
         });
     },
     hurry() {
+      askedByMs = Date.now() + ASK_MS_MAX;
       if (current !== null && newest() > current.step) current.controller.abort();
     },
     async drain() {

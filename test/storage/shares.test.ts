@@ -2,7 +2,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { AnnealError } from '../../src/contracts/failure.ts';
 import { CheckpointSchema } from '../../src/contracts/records.ts';
 import { type Committer, createCommitter, fetchCheckpoint } from '../../src/storage/checkpoint.ts';
@@ -147,6 +147,16 @@ describe('a checkpoint of two hosts', () => {
     away = false;
     await Promise.all([commits.drain(), shares.drain()]);
     expect(commits.committedStep()).toBe(1);
+  });
+
+  test('whose first host is gone is not waited for at the end', async () => {
+    const shares = giver();
+    shares.offer(save(1, 1));
+    vi.useFakeTimers({ toFake: ['Date'] });
+    shares.hurry();
+    vi.setSystemTime(Date.now() + 11_000);
+    await shares.drain().finally(() => vi.useRealTimers());
+    expect(await store.list(keys.parts('r', 1))).toEqual([]);
   });
 
   test('a host whose gang was taken over stores nothing more', async () => {

@@ -10,7 +10,7 @@ import { Connection } from '@temporalio/client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type AnnealClient, connect } from '../../src/client/connect.ts';
 import { readEnvironment } from '../../src/contracts/environment.ts';
-import { CheckpointSchema, ClaimSchema } from '../../src/contracts/records.ts';
+import { type Checkpoint, CheckpointSchema, ClaimSchema } from '../../src/contracts/records.ts';
 import { DEFAULT_PORTS, FREE_PORTS } from '../../src/dev/ports.ts';
 import { type Stack, startStack } from '../../src/dev/stack.ts';
 import { keys } from '../../src/storage/keys.ts';
@@ -189,10 +189,16 @@ describe('a training on two hosts', () => {
 });
 
 describe('a training in parts on two hosts', () => {
-  const parts = { strategy: 'fsdp', tuning: 'full', learningRate: 0.001, epochs: 4 };
+  const parts = { strategy: 'fsdp', tuning: 'full', learningRate: 0.001, epochs: 3 };
   const newestOf = async (run: string, claim: number) => {
     const key = (await store.list(keys.checkpoints(run, claim))).at(-1);
     return key === undefined ? null : await readJson(store, key, CheckpointSchema);
+  };
+  const claimsOf = async (run: string) => {
+    const numbers = (await store.list(keys.claims(run))).filter((key) => /claims\/\d+\.json$/.test(key)).length;
+    return await Promise.all(
+      Array.from({ length: numbers }, (_, i) => readJson(store, keys.claim(run, i + 1), ClaimSchema)),
+    );
   };
   let alone: string;
 
@@ -214,29 +220,36 @@ describe('a training in parts on two hosts', () => {
     expect(await store.list(keys.allShares('parts'))).toEqual([]);
   });
 
-  test('told to end, all parts are committed first; a part that lost a bit in the store costs steps, not the run', {
+  test('at its limit, all parts are committed before it waits; a part that lost a bit in the store costs steps, not the run', {
     timeout: 2 * RUN_MS_MAX,
   }, async () => {
-    await startRun('parts-held', 2, parts);
-    await untilStep(join(folder, 'first'), 'parts-held', 25);
-    await client.cancelRun('parts-held');
-    await client.waitForRun('parts-held');
+    await startRun('parts-poor', 2, parts);
+    await untilStep(join(folder, 'first'), 'parts-poor', 20);
+    // Some seconds of both ranks: it ends while it loads or trains again, as this machine will have it.
+    const used = (await client.describeRun('parts-poor')).progress?.gpuSeconds ?? 0;
+    await client.setBudget('parts-poor', { budget: { gpuHours: (used + 4) / 3600 } });
+    const paused = await until('the limit', async () => (await client.describeRun('parts-poor')).status?.paused);
+    expect(paused.kind).toBe('budget_reached');
     await poolIsFree();
-    const reached = stepOf(join(folder, 'first'), 'parts-held');
-    const newest = await newestOf('parts-held', 1);
-    expect(newest?.step).toBe(reached);
-    const part = newest?.files.files.find(({ path }) => path === 'rank-1.safetensors')?.parts[0] as string;
-    const bytes = Buffer.from((await store.get(keys.part('parts-held', 1, part))) as Uint8Array);
+    const reached = stepOf(join(folder, 'first'), 'parts-poor');
+    const saved = (await Promise.all([1, 2].map((claim) => newestOf('parts-poor', claim)))).filter(
+      (its) => its !== null,
+    );
+    const newest = saved.at(-1) as Checkpoint;
+    expect([newest.step, paused.step]).toEqual([reached, reached]);
+    const part = newest.files.files.find(({ path }) => path === 'rank-1.safetensors')?.parts[0] as string;
+    const key = keys.part('parts-poor', newest.claim, part);
+    const bytes = Buffer.from((await store.get(key)) as Uint8Array);
     bytes.writeUInt8(bytes.readUInt8(1000) ^ 1, 1000);
-    await store.put(keys.part('parts-held', 1, part), bytes);
+    await store.put(key, bytes);
     // Its own part is not on this host's disk.
     await loseSecond('third');
-    await startRun('parts-held', 2, parts);
-    expect(await weightsOf('parts-held')).toBe(alone);
-    const claims = await Promise.all([2, 3].map((n) => readJson(store, keys.claim('parts-held', n), ClaimSchema)));
-    expect(claims[0]?.resumeFrom).toEqual({ claim: 1, step: reached });
-    expect(claims[1]?.resumeFrom?.step).toBeLessThan(reached);
-    const receipts = await readReceipts(store, 'parts-held');
+    await client.setBudget('parts-poor', { budget: { gpuHours: 1 } });
+    expect(await weightsOf('parts-poor')).toBe(alone);
+    const from = (await claimsOf('parts-poor')).map((claim) => claim?.resumeFrom ?? null);
+    expect(from).toContainEqual({ claim: newest.claim, step: reached });
+    expect(from.at(-1)?.step).toBeLessThan(reached);
+    const receipts = await readReceipts(store, 'parts-poor');
     expect(receipts.map(({ kind, exact }) => [kind, exact])).toEqual([['checkpoint_corrupt', true]]);
   });
 });
