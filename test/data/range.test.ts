@@ -364,7 +364,7 @@ describe('the fast way', () => {
     for (let i = 0; i < 30_000; i++) {
       const text = mutate(random, pick(random, SEEDS));
       const bytes = Buffer.from(text);
-      marks.mark(bytes, bytes.length);
+      marks.markOnce(bytes);
       if (!chat.scan(bytes, 0, bytes.length, marks.words)) continue;
       taken++;
       const value: unknown = JSON.parse(text);
@@ -396,7 +396,7 @@ describe('the fast way', () => {
     const counts = { private: 0, free: 0 };
     for (let i = 0; i < 6_000; i++) {
       const bytes = Buffer.from(chatLine(textOf(), textOf()));
-      marks.mark(bytes, bytes.length);
+      marks.markOnce(bytes);
       if (!chat.scan(bytes, 0, bytes.length, marks.words)) continue;
       const { found } = privacy.inspect(JSON.parse(chat.json) as Chat);
       const isPrivate = Object.keys(found).length > 0;
@@ -414,7 +414,7 @@ describe('the fast way', () => {
       byte < 0x20 || byte >= 0x80 || '"\\:@A0123456789'.includes(String.fromCharCode(byte));
     for (const sizeBytes of [1, 15, 16, 17, 31, 32, 33, 4_000]) {
       const bytes = Buffer.from(Array.from({ length: sizeBytes }, () => Math.floor(random() * 256)));
-      marks.mark(bytes, sizeBytes);
+      marks.markOnce(bytes);
       const found = [...bytes].map((_, at) => (((marks.words[at >>> 5] as number) >>> (at & 31)) & 1) === 1);
       expect(found).toEqual([...bytes].map(isMarked));
     }

@@ -30,14 +30,15 @@ export function createDetector(
       `\`data.privacy.phoneRegions\` has ${unknown}, which is no country with phone numbers; correct it.`,
     );
   const regions = phoneRegions.map(phoneRegionOf);
-  const inWindow = (plain: string, original: string): Finding[] =>
-    [
+  const inWindow = (plain: string, original: string): Finding[] => {
+    const found = [
       isWanted('card') ? findCards(plain) : [],
       isWanted('iban') ? findIbans(plain) : [],
       isWanted('national_id') ? findNationalIds(plain) : [],
-      isWanted('phone') ? findPhones(plain, regions) : [],
       isWanted('ip') ? findIpAddresses(plain, original, privateAddresses) : [],
     ].flat();
+    return isWanted('phone') ? [...found, ...findPhones(plain, regions, found)] : found;
+  };
   return (original) => {
     const signals = signalsOf(original);
     if (signals === 0) return [];

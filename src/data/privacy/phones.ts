@@ -65,10 +65,14 @@ export function phoneRegionOf(country: string): PhoneRegion {
   };
 }
 
-export function findPhones(text: string, regions: readonly PhoneRegion[]): Finding[] {
+/** @param taken what was found before: a number that lies in one of these is none, and is not tried, which is dear. */
+export function findPhones(text: string, regions: readonly PhoneRegion[], taken: readonly Finding[]): Finding[] {
   const findings: Finding[] = [];
   CANDIDATE.lastIndex = 0;
   for (let match = CANDIDATE.exec(text); match !== null; match = CANDIDATE.exec(text)) {
+    const { index } = match;
+    const end = index + match[0].length;
+    if (taken.some((finding) => finding.start <= index && end <= finding.end)) continue;
     const found = firstPhone(text, match[0], match.index, regions);
     if (found === null) continue;
     findings.push(found);

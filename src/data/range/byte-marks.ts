@@ -68,16 +68,18 @@ interface WebAssemblyOfNode {
 const { WebAssembly } = globalThis as unknown as { WebAssembly: WebAssemblyOfNode };
 
 const PAGE_BYTES = 65_536;
-/** Memory made ahead of need: a slice of a source, and its marks. */
-const PAGES_MIN = 20;
+/** Bytes that there is room for ahead of need: a slice of a source, with the row that began before it. */
+const ROOM_BYTES_MIN = 1024 * 1024 + 16 * 1024;
 
 type Mark = (from: number, to: number, out: number) => void;
 
 export class ByteMarks {
-  /** Bit i of word w is the mark of byte 32 w + i; behind the last byte one more is marked. */
+  /** Bit i of word w is the mark of byte 32 w + i; somewhere behind the last byte one more is marked. */
   words: Int32Array = new Int32Array(0);
+  /** Where the bytes that are marked lie. */
+  #bytes: Buffer = Buffer.alloc(0);
   #source: Buffer | null = null;
-  readonly #memory = new WebAssembly.Memory({ initial: PAGES_MIN });
+  readonly #memory = new WebAssembly.Memory({ initial: 1 });
   readonly #mark: Mark;
 
   constructor() {
@@ -88,26 +90,32 @@ export class ByteMarks {
   /** Marks the bytes anew when they are others than last time. What they are must not change meanwhile. */
   markOnce(source: Buffer): void {
     if (source === this.#source) return;
-    this.mark(source, source.length);
+    source.copy(this.room(source.length));
+    this.markRoom(source.length);
     this.#source = source;
   }
 
-  /** The first bytes of the source. */
-  mark(source: Buffer, sizeBytes: number): void {
+  /** Memory for so many bytes, to write there what is to be marked; the last one given is no longer valid then. */
+  room(sizeBytes: number): Buffer {
+    if (sizeBytes > this.#bytes.length) this.#makeRoom(Math.max(sizeBytes, ROOM_BYTES_MIN));
+    return this.#bytes;
+  }
+
+  /** Marks the first bytes of the room. */
+  markRoom(sizeBytes: number): void {
     this.#source = null;
     const words = Math.ceil(sizeBytes / 32);
-    const marksAt = 32 * words;
-    this.#makeRoom(marksAt + 4 * (words + 1));
-    const memory = new Uint8Array(this.#memory.buffer);
-    source.copy(memory, 0, 0, sizeBytes);
-    memory.fill(0, sizeBytes, marksAt);
-    this.#mark(0, marksAt, marksAt);
-    this.words = new Int32Array(this.#memory.buffer, marksAt, words + 1);
+    if (words > 0) this.#mark(0, 32 * words, this.#bytes.length);
     this.words[words] = -1;
   }
 
+  /** The marks lie behind the bytes. */
   #makeRoom(sizeBytes: number): void {
-    const missing = sizeBytes - this.#memory.buffer.byteLength;
+    const words = Math.ceil(sizeBytes / 32);
+    const marksBytes = 4 * (words + 1);
+    const missing = 32 * words + marksBytes - this.#memory.buffer.byteLength;
     if (missing > 0) this.#memory.grow(Math.ceil(missing / PAGE_BYTES));
+    this.#bytes = Buffer.from(this.#memory.buffer, 0, 32 * words);
+    this.words = new Int32Array(this.#memory.buffer, 32 * words, words + 1);
   }
 }

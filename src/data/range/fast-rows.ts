@@ -97,9 +97,11 @@ class FastRecord implements FastRow {
     const pair = this.#pair;
     if (pair === null) return false;
     this.#marks.markOnce(raw.source);
-    if (!pair.write(raw, this.#marks.words)) return false;
-    this.#chatMarks.mark(pair.bytes, pair.length);
-    return this.chat.scan(pair.bytes, 0, pair.length, this.#chatMarks.words);
+    const room = this.#chatMarks.room(pair.bytesOf(raw));
+    const length = pair.write(raw, this.#marks.words, room);
+    if (length === -1) return false;
+    this.#chatMarks.markRoom(length);
+    return this.chat.scan(room, 0, length, this.#chatMarks.words);
   }
 
   get line(): number {

@@ -28,9 +28,6 @@ const BEFORE_ANSWER = Buffer.from('"},{"role":"assistant","content":"');
 const AFTER_ANSWER = Buffer.from('"}]}');
 const FIXED_BYTES = BEFORE_QUESTION.length + BEFORE_ANSWER.length + AFTER_ANSWER.length;
 
-/** Room beyond need: most records are small, and a large one is rare. */
-const SPARE_BYTES_MAX = 1024 * 1024;
-
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 
@@ -41,10 +38,8 @@ ESCAPES.fill(NO_ESCAPE, 0x20);
 for (const [character, second] of ['""', '\\\\', '\bb', '\ff', '\nn', '\rr', '\tt'] as const)
   ESCAPES[(character as string).charCodeAt(0)] = (second as string).charCodeAt(0);
 
-/** The chat of a table's record as JSON text: the first `length` of the bytes, until the next one is asked for. */
+/** How the records of a table become chats. */
 export class PairChat {
-  bytes: Buffer = Buffer.allocUnsafeSlow(0);
-  length = 0;
   readonly #question: number;
   readonly #answer: number;
 
@@ -62,56 +57,64 @@ export class PairChat {
     return new PairChat(question, answer);
   }
 
+  /** At most so many bytes has the chat's JSON text. */
+  bytesOf({ from, to }: RawRecord): number {
+    return FIXED_BYTES + 2 * (to - from);
+  }
+
   /**
+   * Writes the chat's JSON text into the target.
    * @param marks of the source's bytes
-   * @returns false for a record that is not UTF-8, or has what JSON writes by its number.
+   * @returns its bytes; -1 for a record that is not UTF-8, or has what JSON writes by its number
    */
-  write({ source, from, to, fields }: RawRecord, marks: Int32Array): boolean {
-    this.#makeRoom(FIXED_BYTES + 2 * (to - from));
-    this.length = 0;
-    return (
-      isUtf8(source.subarray(from, to)) &&
-      this.#addField(BEFORE_QUESTION, source, fields[this.#question] as FieldSpan, marks) &&
-      this.#addField(BEFORE_ANSWER, source, fields[this.#answer] as FieldSpan, marks) &&
-      this.#add(AFTER_ANSWER)
-    );
+  write({ source, from, to, fields }: RawRecord, marks: Int32Array, target: Buffer): number {
+    if (!isUtf8(source.subarray(from, to))) return -1;
+    let at = addFixed(BEFORE_QUESTION, target, 0);
+    at = addField(source, fields[this.#question] as FieldSpan, marks, target, at);
+    if (at === -1) return -1;
+    at = addFixed(BEFORE_ANSWER, target, at);
+    at = addField(source, fields[this.#answer] as FieldSpan, marks, target, at);
+    return at === -1 ? -1 : addFixed(AFTER_ANSWER, target, at);
   }
+}
 
-  #makeRoom(sizeBytes: number): void {
-    if (this.bytes.length >= sizeBytes) return;
-    this.bytes = Buffer.allocUnsafeSlow(Math.max(sizeBytes, Math.min(2 * sizeBytes, SPARE_BYTES_MAX)));
-  }
+/** @returns the end of what was written */
+function addFixed(fixed: Buffer, target: Buffer, at: number): number {
+  for (let i = 0; i < fixed.length; i++) target[at + i] = fixed[i] as number;
+  return at + fixed.length;
+}
 
-  #add(fixed: Buffer): true {
-    const { bytes, length } = this;
-    for (let i = 0; i < fixed.length; i++) bytes[length + i] = fixed[i] as number;
-    this.length += fixed.length;
-    return true;
+/** @returns the end of what was written, or -1 */
+function addField(source: Buffer, field: FieldSpan, marks: Int32Array, target: Buffer, start: number): number {
+  let at = start;
+  /** What is before it was written. */
+  let from = field.from;
+  let word = from >>> 5;
+  let bits = (marks[word] as number) & (-1 << (from & 31));
+  for (;;) {
+    while (bits === 0) bits = marks[++word] as number;
+    const marked = (word << 5) + 31 - Math.clz32(bits & -bits);
+    bits &= bits - 1;
+    if (marked >= field.to) break;
+    const byte = source[marked] as number;
+    const second = ESCAPES[byte] as number;
+    // The second one of two quotes was written with the first.
+    if (second === NO_ESCAPE || marked < from) continue;
+    if (second === 0) return -1;
+    at = addBytes(source, from, marked, target, at);
+    target[at++] = BACKSLASH;
+    target[at++] = second;
+    from = byte === QUOTE && field.hasDoubledQuotes ? marked + 2 : marked + 1;
   }
+  return addBytes(source, from, field.to, target, at);
+}
 
-  #addField(before: Buffer, source: Buffer, field: FieldSpan, marks: Int32Array): boolean {
-    this.#add(before);
-    const { bytes } = this;
-    let at = this.length;
-    /** What is before it was written. */
-    let from = field.from;
-    let word = from >>> 5;
-    let bits = (marks[word] as number) & (-1 << (from & 31));
-    for (;;) {
-      while (bits === 0) bits = marks[++word] as number;
-      const marked = (word << 5) + 31 - Math.clz32(bits & -bits);
-      bits &= bits - 1;
-      if (marked >= field.to) break;
-      const second = ESCAPES[source[marked] as number] as number;
-      // The second one of two quotes was written with the first.
-      if (second === NO_ESCAPE || marked < from) continue;
-      if (second === 0) return false;
-      at += source.copy(bytes, at, from, marked);
-      bytes[at++] = BACKSLASH;
-      bytes[at++] = second;
-      from = source[marked] === QUOTE && field.hasDoubledQuotes ? marked + 2 : marked + 1;
-    }
-    this.length = at + source.copy(bytes, at, from, field.to);
-    return true;
-  }
+/** From here on copying is a call. */
+const CALL_BYTES_MIN = 64;
+
+/** @returns the end of what was written */
+function addBytes(source: Buffer, from: number, to: number, target: Buffer, at: number): number {
+  if (to - from >= CALL_BYTES_MIN) return at + source.copy(target, at, from, to);
+  for (let i = from; i < to; i++) target[at + i - from] = source[i] as number;
+  return at + to - from;
 }
