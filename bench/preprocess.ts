@@ -41,6 +41,10 @@ const QUICK_LIMITS: RangeLimits = { bytes: 6 * 2 ** 20, bytesMax: 12 * 2 ** 20, 
 
 /** What the rival is given: its speed does not depend on the size, and it is slow. */
 const RIVAL_BYTES = { full: 60 * MB, quick: 6 * MB };
+const RIVAL_INPUTS = [
+  { name: 'chats', file: 'rival.jsonl', write: writeChats },
+  { name: 'CSV', file: 'rival.csv', write: writeQuestions },
+];
 
 interface Measured {
   name: string;
@@ -53,6 +57,7 @@ interface Measured {
 }
 
 interface Rival {
+  name: string;
   sizeBytes: number;
   seconds: number;
   isExact: boolean;
@@ -63,7 +68,9 @@ export async function run(options: BenchOptions): Promise<BenchReport> {
   try {
     const measured: Measured[] = [];
     for (const input of options.quick ? QUICK : FULL) measured.push(await measure(folder, input, options));
-    return toReport(measured, await measureRival(folder, options));
+    const rivals: Rival[] = [];
+    for (const input of RIVAL_INPUTS) rivals.push(await measureRival(folder, input, options));
+    return toReport(measured, rivals);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -128,22 +135,26 @@ function outputsOf({ pieces, resolution }: WorkDone): string {
   return JSON.stringify([pieces.map(({ files }) => files.digest), resolution.rows, resolution.fates]);
 }
 
-async function measureRival(folder: string, { quick, say }: BenchOptions): Promise<Rival> {
-  const path = join(folder, 'rival.jsonl');
-  const truth = writeChats(path, quick ? RIVAL_BYTES.quick : RIVAL_BYTES.full, SEED);
-  say('datasets.map, one process');
+async function measureRival(
+  folder: string,
+  { name, file, write }: Pick<Input, 'name' | 'file' | 'write'>,
+  { quick, say, signal }: BenchOptions,
+): Promise<Rival> {
+  const path = join(folder, file);
+  const truth = write(path, quick ? RIVAL_BYTES.quick : RIVAL_BYTES.full, SEED);
+  say(`datasets.map, one process, ${name}`);
   const { python } = locateLocal();
   const script = join(import.meta.dirname, 'rivals', 'datasets_map.py');
-  const { stdout } = await promisify(execFile)(python.executable, [script, path, join(folder, 'rival')], {
+  const { stdout } = await promisify(execFile)(python.executable, [script, path, join(folder, `rival-${name}`)], {
     env: pythonEnvironment(python),
+    signal,
   });
   const { seconds, ...found } = JSON.parse(stdout) as Truth & { seconds: number };
-  return { sizeBytes: statSync(path).size, seconds, isExact: isDeepStrictEqual(found, truth) };
+  return { name, sizeBytes: statSync(path).size, seconds, isExact: isDeepStrictEqual(found, truth) };
 }
 
-function toReport(measured: Measured[], rival: Rival): BenchReport {
+function toReport(measured: Measured[], rivals: Rival[]): BenchReport {
   const speed = (sizeBytes: number, seconds: number) => sizeBytes / MB / seconds;
-  const rivalSpeed = speed(rival.sizeBytes, rival.seconds);
   const figures = measured.map(({ name, sizeBytes, one, two, isExact, isSame, slowShare }) => ({
     name,
     oneMBps: speed(sizeBytes, one.seconds),
@@ -159,7 +170,9 @@ function toReport(measured: Measured[], rival: Rival): BenchReport {
         ...{ name, accountsExact: isExact, outputsIdentical: isSame, slowShare: round(slowShare, 4) },
         ...Object.fromEntries(Object.entries(numbers).map(([key, value]) => [key, round(value)])),
       })),
-      datasetsMap: { MBps: round(rivalSpeed, 1), accountsExact: rival.isExact },
+      datasetsMap: rivals.map(({ name, sizeBytes, seconds, isExact }) => ({
+        ...{ name, MBps: round(speed(sizeBytes, seconds), 1), accountsExact: isExact },
+      })),
     },
     columns: [
       'input',
@@ -176,12 +189,14 @@ function toReport(measured: Measured[], rival: Rival): BenchReport {
         ...[figure.name, show(figure.oneMBps), show(figure.twoMBps), show(figure.cpuMBps), show(figure.peakMiB)],
         ...[show(100 * figure.slowShare, 1, '%'), show(figure.isExact), show(figure.isSame)],
       ]),
-      ['datasets.map, chats', show(rivalSpeed, 1), '–', '–', '–', '–', show(rival.isExact), '–'],
+      ...rivals.map(({ name, sizeBytes, seconds, isExact }) => [
+        ...[`datasets.map, ${name}`, show(speed(sizeBytes, seconds), 1), '–', '–', '–', '–', show(isExact), '–'],
+      ]),
     ],
     notes: [
       'From a snapshot in a file store to rows that are cleaned, masked, freed of copies and split: planning, cleaning, resolving, process start included. 1 % of the rows broken, 3 % copies, 5 % with two private values each.',
       'Same outputs: every file of every range and the split of every row, by digest, with one worker, with two, and with one of two killed in the middle.',
-      `The rival does the same to ${(rival.sizeBytes / MB).toFixed(0)} MB of the chats in one process; its speed does not depend on the size.`,
+      `The rival does the same to ${rivals.map(({ sizeBytes }) => (sizeBytes / MB).toFixed(0)).join(' and ')} MB in one process; its speed does not depend on the size. Its CSV reader takes rows in which a quote stands inside a field.`,
       'Goals: 100 MB/s a core, 300 MiB a worker whatever the size, accounts exactly the truth.',
     ],
   };
