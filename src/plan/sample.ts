@@ -6,6 +6,7 @@ import { AnnealError, type Problem } from '../contracts/failure.ts';
 import type { Snapshot } from '../contracts/records.ts';
 import { showUri } from '../contracts/source-uri.ts';
 import type { Spec } from '../contracts/spec.ts';
+import { TooManyImages } from '../data/media/freeze.ts';
 import { type FreezeOptions, freezeSources } from '../data/snapshot.ts';
 import { unpackedName } from '../data/source/compression.ts';
 import { EmptySource } from '../data/source/content.ts';
@@ -17,6 +18,10 @@ import { endOfRows } from './row-ends.ts';
 
 /** Of each source, bytes: some thousand chats, or seventy thousand rows of one line, which are cleaned and tokenised in seconds. */
 const SAMPLE_BYTES_MAX = 4 * 1024 ** 2;
+/** Of each file: a minute's reading from a slow server. */
+const IMAGES_MAX = 500;
+/** A sample whose rows name more images is made so many times smaller. */
+const FEWER = 8;
 /** Files of each source that are looked into: each costs a request. */
 const FILES_MAX = 64;
 /** Of tables, which can only be looked into when they are copied whole. */
@@ -72,7 +77,7 @@ export async function sampleSources(options: SampleOptions): Promise<Sample> {
   for (const [i, source] of spec.data.sources.entries()) {
     const look: Look = { source, files: 0, beginnings: [], leftOut: [] };
     try {
-      await lookInto(look, { store, spec, ctx: bounded, signal, bytesMax }, seen);
+      await lookWithin(look, { store, spec, ctx: bounded, signal, bytesMax }, seen);
       looks.push(look);
     } catch (error) {
       if (!(error instanceof AnnealError)) throw error;
@@ -98,6 +103,17 @@ interface Looking {
   ctx: SourceContext;
   signal: AbortSignal | undefined;
   bytesMax: number;
+}
+
+/** Into fewer rows where those name too many images. */
+async function lookWithin(look: Look, looking: Looking, seen: Map<string, unknown>): Promise<void> {
+  try {
+    await lookInto(look, looking, seen);
+  } catch (error) {
+    if (!(error instanceof TooManyImages) || looking.bytesMax === 1) throw error;
+    Object.assign(look, { beginnings: [], leftOut: [] });
+    await lookWithin(look, { ...looking, bytesMax: Math.ceil(looking.bytesMax / FEWER) }, seen);
+  }
 }
 
 /** @param seen what was made of each file, to be found again. */
@@ -129,11 +145,10 @@ async function lookInto(
       return nothing;
     }
   };
-  await freezeSources(store, [look.source], ctx, () => undefined, signal, { choose, take, remember, spec }).catch(
-    (error: unknown) => {
-      if (!(error instanceof EmptySource) || look.leftOut.length === 0) throw error;
-    },
-  );
+  const options = { choose, take, remember, spec, imageLimits: { images: IMAGES_MAX } };
+  await freezeSources(store, [look.source], ctx, () => undefined, signal, options).catch((error: unknown) => {
+    if (!(error instanceof EmptySource) || look.leftOut.length === 0) throw error;
+  });
 }
 
 /** Evenly over all of them, in their order. */

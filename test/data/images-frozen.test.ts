@@ -142,7 +142,7 @@ test('a server that is down or too slow stops the stage and not the row; one tha
     else if (request.url === '/back.png' && ++answers === 2) response.end(png(3, 3));
     else response.writeHead(503).end();
   });
-  const imageLimits = { pauseMs: 1, imageMs: 300 };
+  const imageLimits = { pauseMs: 1 };
   const back = await freeze('back', [asking(`${server.root}/back.png`)], { imageLimits });
   expect(digestsOf(await back.cleaned(await back.frozen()))).toEqual([[sha256Hex(png(3, 3))]]);
   const down = await freeze('down', [asking(`${server.root}/down.png`)], { imageLimits });
@@ -150,7 +150,7 @@ test('a server that is down or too slow stops the stage and not the row; one tha
     kind: 'source_unavailable',
     message: expect.stringContaining('HTTP 503'),
   });
-  const slow = await freeze('slow', [asking(`${server.root}/slow.png`)], { imageLimits });
+  const slow = await freeze('slow', [asking(`${server.root}/slow.png`)], { imageLimits: { pauseMs: 1, imageMs: 300 } });
   await expect(slow.frozen()).rejects.toMatchObject({
     kind: 'source_unavailable',
     message: expect.stringContaining('was not there after 300 ms'),
@@ -191,14 +191,13 @@ test('an attempt that comes after one that died asks for no image that was read 
   // Rows of more than one part of the store: what is read is remembered part by part.
   const filling = 'x'.repeat(33 * 1024 ** 2);
   const rows = [asking(`${server.root}/first.png`), filling, asking(`${server.root}/last.png`)];
-  const { frozen, cleaned } = await freeze('died', rows, { remember, imageLimits: { pauseMs: 1 } });
+  const { frozen } = await freeze('died', rows, { remember, imageLimits: { pauseMs: 1 } });
   await expect(frozen()).rejects.toMatchObject({ kind: 'source_unavailable' });
   const before = asked;
   isDown = false;
   const snapshot = await frozen();
   expect(asked).toBe(before + 1);
   expect(snapshot.sources[0]?.images?.map(({ part }) => part)).toEqual([0, 1]);
-  expect(digestsOf(await cleaned(snapshot))).toHaveLength(2);
 });
 
 test('a piece that was cleaned is found again, images and all; other images make another piece', async () => {

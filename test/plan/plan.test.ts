@@ -242,6 +242,20 @@ describe('sample', () => {
     expect(part.factor).toBeCloseTo((10_000 * LINE.length) / (entry?.sizeBytes ?? 0), 5);
   });
 
+  test('of rows with images so few are looked into that a plan reads some hundred images, not all', async () => {
+    const rows = Array.from(
+      { length: 5_000 },
+      (_, i) => `${JSON.stringify({ prompt: '<image> what?', completion: 'b', images: [`${i}.png`] })}\n`,
+    );
+    writeFileSync(join(folder, 'seen.jsonl'), rows.join(''));
+    const sampling = samplingOf(['seen.jsonl']);
+    const { snapshot, factor } = await sampleSources(sampling);
+    const [entry] = snapshot.sources;
+    expect(entry?.newlines?.[0]).toBeLessThanOrEqual(500);
+    expect((factor ?? 0) * (entry?.newlines?.[0] ?? 0)).toBeCloseTo(5_000, -3);
+    expect(entry?.images).toHaveLength(1);
+  });
+
   test('an array is cut behind an element and closed, and a table outside quotes', async () => {
     const rows = Array.from({ length: 1000 }, (_, i) => ({ prompt: `[${i}], "`, completion: '}' }));
     writeFileSync(join(folder, 'rows.json'), `\ufeff ${JSON.stringify(rows, null, 1)}`);

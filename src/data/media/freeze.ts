@@ -82,8 +82,10 @@ export async function freezeImages(freezing: ImageFreezing): Promise<ImageTable[
 
 interface Book {
   known: Map<string, FrozenImage>;
-  /** @throws AnnealError `data_rejected` when there are too many. */
+  /** @throws AnnealError `data_rejected` when they have too many bytes together. */
   add(image: FrozenImage, sizeBytes: number): void;
+  /** Before so many more are read. @throws TooManyImages */
+  requireRoom(more: number): void;
 }
 
 function openBook({ source: { uri }, limits = {} }: ImageFreezing): Book {
@@ -95,29 +97,30 @@ function openBook({ source: { uri }, limits = {} }: ImageFreezing): Book {
     add(image, sizeBytes) {
       known.set(image.ref, image);
       total += sizeBytes;
-      if (known.size > imagesMax) throw tooMany(uri, `more than ${imagesMax} images`);
-      if (total > bytesMax) throw tooMany(uri, `images of more than ${bytesMax} bytes together`);
+      if (total > bytesMax) throw new TooManyImages(uri, `images of more than ${bytesMax} bytes together`);
+    },
+    requireRoom(more) {
+      if (known.size + more > imagesMax) throw new TooManyImages(uri, `more than ${imagesMax} images`);
     },
   };
 }
 
-function tooMany(uri: string, what: string): AnnealError {
-  return new AnnealError(
-    'data_rejected',
-    `Source ${uri} names ${what}, the most that one source may; cut it into several.`,
-  );
+/** Above the limits of one source. */
+export class TooManyImages extends AnnealError {
+  constructor(uri: string, what: string) {
+    super('data_rejected', `Source ${uri} names ${what}, the most that one source may; cut it into several.`);
+  }
 }
 
 async function freezePart(freezing: ImageFreezing, part: number, refs: string[], book: Book): Promise<ImageTable[]> {
   const { store, source, remember } = freezing;
   const tables = await remember({ images: source.sha256, uri: source.uri, part }, TablesSchema, async () => {
-    await inLanes(
-      refs.filter((ref) => !book.known.has(ref)),
-      async (ref) => {
-        const { image, sizeBytes } = await freezeImage(freezing, ref);
-        book.add(image, sizeBytes);
-      },
-    );
+    const more = refs.filter((ref) => !book.known.has(ref));
+    book.requireRoom(more.length);
+    await inLanes(more, async (ref) => {
+      const { image, sizeBytes } = await freezeImage(freezing, ref);
+      book.add(image, sizeBytes);
+    });
     return await putTables(
       store,
       part,
