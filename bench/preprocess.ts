@@ -109,7 +109,9 @@ async function cleanAll(
   const own = mkdtempSync(join(folder, 'store-'));
   try {
     const store = createFileStore(own);
-    const spec = parseSpec({ name: 'bench', data: { sources: [{ uri: path }], privacy: { action: 'mask' } } });
+    // Neither side looks for text of held-out rows among those that are trained on.
+    const rules = { privacy: { action: 'mask' }, decontaminate: { heldOut: 'off' } } as const;
+    const spec = parseSpec({ name: 'bench', data: { sources: [{ uri: path }], ...rules } });
     const context = { examplesFolder: folder, readS3: async () => null };
     const snapshot = (await takeSnapshot(store, spec, context, () => undefined, signal)).digest;
     say(`${workers === 1 ? 'one worker' : `${workers} workers`}${isOneKilled ? ', one killed in the middle' : ''}`);
