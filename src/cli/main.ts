@@ -92,6 +92,7 @@ function addRunCommands(program: Command, setExit: SetExit): void {
   ).action(async (run, options) => setExit(await (await import('./commands/pauses.ts')).budget(run, options)));
   command(program, 'sweep <file>', 'try variants of a spec; at each rung the best go on, the others are paused')
     .option('--wait', 'follow it to its end')
+    .option('--keep-waiting', 'with --wait: also while the budgets of its trials are used up')
     .action(async (file, options) => setExit(await (await import('./commands/sweep.ts')).sweep(file, options)));
   command(program, 'cancel <run>', 'stop a run; it saves a checkpoint first')
     .option('--wait', 'wait until it has stopped')

@@ -10,6 +10,9 @@ export interface Budget {
 
 export const NO_BUDGET: Budget = { gpuHours: null, costUsd: null, pricePerGpuHour: null, deadline: null };
 
+/** Who pauses a run at a limit of its budget. */
+export const BY_BUDGET = 'the budget';
+
 /** `90 min`, `8h`, `2.5d`. */
 const DURATION = /^(\d+(?:\.\d+)?) ?(min|h|d)$/;
 const ISO_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)$/;

@@ -24,6 +24,7 @@ import {
 } from '@temporalio/workflow';
 import {
   type Budget,
+  BY_BUDGET,
   budgetProblem,
   deadlineAtMs,
   gpuSecondsMax,
@@ -212,7 +213,7 @@ function pauseAtLimit(course: Course): void {
   const reached = pause === null ? limitReached(course, budget) : null;
   if (reached === null) return;
   const more = `\`anneal budget ${run}\` with \`--gpu-hours\`, \`--cost-usd\` or \`--deadline\` gives more and goes on`;
-  begin(course, 'budget_reached', 'the budget', `${reached} ${more}; \`anneal cancel ${run}\` ends it.`);
+  begin(course, 'budget_reached', BY_BUDGET, `${reached} ${more}; \`anneal cancel ${run}\` ends it.`);
 }
 
 function limitReached({ gpuSeconds, startedMs }: Course, budget: Budget): string | null {

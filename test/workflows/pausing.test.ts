@@ -1,5 +1,6 @@
 // Pauses, budgets and sweeps on a real Temporal server, with activities that only pretend to train: they count steps, save when they are
 // told to stop, and go on from there.
+import { tmpdir } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
@@ -14,6 +15,7 @@ import type { TrainInput, TrainPaused, TrainResultSummary } from '../../src/cont
 import type { SweepStatus } from '../../src/contracts/status.ts';
 import { ACCOUNTS } from '../cli/pretend-results.ts';
 import { bundle, startServer } from '../cli/pretend-workers.ts';
+import { createAnneal } from '../support/anneal.ts';
 
 /** A pretended step, ms; each costs a GPU second. */
 const STEP_MS = 5;
@@ -355,6 +357,27 @@ describe('a sweep', () => {
     holdAt.clear();
     await client.resumeRun('alone-01');
     expect((await sweepEnd('alone')).winner).toBe('alone-01');
+  });
+
+  test('whose budgets are used up waits, and whoever follows it is told; more for one lets it win', async () => {
+    const spec = specOf('broke', { budget: { gpuHours: 10 / 3600 } });
+    const input = { name: 'broke', spec, grid: { 'train.learningRate': [0.5, 0.4] }, rungs: [0.2] };
+    await client.startSweep(input as never, { sweepId: 'broke' });
+    const anneal = createAnneal({ cwd: tmpdir(), env: { ANNEAL_TEMPORAL_ADDRESS: env.address } });
+    const followed = await anneal(['watch', 'broke']);
+    expect(followed.code, followed.stderr).toBe(11);
+    expect(followed.stdout).toContain('Sweep broke waits for budgets');
+    const trials = (await client.describeSweep('broke')).status?.trials;
+    expect(trials?.map(({ state, step }) => [state, step])).toEqual([
+      ['held', 10],
+      ['held', 10],
+    ]);
+    await client.setBudget('broke-01', { by: 'cfo', budget: { gpuHours: null } });
+    expect(await sweepEnd('broke')).toMatchObject({
+      winner: 'broke-01',
+      trials: [{ state: 'won' }, { state: 'lost' }],
+    });
+    await client.cancelRun('broke-02');
   });
 
   test('compares at the end of the training where the rung says so', async () => {

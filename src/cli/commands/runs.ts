@@ -51,8 +51,8 @@ export async function watch(run: string | undefined, options: Options): Promise<
   const output = createOutput({ json: options.json ?? false });
   return withClient(async (client) => {
     const id = run ?? (await newestRun(client));
-    if (await client.isSweep(id)) return followSweep(client, id, output, { ndjson: output.json });
     const { keepWaiting = false } = options;
+    if (await client.isSweep(id)) return followSweep(client, id, output, { ndjson: output.json, keepWaiting });
     const end = await followRun(client, id, output, { ndjson: output.json, keepWaiting });
     if (end === null) return EXIT.interrupted;
     if (isOutOfBudget(end) && !output.json) output.say(outOfBudgetLine(end));

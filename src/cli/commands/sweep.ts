@@ -1,6 +1,8 @@
 // `anneal sweep`: starts a sweep or attaches to the one that does the same, and follows it.
 import type { AnnealClient } from '../../client/connect.ts';
 import type { SweepDescription } from '../../client/sweeps.ts';
+import { BY_BUDGET } from '../../contracts/budget.ts';
+import type { TrialStatus } from '../../contracts/status.ts';
 import { parseSweep } from '../../contracts/sweep.ts';
 import { digestOf } from '../../storage/digest.ts';
 import { EXIT, exitCodeOf } from '../failures.ts';
@@ -14,7 +16,13 @@ import { identifyRun } from './run.ts';
 /** Hex digits of a sweep's id, as of a run's. */
 const DIGITS = 12;
 
-export async function sweep(file: string, options: { json?: boolean; wait?: boolean }): Promise<number> {
+interface SweepOptions {
+  json?: boolean;
+  wait?: boolean;
+  keepWaiting?: boolean;
+}
+
+export async function sweep(file: string, options: SweepOptions): Promise<number> {
   const output = createOutput({ json: options.json ?? false });
   const input = loadSweep(file, process.cwd());
   const { spec, trials, rungs, keep } = parseSweep(input);
@@ -24,7 +32,7 @@ export async function sweep(file: string, options: { json?: boolean; wait?: bool
     const sweepId = `${input.name}-sweep-${digestOf(identity).slice(0, DIGITS)}`;
     const outcome = await client.startSweep(input, { sweepId });
     output.say(`Sweep ${sweepId} of ${trials.length} trials ${outcome}: ${client.linkTo(sweepId)}`);
-    if (options.wait) return await followSweep(client, sweepId, output, {});
+    if (options.wait) return await followSweep(client, sweepId, output, { keepWaiting: options.keepWaiting ?? false });
     if (options.json) output.result({ sweep: sweepId, outcome, webUi: client.linkTo(sweepId) });
     else output.say(`Follow it with \`anneal watch ${sweepId}\`.`);
     return EXIT.done;
@@ -38,12 +46,16 @@ export async function showSweep(client: AnnealClient, id: string, output: Output
   return EXIT.done;
 }
 
-/** @param ndjson each change as one JSON object; otherwise with `--json` the end as one. */
+/**
+ * A sweep all of whose trials wait for a budget counts as ended.
+ * @param ndjson each change as one JSON object; otherwise with `--json` the end as one
+ * @param keepWaiting for somebody to give them more
+ */
 export async function followSweep(
   client: AnnealClient,
   id: string,
   output: Output,
-  options: { ndjson?: boolean },
+  options: { ndjson?: boolean; keepWaiting?: boolean },
 ): Promise<number> {
   const interrupt = new AbortController();
   const onInterrupt = () => interrupt.abort();
@@ -52,7 +64,8 @@ export async function followSweep(
   try {
     for await (const description of client.watchSweep(id, { signal: interrupt.signal })) {
       show(description);
-      if (description.closedAt !== null) return reportEnd(description, output, options.ndjson ?? false);
+      const isEnd = description.closedAt !== null || (isOutOfBudget(description) && !options.keepWaiting);
+      if (isEnd) return reportEnd(description, output, options.ndjson ?? false);
     }
     return EXIT.failed;
   } catch (error) {
@@ -62,6 +75,14 @@ export async function followSweep(
   } finally {
     process.off('SIGINT', onInterrupt);
   }
+}
+
+/** Nobody goes on by himself: those that are still in have used up what they may. */
+function isOutOfBudget({ status }: SweepDescription): boolean {
+  const open = (status?.trials ?? []).filter(({ state }) => ['waiting', 'training', 'paused', 'held'].includes(state));
+  const isHeldByBudget = ({ state, why }: TrialStatus) =>
+    state === 'held' && why?.startsWith(`paused by ${BY_BUDGET}:`);
+  return open.length > 0 && open.every(isHeldByBudget);
 }
 
 function createViewer(output: Output, ndjson: boolean): (description: SweepDescription) => void {
@@ -79,6 +100,12 @@ function createViewer(output: Output, ndjson: boolean): (description: SweepDescr
 function reportEnd({ sweep: id, state, status, failure }: SweepDescription, output: Output, ndjson: boolean): number {
   if (output.json && !ndjson) {
     output.result({ sweep: id, status: state, winner: status?.winner ?? null, trials: status?.trials ?? [], failure });
+  }
+  if (state === 'running') {
+    output.say(
+      `Sweep ${id} waits for budgets: \`anneal budget <run>\` gives one of its trials more and lets it go on.`,
+    );
+    return EXIT.budgetReached;
   }
   return state === 'completed' ? EXIT.done : exitCodeOf(failure?.kind === 'gate_failed' ? 'gate_failed' : 'failed');
 }
