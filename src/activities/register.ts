@@ -1,7 +1,9 @@
 // Stage `register`: an immutable, numbered version with everything that made it, and the alias `champion`.
 import { inputsOf } from '../contracts/data-spec.ts';
 import { DatasetSchema, EvaluationSchema, TrainingSchema, type Version } from '../contracts/records.ts';
+import { showUri } from '../contracts/source-uri.ts';
 import type {
+  Outcome,
   PlanRetrainingInput,
   RegisterInput,
   RegisterResult,
@@ -43,11 +45,16 @@ export function createRegisterActivities(parts: Parts) {
     },
 
     /** What a retraining took of followed sources is new again for the next one, because its run has failed. */
-    async giveBack({ run, spec }: StageInput): Promise<void> {
-      await runStage('ingest', async () => {
+    async giveBack({ run, spec }: StageInput): Promise<Outcome> {
+      return await runStage('ingest', async () => {
+        const given: string[] = [];
         for (const source of spec.data.sources) {
-          if (source.follow) await giveBackFollowed(store, { name: spec.name, run }, source);
+          if (source.follow && (await giveBackFollowed(store, { name: spec.name, run }, source)))
+            given.push(showUri(source.uri));
         }
+        return {
+          outcome: given.length === 0 ? 'nothing to give back' : `gave back what it took of ${given.join(', ')}`,
+        };
       });
     },
 

@@ -4,7 +4,7 @@ import { TASK_QUEUES, WORKFLOWS } from '../contracts/names.ts';
 import type { SpecInput } from '../contracts/spec.ts';
 import type { RetrainingResult } from '../contracts/status.ts';
 import type { Caller } from './connect.ts';
-import { failureOf, type RunState, stateOf } from './description.ts';
+import { describeRun, failureOf, type RunState, stateOf } from './description.ts';
 import { ClientError } from './errors.ts';
 import { summariseInput } from './start-summary.ts';
 
@@ -26,7 +26,7 @@ export interface TriggerOutcome {
   state: RunState;
   /** Run that it started or found done; null until that is known. */
   run: string | null;
-  /** Why it trained nothing or failed; null where it did neither. */
+  /** Why it trained nothing, failed or is paused; null where it did none of it. */
   why: string | null;
 }
 
@@ -128,7 +128,7 @@ async function outcomeOf(
   try {
     const described = await caller.call(() => handle.describe());
     const state = stateOf(described.status.name);
-    if (state === 'running') return { state, run: described.raw.pendingChildren?.[0]?.workflowId ?? null, why: null };
+    if (state === 'running') return await outcomeSoFar(caller, described.raw.pendingChildren?.[0]?.workflowId ?? null);
     if (state !== 'completed') return { state, run: null, why: await failureSentence(caller, handle) };
     const { run, skipped } = (await caller.call(() => handle.result())) as RetrainingResult;
     return { state, run, why: skipped };
@@ -136,6 +136,13 @@ async function outcomeOf(
     if (error instanceof ClientError && error.kind === 'run_not_found') return null;
     throw error;
   }
+}
+
+/** A run that waits for people holds its schedule up: nothing is started beside it. */
+async function outcomeSoFar(caller: Caller, run: string | null): Promise<TriggerOutcome> {
+  if (run === null) return { state: 'running', run, why: null };
+  const { state, status } = await describeRun(caller, run);
+  return { state: state === 'paused' ? state : 'running', run, why: status.paused?.why ?? null };
 }
 
 async function failureSentence(caller: Caller, handle: WorkflowHandle): Promise<string | null> {

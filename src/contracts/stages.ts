@@ -4,7 +4,7 @@ import type { Evaluation } from './records.ts';
 import type { Accounts } from './rows.ts';
 import type { Spec, SpecInput } from './spec.ts';
 
-interface Outcome {
+export interface Outcome {
   /** One line of what came out, for the stage table. */
   outcome: string;
 }

@@ -84,7 +84,7 @@ test('a run that a schedule planned gets the snapshot that was read for it, what
   writeFileSync(join(logs, '1.jsonl'), '{"question":"a","answer":"b"}\n');
   const data = { sources: [{ uri: logs, follow: { mode: 'new' as const } }] };
   const spec = parseSpec({ name: 'follow', model: { base: 'tiny' }, data });
-  const { ingest, planRetraining } = activities();
+  const { ingest, planRetraining, giveBack } = activities();
   const run = <I, O>(activity: (input: I) => Promise<O>, input: I, runId: string) => {
     const info = { workflowExecution: { workflowId: 'any', runId } };
     return new MockActivityEnvironment(info, quiet).run(activity, input) as Promise<O>;
@@ -103,4 +103,10 @@ test('a run that a schedule planned gets the snapshot that was read for it, what
   const third = await schedule('start-3');
   expect([third.plan.skip, third.taken.sizeBytes]).toEqual([null, 30]);
   expect(third.plan.run).not.toBe(first.plan.run);
+  // It fails: the next one takes the same again, and is the same run, which then goes on.
+  const given = await run(giveBack, { run: 'start-3', spec }, 'start-3');
+  expect(given.outcome).toBe(`gave back what it took of ${logs}`);
+  const fourth = await schedule('start-4');
+  expect(fourth.plan).toEqual(third.plan);
+  expect(await run(giveBack, { run: 'start-3', spec }, 'start-3')).toEqual({ outcome: 'nothing to give back' });
 });

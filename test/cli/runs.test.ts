@@ -191,6 +191,20 @@ describe('the client', () => {
         }),
       { timeout: 10_000 },
     );
+    // A run that waits for people holds its schedule up, and the list says so.
+    gate.held.add('weekly');
+    await schedules.create({ id: 'weekly', spec: specOf('weekly') as never, every: '7 days', paused: true });
+    await schedules.trigger('weekly');
+    await vi.waitFor(async () => expect(gate.begun.get('weekly')).toBe(1), { timeout: 10_000 });
+    await client.pauseRun('weekly', { by: 'ann', why: 'the GPU is needed' });
+    gate.held.clear();
+    const weekly = async () => (await schedules.list()).find(({ id }) => id === 'weekly')?.lastOutcome;
+    await vi.waitFor(
+      async () => expect(await weekly()).toEqual({ state: 'paused', run: 'weekly', why: 'the GPU is needed' }),
+      { timeout: 10_000 },
+    );
+    await client.cancelRun('weekly');
+    await schedules.delete('weekly');
     await schedules.delete('nightly');
     await expect(schedules.trigger('nightly')).rejects.toMatchObject({ kind: 'schedule_not_found' });
   });
