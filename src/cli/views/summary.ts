@@ -13,6 +13,7 @@ const LOSS_SHOWN_S = 0.5;
 export function summaryLines(status: RunStatus, width: number, paint: Paint): string[] {
   const lines: string[] = [];
   if (status.data) lines.push(...dataLines(status.data, status.card ?? null, width, paint), '');
+  else if (status.card) lines.push(...refusedLines(status.card, status.run, paint), '');
   if (status.evaluation) lines.push(...evaluationLines(status.evaluation, width, paint), '');
   if (status.training) lines.push(...trainingLines(status.training, paint), '');
   if (status.version !== null) {
@@ -20,6 +21,12 @@ export function summaryLines(status: RunStatus, width: number, paint: Paint): st
     lines.push(`${paint.bold('Model')}       ${status.model} version ${status.version}${served}`);
   }
   return lines;
+}
+
+/** Of data that a gate has refused. */
+function refusedLines(card: string, run: string, paint: Paint): string[] {
+  const quarantine = `\`anneal data quarantine show ${run}\` lists the dropped rows`;
+  return [`${paint.bold('Data')}        card: ${card}`, ' '.repeat(LABEL_WIDTH) + quarantine];
 }
 
 function dataLines(data: Accounts, card: string | null, width: number, paint: Paint): string[] {
@@ -109,6 +116,7 @@ function gateLines(gate: Scores['gate'], width: number, paint: Paint): string[] 
 function exampleLines(examples: Scores['examples'], width: number, paint: Paint): string[] {
   const answer = (text: string | null) => oneLine(text ?? '(not generated)');
   return examples
+    .filter(({ before, after }) => before !== null || after !== null)
     .slice(0, EXAMPLES_MAX)
     .flatMap(({ prompt, before, after, correct }) => [
       '',
