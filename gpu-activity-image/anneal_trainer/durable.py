@@ -362,7 +362,7 @@ class DurableTrainer(Trainer):
         if self._resumed is None:
             return
         self._load_optimizer(self._resumed)
-        self.lr_scheduler.load_state_dict(self._resumed.blob["schedule"])
+        self.lr_scheduler.load_state_dict(state.saved_schedule(self.optimizer, self._resumed))
         # The tensors are all copied now.
         self._resumed = TrainingState({}, self._resumed.blob)
 

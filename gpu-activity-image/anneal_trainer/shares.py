@@ -3,7 +3,8 @@
 On each of several hosts lie its own ranks' parts and the same document; as many ranks as made it need no more, others need all.
 
 Parts are cut by rows (rank r has the r-th chunk of each tensor's first dimension, as `torch.chunk` cuts it), so that any number of
-ranks can put them together and cut them anew; or they are flat pieces that only the same number of ranks can use.
+ranks can put them together and cut them anew; or they are flat pieces, which are put together by the layout that the document has and
+cut anew by who knows the new one (`pieces.py`).
 """
 
 import json
@@ -12,9 +13,10 @@ from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from anneal_trainer.protocol import BadRequest, CheckpointCorrupt
+from anneal_trainer import pieces
+from anneal_trainer.protocol import CheckpointCorrupt
 from anneal_trainer.state import STATE, TrainingState
 
 Cut = Literal["whole", "rows", "flat"]
@@ -28,9 +30,9 @@ def write_share(folder: Path, rank: int, state: TrainingState) -> Path:
     return file
 
 
-def write_document(folder: Path, blobs: list[dict[str, Any]], cut: Cut) -> None:
-    """The first rank's document, with the random streams of all ranks, which are as many as the parts."""
-    document = {**blobs[0], "random": [blob["random"] for blob in blobs], "cut": cut}
+def write_document(folder: Path, blobs: list[dict[str, Any]], cut: Cut, layout: dict[str, Any] | None = None) -> None:
+    """The first rank's document, with the random streams of all ranks, which are as many as the parts; a layout where they are flat pieces."""
+    document = {**blobs[0], "random": [blob["random"] for blob in blobs], "cut": cut, "layout": layout}
     (folder / STATE).write_text(json.dumps(document, sort_keys=True, separators=(",", ":")), "utf-8")
 
 
@@ -45,29 +47,28 @@ def elsewhere(names: set[str], ranks: range, world: int) -> set[str]:
 
 
 def read_share(folder: str, rank: int, world: int, cut: Cut) -> TrainingState:
-    """One rank's state, for `world` ranks that hold it cut like this."""
+    """One rank's state, for `world` ranks that hold it cut like this; what flat pieces are made of anew is whole parameters."""
     path = Path(folder)
     try:
         blob = json.loads((path / STATE).read_text("utf-8"))
-        randoms, found = blob["random"], blob.pop("cut")
-        if (found, cut, len(randoms)) in (("rows", "rows", world), ("flat", "flat", world)):
+        randoms, found, layout = blob["random"], blob.pop("cut"), blob.pop("layout", None)
+        is_own = found == cut and len(randoms) == world
+        if is_own:
             tensors = _read(path, [rank])
-        elif found == "rows" and cut != "flat":
+        elif found == "rows":
             tensors = _read(path, range(len(randoms)))
         else:
-            raise unfit(folder, f"in flat pieces of {len(randoms)} processes" if found == "flat" else "cut by rows", world)
+            tensors = pieces.join(layout, [load_file(_file(path, made)) for made in range(len(randoms))])
+            blob["optimizer"]["steps"] = _steps(blob, tensors)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointCorrupt(f"Checkpoint {folder} cannot be read ({error}); resume from an older one.") from error
     saved = TrainingState(tensors, {**blob, "random": randoms[rank] if rank < len(randoms) else None})
-    is_cut_anew = cut == "rows" and len(randoms) != world
-    return take_rows(saved, rank, world) if is_cut_anew else saved
+    return take_rows(saved, rank, world) if cut == "rows" and not is_own else saved
 
 
-def unfit(folder: str, what: str, world: int) -> BadRequest:
-    return BadRequest(
-        f"Checkpoint {folder} is {what}, which {world} processes under this `train.strategy` cannot read; "
-        "go on with the strategy and the processes that made it, or start a new run."
-    )
+def _steps(blob: dict[str, Any], tensors: dict[str, torch.Tensor]) -> list[float]:
+    """All parameters have made as many steps as each piece."""
+    return blob["optimizer"]["steps"][:1] * sum(name.startswith("exp_avg/") for name in tensors)
 
 
 def take_rows(state: TrainingState, rank: int, world: int) -> TrainingState:

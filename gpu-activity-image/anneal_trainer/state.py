@@ -165,12 +165,32 @@ def local_part(tensor: torch.Tensor) -> torch.Tensor:
     return tensor._local_tensor if isinstance(tensor, DTensor) else tensor
 
 
+def saved_settings(optimizer: torch.optim.Optimizer, state: TrainingState) -> list[dict[str, Any]]:
+    """Of each group of the optimizer what the state has. DeepSpeed leaves out groups without parameters; others have another's then, with
+    their own decay."""
+    # JSON has no tuples; AdamW's betas are one.
+    saved = [
+        {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()}
+        for group in state.blob["optimizer"]["groups"]
+    ]
+    if len(saved) == len(optimizer.param_groups):
+        return saved
+    return [{**saved[0], "weight_decay": living["weight_decay"]} for living in optimizer.param_groups]
+
+
+def saved_schedule(optimizer: torch.optim.Optimizer, state: TrainingState) -> dict[str, Any]:
+    """Its rates are the same for all groups."""
+    groups = len(optimizer.param_groups)
+    return {
+        key: value[:1] * groups if isinstance(value, list) and len(value) != groups else value
+        for key, value in state.blob["schedule"].items()
+    }
+
+
 def _numbered_groups(optimizer: torch.optim.Optimizer, state: TrainingState) -> list[dict[str, Any]]:
     groups, first = [], 0
-    for living, saved in zip(optimizer.param_groups, state.blob["optimizer"]["groups"], strict=True):
+    for living, settings in zip(optimizer.param_groups, saved_settings(optimizer, state), strict=True):
         end = first + len(living["params"])
-        # JSON has no tuples; AdamW's betas are one.
-        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
         groups.append({**settings, "params": list(range(first, end))})
         first = end
     return groups

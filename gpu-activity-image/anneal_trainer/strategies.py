@@ -74,8 +74,6 @@ def read_checkpoint(folder: str, rank: int, recipe: Recipe) -> TrainingState:
     cut = "whole" if recipe.world == 1 else {"ddp": "whole", "fsdp": "rows", "deepspeed": "flat"}[recipe.strategy]
     if not shares.is_shared(folder):
         saved = state.read_state(folder, rank)
-        if cut == "flat":
-            raise shares.unfit(folder, "of whole parameters", recipe.world)
         return shares.take_rows(saved, rank, recipe.world) if cut == "rows" else saved
     return shares.read_share(folder, rank, recipe.world, cut)
 

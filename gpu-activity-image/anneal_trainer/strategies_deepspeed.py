@@ -1,7 +1,7 @@
 """DeepSpeed ZeRO-2 and ZeRO-3 by transformers' own `deepspeed=` path; what is saved is captured here, never DeepSpeed's pickles.
 
 DeepSpeed keeps what is trained as flat fp32 pieces, one a group of parameters and rank, and AdamW's moments beside them. These are the
-whole state of a rank: the parameters that the model computes with are made from them. Another number of ranks cannot use them.
+whole state of a rank: the parameters that the model computes with are made from them.
 """
 
 import importlib.util
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from anneal_trainer import state
+from anneal_trainer import pieces, state
 from anneal_trainer.adapters import trained_parameters
 from anneal_trainer.models import pick_training_device
 from anneal_trainer.protocol import BadRequest, Recipe
@@ -80,6 +80,7 @@ class DeepSpeedTrainer(ShardedTrainer):
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
         """transformers would look for DeepSpeed's own files."""
         prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        self.layout = pieces.describe(self._zero, {parameter: name for name, parameter in self._parameters.items()})
         self._pieces = getattr(self._zero, "single_partition_of_fp32_groups", None) or self._zero.fp32_partitioned_groups_flat
         # Names that sort as the pieces do; a model has fewer than a million groups.
         self._names = {piece: f"{index:06}" for index, piece in enumerate(self._pieces)}
@@ -96,6 +97,7 @@ class DeepSpeedTrainer(ShardedTrainer):
         """Done when there are pieces."""
 
     def _load_optimizer(self, saved: TrainingState) -> None:
+        saved = self._cut_anew(saved)
         state.copy_into(self._weights(), saved.named("weights/"))
         self._best = saved.named("best/")
         adamw = self._zero.optimizer
@@ -104,10 +106,19 @@ class DeepSpeedTrainer(ShardedTrainer):
             slots = {key.split("/")[0]: tensor for key, tensor in moments.items() if key.endswith(f"/{name}")}
             copies = {key: torch.empty_like(piece).copy_(tensor) for key, tensor in slots.items()}
             adamw.state[piece] = {"step": torch.tensor(saved.blob["optimizer"]["steps"][index]), **copies}
-        for living, group in zip(adamw.param_groups, saved.blob["optimizer"]["groups"], strict=True):
-            living.update({key: tuple(value) if isinstance(value, list) else value for key, value in group.items()})
-        vars(self._zero.loss_scaler).update(saved.blob["lossScaler"])
+        for living, settings in zip(adamw.param_groups, state.saved_settings(adamw, saved), strict=True):
+            living.update(settings)
+        vars(self._zero.loss_scaler).update(saved.blob.get("lossScaler", {}))
         self._refresh()
+
+    def _cut_anew(self, saved: TrainingState) -> TrainingState:
+        """Another number of ranks, or another strategy, made it: then it has whole parameters, which all made as many steps."""
+        if f"weights/{next(iter(self._names.values()))}" in saved.tensors:
+            return saved
+        tensors = pieces.cut(self.layout, saved.tensors, self.args.process_index, self.args.world_size)
+        optimizer = saved.blob["optimizer"]
+        steps = optimizer["steps"][:1] * len(self._pieces)
+        return TrainingState(tensors, {**saved.blob, "optimizer": {**optimizer, "steps": steps}})
 
     def capture(self) -> TrainingState:
         captured = super().capture()

@@ -3,6 +3,8 @@
 The manifest and the document are the same on all hosts and name all parts, so that whoever has collected these has a whole checkpoint.
 """
 
+from typing import Any
+
 from torch import distributed
 
 from anneal_trainer import checkpoints, shares
@@ -14,6 +16,8 @@ class ShardedTrainer(DurableTrainer):
     """Stands before a method's trainer in a class's bases."""
 
     cut: shares.Cut
+    # Of flat pieces.
+    layout: dict[str, Any] | None = None
 
     def _save_checkpoint(self, model, trial) -> None:
         if self.args.local_process_index == 0:
@@ -33,5 +37,5 @@ class ShardedTrainer(DurableTrainer):
             file = shares.write_share(folder, rank, captured)
         counted = dict(self._gather((file.name, checkpoints.count(file))))
         if draft:
-            shares.write_document(folder, [blob for blob, _ in met], self.cut)
+            shares.write_document(folder, [blob for blob, _ in met], self.cut, self.layout)
             draft.counted |= counted

@@ -3,15 +3,15 @@
 import importlib.util
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from anneal_trainer import shares
+from anneal_trainer import pieces, shares
 from anneal_trainer.models import load_base
-from anneal_trainer.protocol import BadRequest, parse_job
-from anneal_trainer.strategies import read_checkpoint
+from anneal_trainer.protocol import BadRequest
 from anneal_trainer.strategies_fsdp import shard, unshard
 from kills import Kill, Outcome, draw_kills, run_cell
 from safetensors import safe_open
@@ -179,6 +179,20 @@ def test_each_rank_saves_its_part(cell, recipe: dict[str, Any], cut: str):  # no
         pytest.param({"processes": 2} | FSDP, {"processes": 1, "accumulation": 2}, id="fsdp, 2 to 1"),
         pytest.param({"processes": 2, "accumulation": 3} | FSDP, {"processes": 3, "accumulation": 2} | FSDP, id="fsdp, 2 to 3"),
         pytest.param({"processes": 1, "accumulation": 2}, {"processes": 2} | FSDP, id="whole to fsdp"),
+        pytest.param(
+            {"processes": 2, "accumulation": 3} | ZERO2,
+            {"processes": 3, "accumulation": 2} | ZERO2,
+            id="zero2, 2 to 3",
+            marks=needs_deepspeed,
+        ),
+        pytest.param({"processes": 2} | ZERO3, {"processes": 1, "accumulation": 2}, id="zero3 to whole", marks=needs_deepspeed),
+        pytest.param({"processes": 1, "accumulation": 2}, {"processes": 2} | ZERO2, id="whole to zero2", marks=needs_deepspeed),
+        pytest.param(
+            {"processes": 3, "accumulation": 2, "tuning": "full"} | ZERO3,
+            {"processes": 2, "accumulation": 3, "tuning": "full"} | ZERO3 | {"deepspeed": OWN_ZERO3},
+            id="zero3, 3 to 2, in other pieces",
+            marks=needs_deepspeed,
+        ),
     ],
 )
 def test_another_number_of_processes_goes_on_where_it_was(cell, before: dict[str, Any], after: dict[str, Any]):  # noqa: F811
@@ -191,23 +205,6 @@ def test_another_number_of_processes_goes_on_where_it_was(cell, before: dict[str
     assert sorted(changed.steps) == [7, 8]
     for step in (7, 8):
         assert changed.steps[step]["loss"] == pytest.approx(whole.steps[step]["loss"], rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("saved", "recipe"),
-    [
-        pytest.param(ZERO2 | {"processes": 2}, ZERO2 | {"processes": 3}, id="other ranks"),
-        pytest.param(ZERO2 | {"processes": 2}, {"processes": 2}, id="to ddp"),
-        pytest.param({"processes": 2}, ZERO2 | {"processes": 2}, id="from ddp"),
-    ],
-)
-@needs_deepspeed
-def test_pieces_of_deepspeed_are_for_as_many_ranks(cell, saved: dict[str, Any], recipe: dict[str, Any]):  # noqa: F811
-    document = cell("pieces", **RANKS | saved, maxSteps=3)
-    run_cell(document, [])
-    other = parse_job(json.dumps(cell("other", **RANKS | recipe)))
-    with pytest.raises(BadRequest, match="start a new run"):
-        read_checkpoint(str(Path(document["output"]) / "checkpoint-3"), 0, other.recipe)
 
 
 def test_fsdp_shards_every_layer_and_gives_the_model_back_whole(words_model: str, tmp_path: Path):
@@ -226,6 +223,31 @@ def test_fsdp_shards_every_layer_and_gives_the_model_back_whole(words_model: str
 
     events, code = lead(work, tmp_path)
     assert (list(events), code) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        # As stage 2 shares 5 numbers between 2 and 3 ranks, and stage 3.
+        lambda world: [[{"share": 4 if world == 2 else 2, "parameters": [["a", [2]], ["b", [3, 1]]]}]],
+        lambda world: [[{"share": 1, "parameters": [["a", [2]]]}], [{"share": 2 if world == 2 else 1, "parameters": [["b", [3, 1]]]}]],
+    ],
+)
+def test_pieces_are_put_together_and_cut_anew(layout: Callable[[int], Any]):
+    whole = {
+        "weights/a": torch.arange(2),
+        "weights/b": torch.arange(2, 5).reshape(3, 1),
+        "exp_avg/a": torch.ones(2),
+        "exp_avg/b": torch.zeros(3, 1),
+    }
+    for before, after in ((2, 3), (3, 2)):
+        made = [pieces.cut({"pieces": layout(before)}, whole, rank, before) for rank in range(before)]
+        joined = pieces.join({"pieces": layout(before)}, made)
+        assert joined.keys() == whole.keys() and all(torch.equal(joined[name], whole[name]) for name in whole)
+        again = [pieces.cut({"pieces": layout(after)}, joined, rank, after) for rank in range(after)]
+        assert all(torch.equal(pieces.join({"pieces": layout(after)}, again)[name], whole[name]) for name in whole)
+    with pytest.raises(BadRequest, match="has no b of the shape"):
+        pieces.cut({"pieces": [[{"share": 4, "parameters": [["b", [4]]]}]]}, whole, 0, 1)
 
 
 def test_rows_are_cut_as_fsdp_cuts_them():

@@ -82,7 +82,7 @@ const ZERO = new Set([
   ...['stage3_gather_fp16_weights_on_model_save', 'stage3_module_granularity_threshold', 'stage3_allgather_sequential'],
   ...['stage3_use_all_reduce_for_fetch_params', 'ignore_unused_parameters', 'round_robin_gradients'],
   ...['memory_efficient_linear', 'override_module_apply', 'log_trace_cache_warnings', 'enable_sanity_checks'],
-  ...['parameter_alignment', 'leaf_module', ...OFFLOADS],
+  ...['leaf_module', ...OFFLOADS],
 ]);
 
 const QUANTISED = 'what ranks send each other is not rounded here';
@@ -95,6 +95,7 @@ const ZERO_REFUSED: Record<string, string> = {
   elastic_checkpoint: STATE,
   pipeline_loading_checkpoint: STATE,
   legacy_stage1: 'it is for stage 1',
+  parameter_alignment: 'parts could not be cut anew for another number of ranks',
   zenflow: 'its optimizer keeps a state that is not saved',
   zero_hpz_partition_size: 'the second copy that it keeps is not saved',
   zero_quantized_weights: QUANTISED,

@@ -1,6 +1,6 @@
 // Claims a run for an attempt: chooses the newest state that it may and can resume from, fixes it in the claim, and brings it here.
 import { AnnealError } from '../contracts/failure.ts';
-import { type Checkpoint, type Claim, ClaimEndSchema, type Goodput, type RecipeChange } from '../contracts/records.ts';
+import { type Checkpoint, type Claim, ClaimEndSchema, type Goodput } from '../contracts/records.ts';
 import type { Resume } from '../contracts/trainer-protocol.ts';
 import { fetchCheckpoint } from '../storage/checkpoint.ts';
 import { type ChainLink, type Claimant, checkpointsOf, takeClaim } from '../storage/claim.ts';
@@ -17,7 +17,7 @@ import {
   listLocalCheckpoints,
   openClaimFolder,
 } from './local-checkpoints.ts';
-import { changedRecipe, changesAt, lineageOf, lineagesUpTo, type TrainingInputs } from './recipe-changes.ts';
+import { changesAt, lineageOf, lineagesUpTo, type TrainingInputs } from './recipe-changes.ts';
 import { type Admissible, discardState, findHere, findInStore, newestOf, type SavedState } from './saved-state.ts';
 
 /** Where states are looked for. */
@@ -106,8 +106,6 @@ async function claimAt(places: Places, claimant: Claimant, inputs: TrainingInput
       newest?.attemptScheduledMs === claimant.attemptScheduledMs && newest.workflowRunId === claimant.workflowRunId;
     choice = { before: own ? null : newest, chain: cutAt(chain, state), state };
     const changes = changesFor(state?.step ?? 0);
-    if (state !== null && strategy === 'deepspeed')
-      requireSameRanks(claimant.run, inputs, newest?.changes ?? [], changes);
     return {
       resumeFrom: state === null ? null : { claim: state.claim, step: state.step },
       changes,
@@ -116,21 +114,6 @@ async function claimAt(places: Places, claimant: Claimant, inputs: TrainingInput
     };
   });
   return { claim, ...choice };
-}
-
-/** DeepSpeed's pieces are of use only to as many ranks as made them. */
-function requireSameRanks(
-  run: string,
-  { recipe }: TrainingInputs,
-  before: RecipeChange[],
-  after: RecipeChange[],
-): void {
-  const [had, has] = [before, after].map((changes) => changedRecipe(recipe, changes).processes);
-  if (had === has) return;
-  throw new AnnealError(
-    'bad_request',
-    `Run ${run} was trained by ${had} processes with \`train.strategy: deepspeed\`, and this host has GPUs for ${has}: their state cannot be divided anew. Train on with ${had} GPUs, or start a new run with \`train.processes: ${has}\`.`,
-  );
 }
 
 /** What the new claim's chain is: from the claim that it resumes from on, up to that step. */
