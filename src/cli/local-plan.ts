@@ -19,6 +19,7 @@ import { PROJECT_FOLDER } from '../telemetry/code-identity.ts';
 import { findBaseModel } from '../trainer/base-model.ts';
 import type { StrategyChoice } from '../trainer/strategy.ts';
 import { visionProblems } from '../trainer/vision.ts';
+import { describeLackOfHosts } from '../workflows/policies/grants.ts';
 import { locateLocal } from './drill/local.ts';
 import { createLocalSources, findEnvironment } from './local-sources.ts';
 import { stateFolder } from './settings.ts';
@@ -53,6 +54,7 @@ export async function planLocally(spec: Spec, { probe, say }: LocalPlanOptions):
         : null;
     const prices = await attempt('prices', findPrices);
     const speeds = hasStack ? await findSpeeds(spec, environment) : [];
+    if (hasStack && spec.train.hosts > 1) problems.push(...(await lackOfHosts(spec, environment)));
     return makePlan({ spec, shape, data, host, probe: measured, prices, speeds, notes, problems, nowMs: Date.now() });
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -115,6 +117,23 @@ async function findPrices(): Promise<Prices> {
   if (given) return await readPrices(resolve(given));
   if (existsSync(own)) return await readPrices(own);
   return { ...(await readPrices(join(PROJECT_FOLDER, 'examples', 'prices.yaml'))), isExample: true };
+}
+
+/** Of the hosts that are there now; a pool that does not answer lacks nothing. */
+async function lackOfHosts({ name, train, queue }: Spec, environment: Environment): Promise<Problem[]> {
+  const { connect } = await import('../client/connect.ts');
+  const request = {
+    ...{ id: name, workflowId: '', workflowRunId: '', run: name, team: queue.team ?? '', priority: 3, prefer: [] },
+    ...{ hosts: train.hosts, processes: train.processes, device: train.device },
+  };
+  try {
+    const client = await connect(environment);
+    const { hosts } = await client.pool.describe().finally(() => client.close());
+    const lack = describeLackOfHosts(request, hosts);
+    return lack === null ? [] : [{ path: 'train.hosts', message: lack }];
+  } catch {
+    return [];
+  }
 }
 
 /** Hints: without an answer the time is unknown. */

@@ -1,6 +1,8 @@
 // The pool and gangs of several hosts as workflows on a real server: joining and leaving, grants, broken gangs, ended holders. The hosts
 // only pretend to train; what they say and when is each test's script.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Context } from '@temporalio/activity';
 import type { WorkflowHandle } from '@temporalio/client';
 import { CancelledFailure } from '@temporalio/common';
@@ -321,6 +323,17 @@ describe('gangs of several hosts', () => {
     await startHosts('a');
     const error = await (await startGang('big', 3)).result().catch((reason: unknown) => reason);
     expect(String((error as Error).cause)).toContain('Run big needs 3 hosts with 1 GPU each, and the pool has 1');
+    const folder = mkdtempSync(join(tmpdir(), 'anneal-gangs-'));
+    writeFileSync(join(folder, 'rows.jsonl'), '{"prompt":"a","completion":"b"}\n'.repeat(3));
+    const data = { sources: [{ uri: 'rows.jsonl' }] };
+    const train = { hosts: 3, device: 'cpu' };
+    writeFileSync(join(folder, 'big.json'), JSON.stringify({ name: 'big', model: { base: 'tiny' }, data, train }));
+    const anneal = createAnneal({ cwd: folder, env: { ANNEAL_TEMPORAL_ADDRESS: env.address } });
+    const plan = await anneal(['plan', 'big.json']);
+    rmSync(folder, { recursive: true, force: true });
+    expect(plan.stdout.replace(/\s+/g, ' ')).toContain(
+      'train.hosts Run big needs 3 hosts with 1 GPU each, and the pool has 1',
+    );
   });
 
   test('teams keep to their quotas, and a raised quota lets a waiting gang go', async () => {

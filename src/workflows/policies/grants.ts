@@ -193,6 +193,11 @@ function heldByTeam(grants: Grant[]): Map<string, number> {
   return held;
 }
 
+/** Why these hosts, all free, would not be enough; null when they are. */
+export function describeLackOfHosts(request: HostRequest, hosts: PoolHost[]): string | null {
+  return candidates(request, hosts).length > 0 ? null : tooMuchForPool(request, hosts);
+}
+
 function tooMuchForTeam(request: HostRequest, quota: number): string {
   return `Run ${request.run} needs ${plural(sizeOf(request), 'GPU')} at once and team ${request.team} may hold ${quota}; lower \`train.hosts\`, or raise the quota with \`anneal pool quota ${request.team} ${sizeOf(request)}\`.`;
 }
