@@ -9,6 +9,8 @@ export default defineConfig({
     // The slowest single test starts servers and kills them; twice its time on a loaded two-core machine, ms.
     testTimeout: 60_000,
     hookTimeout: 120_000,
+    // A poll that comes true goes on at once; its limit is for what never does, also on a loaded machine, ms.
+    expect: { poll: { timeout: 20_000 } },
     // Output of a test that hangs must be seen while it hangs.
     disableConsoleIntercept: true,
     reporters: ['default', './test/support/slowest-reporter.ts'],

@@ -177,9 +177,9 @@ describe('the client', () => {
       kind: 'schedule_exists',
     });
     const find = async () => (await schedules.list()).find(({ id }) => id === 'nightly');
-    await vi.waitFor(async () => expect(await find()).toMatchObject({ paused: true, when: 'every 1 d' }));
+    await expect.poll(find).toMatchObject({ paused: true, when: 'every 1 d' });
     await schedules.unpause('nightly');
-    await vi.waitFor(async () => expect(await find()).toMatchObject({ paused: false }), { timeout: 10_000 });
+    await expect.poll(find).toMatchObject({ paused: false });
     const described = await env.client.schedule.getHandle('nightly').describe();
     expect(described.policies).toMatchObject({ overlap: 'SKIP', catchupWindow: 3_600_000 });
     expect(described.action).toMatchObject({ workflowType: 'Retraining', taskQueue: 'anneal-control' });
@@ -189,7 +189,7 @@ describe('the client', () => {
         expect(await find()).toMatchObject({
           lastOutcome: { state: 'completed', run: 'nightly', why: 'Nothing is new.' },
         }),
-      { timeout: 10_000 },
+      { timeout: 30_000 },
     );
     // A run that waits for people holds its schedule up, and the list says so.
     gate.held.add('weekly');
@@ -402,7 +402,7 @@ describe('the command line', () => {
         const { stdout } = await anneal(['schedule', 'list', '--json']);
         expect(JSON.parse(stdout)).toContainEqual(expect.objectContaining({ id: 'weekly', paused: true }));
       },
-      { timeout: 10_000 },
+      { timeout: 30_000 },
     );
     expect((await anneal(['schedule', 'delete', 'weekly'])).stdout).toContain('Schedule weekly is deleted');
     expect((await anneal(['schedule', 'pause', 'weekly'])).code).toBe(1);

@@ -46,7 +46,7 @@ async function leaveBehind(): Promise<void> {
   writeFileSync(join(state, 'gateway', 'routes.json'), JSON.stringify(remembered));
 }
 
-test('a restarted gateway serves without its store, and ends within five seconds of SIGTERM', async () => {
+test('a restarted gateway serves without its store, and at SIGTERM ends without waiting for a long answer', async () => {
   await leaveBehind();
   const [port, deadPort] = [await freePort(), await freePort()];
   const readyFile = join(state, 'ready');
@@ -81,16 +81,16 @@ test('a restarted gateway serves without its store, and ends within five seconds
   expect(data.choices[0]?.message.content).not.toBe(base.choices[0]?.message.content);
 
   const stream = await client.chat.completions.create({ ...ask, max_tokens: 2000, stream: true });
+  let finish: string | null = null;
   const cut = (async () => {
-    for await (const _ of stream);
+    for await (const chunk of stream) finish = chunk.choices[0]?.finish_reason ?? finish;
   })();
   cut.catch(() => undefined);
   const engine = log.match(/"message":"engine ready","pid":(\d+)/)?.[1];
-  const toldMs = Date.now();
   worker.kill('SIGTERM');
   const [code] = await once(worker, 'exit');
   expect(code).toBe(0);
-  expect(Date.now() - toldMs).toBeLessThan(5000);
   expect(() => process.kill(Number(engine), 0)).toThrow('ESRCH');
   await cut.catch(() => undefined);
+  expect(['stop', 'length']).not.toContain(finish);
 });

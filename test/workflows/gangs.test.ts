@@ -190,7 +190,7 @@ describe('gangs of several hosts', () => {
       seat.before === null ? await untilCancelled() : finish({} as MemberInput),
     );
     const gang = await startGang('three', 3);
-    await vi.waitUntil(() => trained.length === 3, { timeout: 10_000 });
+    await vi.waitUntil(() => trained.length === 3, { timeout: 30_000 });
     await startHosts('d');
     await stopHost('b');
     expect(await gang.result()).toEqual(RESULT);
@@ -256,20 +256,20 @@ describe('gangs of several hosts', () => {
       if (seat.before !== null) return finish({} as MemberInput);
       if (seat.host === 1) return await untilHeld();
       // Its ranks are asked to end by those of the other host, which is paused.
-      await vi.waitUntil(() => isHeld, { timeout: 10_000 });
+      await vi.waitUntil(() => isHeld, { timeout: 30_000 });
       return { ...die('It was asked to end.', true), death: { ...DEATH, class: 'killed' } } as MemberOutcome;
     });
     const gang = await startGang(name, 2);
     const pending = async () => (await gang.describe()).raw.pendingActivities ?? [];
     const first = async () => (await pending()).find(({ activityId }) => activityId === 'train-1-1');
-    await vi.waitUntil(async () => (await first())?.lastHeartbeatTime, { timeout: 10_000 });
+    await vi.waitUntil(async () => (await first())?.lastHeartbeatTime, { timeout: 30_000 });
     const { workflowService } = env.client;
     const about = { namespace: 'default', execution: { workflowId: gang.workflowId }, id: 'train-1-1' };
     await workflowService.pauseActivity({ ...about, identity: 'ann', reason: 'look' });
     // Paused and not running any more.
-    await vi.waitUntil(async () => (await first())?.attempt === 2, { timeout: 10_000 });
+    await vi.waitUntil(async () => (await first())?.attempt === 2, { timeout: 30_000 });
     isHeld = true;
-    await vi.waitUntil(async () => (await pending()).length === 1, { timeout: 10_000 });
+    await vi.waitUntil(async () => (await pending()).length === 1, { timeout: 30_000 });
     expect(trained).toHaveLength(2);
     if (how === 'reset') await workflowService.resetActivity(about);
     else await workflowService.unpauseActivity(about);
@@ -281,7 +281,7 @@ describe('gangs of several hosts', () => {
     await startHosts('a', 'b');
     scripts.set('cancelled', untilCancelled);
     const gang = await startGang('cancelled', 2);
-    await vi.waitUntil(() => trained.length === 2, { timeout: 10_000 });
+    await vi.waitUntil(() => trained.length === 2, { timeout: 30_000 });
     await gang.cancel();
     expect(await gang.result()).toEqual({ stopped: { step: 9, gpuSeconds: 3 } });
     await untilPool(({ grants }) => grants.length === 0);
@@ -292,7 +292,7 @@ describe('gangs of several hosts', () => {
     scripts.set('terminated', untilCancelled);
     scripts.set('next', finish);
     const gang = await startGang('terminated', 2);
-    await vi.waitUntil(() => trained.length === 2, { timeout: 10_000 });
+    await vi.waitUntil(() => trained.length === 2, { timeout: 30_000 });
     const next = await startGang('next', 2);
     await untilPool(({ waiting }) => waiting.length === 1);
     await gang.terminate();
@@ -314,7 +314,7 @@ describe('gangs of several hosts', () => {
       return die('Nobody hears this.');
     });
     const result = (await startGang('killed', 2)).result();
-    await vi.waitUntil(() => trained.length === 2, { timeout: 10_000 });
+    await vi.waitUntil(() => trained.length === 2, { timeout: 30_000 });
     expect(await result).toEqual(RESULT);
     expect(trained).toHaveLength(4);
   }, 60_000);
@@ -342,7 +342,7 @@ describe('gangs of several hosts', () => {
     scripts.set('two', finish);
     await client.pool.setQuota({ team: 'x', gpus: 2 });
     const one = await startGang('one', 2, 'x');
-    await vi.waitUntil(() => trained.length === 2, { timeout: 10_000 });
+    await vi.waitUntil(() => trained.length === 2, { timeout: 30_000 });
     const two = await startGang('two', 1, 'x');
     const { waiting } = await untilPool((state) => state.waiting.length === 1);
     expect(waiting[0]?.why).toBe('Team x holds 2 of its 2 GPUs.');

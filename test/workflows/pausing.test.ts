@@ -138,7 +138,8 @@ describe('a pause', () => {
     expect(paused.status.paused?.step).toBe(callsOf('paused')[0]?.to);
     expect(paused.note).toMatch(/^Paused by ann since .*: the GPU is needed\. `anneal resume paused` goes on\.$/);
     expect((await client.describeRun('paused')).pending).toEqual([]);
-    await vi.waitUntil(async () => (await client.listRuns()).find(({ run }) => run === 'paused')?.state === 'paused');
+    const listed = async () => (await client.listRuns()).find(({ run }) => run === 'paused')?.state;
+    await expect.poll(listed).toBe('paused');
     await expect(client.pauseRun('paused', {})).rejects.toMatchObject({
       kind: 'run_refused',
       message: expect.stringMatching(/^Run paused is paused already, since .*: the GPU is needed$/),
