@@ -81,8 +81,6 @@ def _run(job: Job, emit: Emit) -> None:
             from anneal_trainer.models import prepare_model as command
         case protocol.DrillDataJob():
             from anneal_trainer.drill_data import make_drill_data as command
-        case protocol.DrillDataJob():
-            from anneal_trainer.drill_data import make_drill_data as command
         case protocol.ServeJob():
             from anneal_trainer.engine import serve as command
     command(job, emit)
