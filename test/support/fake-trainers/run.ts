@@ -127,7 +127,8 @@ function fakeRecipe(microBatch: number): Recipe {
 
 async function fakeDataset(store: ReturnType<typeof createFileStore>, folder: string): Promise<FileSet> {
   const files = makeFolder(folder, 'dataset');
-  writeFileSync(join(files, 'train.safetensors'), 'rows');
+  // A header without tensors: its length, 8 bytes, and itself.
+  writeFileSync(join(files, 'train.safetensors'), '\x02\0\0\0\0\0\0\0{}');
   return await putFolder(store, files);
 }
 
