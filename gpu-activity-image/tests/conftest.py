@@ -3,7 +3,8 @@
 import functools
 import os
 
-os.environ.update(OMP_WAIT_POLICY="PASSIVE", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
+# Where the number of threads is not set, accelerate sets it by the ranks of a host, whatever the recipe says.
+os.environ.update(OMP_NUM_THREADS="2", OMP_WAIT_POLICY="PASSIVE", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
 
 from pathlib import Path
 
