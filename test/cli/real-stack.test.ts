@@ -271,7 +271,7 @@ describe('runs', () => {
   test('a cancelled run stops with a checkpoint, and goes on from it when it is resumed', {
     timeout: TEST_MS_MAX,
   }, async () => {
-    const long = { train: { maxSteps: 250, microBatch: 4, saveSteps: 1000 }, until: 'train' };
+    const long = { train: { maxSteps: 1_000, microBatch: 4, saveSteps: 10_000 }, until: 'train' };
     const spec = writeSpec('long', { ...trainable('support.jsonl'), ...long });
     const { run: id } = lastObject(await anneal(['run', spec, '--json'])) as { run: string };
     await untilStep(state, id, 20);
