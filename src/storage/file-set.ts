@@ -6,6 +6,7 @@ import { dirname, join, posix, relative, sep } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
 import type { FileSet } from '../contracts/records.ts';
 import { canonicalJson, sha256Hex } from './digest.ts';
+import { inLanes } from './in-lanes.ts';
 import { keys } from './keys.ts';
 import { type ObjectStore, PART_BYTES_MAX } from './object-store.ts';
 
@@ -80,18 +81,14 @@ export async function getBlobs(
   signal?: AbortSignal,
 ): Promise<void> {
   await mkdir(folder, { recursive: true });
-  const left = digests[Symbol.iterator]();
-  const bring = async () => {
-    for (let next = left.next(); !next.done; next = left.next()) {
-      signal?.throwIfAborted();
-      const path = join(folder, next.value);
-      if (await hasDigest(path, { sha256: next.value })) continue;
-      const temporary = `${path}.part-${process.pid}`;
-      await writeFile(temporary, await getBlob(store, next.value));
-      await rename(temporary, path);
-    }
-  };
-  await Promise.all(Array.from({ length: BLOBS_AT_ONCE }, bring));
+  await inLanes(digests, BLOBS_AT_ONCE, async (sha256) => {
+    signal?.throwIfAborted();
+    const path = join(folder, sha256);
+    if (await hasDigest(path, { sha256 })) return;
+    const temporary = `${path}.part-${process.pid}`;
+    await writeFile(temporary, await getBlob(store, sha256));
+    await rename(temporary, path);
+  });
 }
 
 export async function getFile(

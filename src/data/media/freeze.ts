@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { AnnealError } from '../../contracts/failure.ts';
 import { type FrozenImage, FrozenImageSchema, type FrozenSource, ImageTableSchema } from '../../contracts/records.ts';
 import { getBlob, putBlob } from '../../storage/file-set.ts';
+import { inLanes } from '../../storage/in-lanes.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import type { Mapping } from '../mapping.ts';
 import { partOf, readSource } from '../source-bytes.ts';
@@ -117,7 +118,7 @@ async function freezePart(freezing: ImageFreezing, part: number, refs: string[],
   const tables = await remember({ images: source.sha256, uri: source.uri, part }, TablesSchema, async () => {
     const more = refs.filter((ref) => !book.known.has(ref));
     book.requireRoom(more.length);
-    await inLanes(more, async (ref) => {
+    await inLanes(more, LANES, async (ref) => {
       const { image, sizeBytes } = await freezeImage(freezing, ref);
       book.add(image, sizeBytes);
     });
@@ -131,22 +132,6 @@ async function freezePart(freezing: ImageFreezing, part: number, refs: string[],
   for (const { table } of tables)
     for (const image of await readImageTable(store, table)) if (!book.known.has(image.ref)) book.add(image, 0);
   return tables;
-}
-
-async function inLanes(refs: string[], work: (ref: string) => Promise<void>): Promise<void> {
-  let next = 0;
-  const lane = async () => {
-    while (next < refs.length) await work(refs[next++] as string);
-  };
-  const ends = await Promise.allSettled(
-    Array.from({ length: Math.min(LANES, refs.length) }, () =>
-      lane().catch((error: unknown) => {
-        next = refs.length;
-        throw error;
-      }),
-    ),
-  );
-  for (const end of ends) if (end.status === 'rejected') throw end.reason;
 }
 
 async function freezeImage(freezing: ImageFreezing, ref: string): Promise<{ image: FrozenImage; sizeBytes: number }> {

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { AnnealError } from '../../contracts/failure.ts';
 import type { PiiType, PrivacyRules } from '../../contracts/privacy-rules.ts';
+import { inLanes } from '../../storage/in-lanes.ts';
 import type { Content } from '../mapping.ts';
 import { actionOf, createActions, type Inspection } from './actions.ts';
 import { type Finding, withoutOverlaps } from './findings.ts';
@@ -45,7 +46,7 @@ export function createPresidio(rules: PrivacyRules, key: string | null, signal: 
       const texts = [...new Set(contents.flatMap(textsOf).flatMap(piecesOf))];
       const found = new Map<string, Finding[]>();
       const url = new URL(`${rules.presidio.replace(/\/$/, '')}/analyze`);
-      await inParallel(requestsOf(texts), async (request) => {
+      await inLanes(requestsOf(texts), REQUESTS_AT_A_TIME, async (request) => {
         const answers = await analyze(
           url,
           { text: request, language: rules.presidioLanguage, entities, score_threshold: SCORE_MIN },
@@ -109,15 +110,6 @@ function requestsOf(texts: string[]): string[][] {
     }
   }
   return requests;
-}
-
-async function inParallel(requests: string[][], ask: (request: string[]) => Promise<void>): Promise<void> {
-  const waiting = requests.values();
-  await Promise.all(
-    Array.from({ length: REQUESTS_AT_A_TIME }, async () => {
-      for (const request of waiting) await ask(request);
-    }),
-  );
 }
 
 interface Question {
