@@ -119,7 +119,7 @@ export function invalidUtf8(bytes: Buffer, place: Place): BrokenRow {
   return { ...brokenRow(place, 'invalid_utf8', message, bytes), bytes };
 }
 
-export function countNewlines(bytes: Buffer, from: number, to: number): number {
+export function countNewlines(bytes: Uint8Array, from = 0, to = bytes.length): number {
   const part = bytes.subarray(from, to);
   let count = 0;
   for (let at = part.indexOf(10); at !== -1; at = part.indexOf(10, at + 1)) count++;

@@ -19,6 +19,7 @@ import { type Mapping, mappingOf } from './mapping.ts';
 import { freezeImages, type ImageLimits, type Remember } from './media/freeze.ts';
 import { createMediaLoader } from './media/load.ts';
 import { mayNameImages, SIGN_BYTES } from './media/named.ts';
+import { countNewlines } from './rows-read.ts';
 import { EmptySource } from './source/content.ts';
 import { type Follower, takeFollowed } from './source/follow.ts';
 import { identifyFiles } from './source/identity.ts';
@@ -226,12 +227,6 @@ async function freezeImagesOf(
     load: createMediaLoader(source.uri, ctx, allowPrivate),
     report: (images, bytesRead) => report(`${images} images of ${source.uri}`, bytesRead, source.sizeBytes),
   });
-}
-
-function countNewlines(bytes: Uint8Array): number {
-  let count = 0;
-  for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) count++;
-  return count;
 }
 
 /** Parts of exactly `PART_BYTES_MAX`, but for the last. A part is valid until the next is asked for. */

@@ -7,6 +7,7 @@ import type { Snapshot } from '../contracts/records.ts';
 import { showUri } from '../contracts/source-uri.ts';
 import type { Spec } from '../contracts/spec.ts';
 import { TooManyImages } from '../data/media/freeze.ts';
+import { countNewlines } from '../data/rows-read.ts';
 import { type FreezeOptions, freezeSources } from '../data/snapshot.ts';
 import { unpackedName } from '../data/source/compression.ts';
 import { EmptySource } from '../data/source/content.ts';
@@ -188,7 +189,7 @@ async function* readBeginning(opened: Opened, bytesMax: number, beginning: Begin
     beginning.bytes = end;
     yield head.subarray(0, end);
     yield rows.closing;
-    beginning.wholeBytes = opened.sizeBytes ?? wholeOf(opened, size, newlinesIn(head.subarray(0, end)), end);
+    beginning.wholeBytes = opened.sizeBytes ?? wholeOf(opened, size, countNewlines(head, 0, end), end);
     // Where everything packed is read already, the rest of it tells how much there is.
     if (opened.share() !== 1 || opened.sizeBytes !== null) return;
   }
@@ -205,12 +206,6 @@ function wholeOf({ share, rowsEstimated }: Opened, size: number, rows: number, e
   if (read !== null && read < 1) return size / read;
   const estimated = rowsEstimated();
   return estimated === null || rows === 0 ? null : (end * Math.max(estimated, rows)) / rows;
-}
-
-function newlinesIn(bytes: Buffer): number {
-  let count = 0;
-  for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) count++;
-  return count;
 }
 
 function factorOf(looks: Look[]): number | null {
