@@ -76,8 +76,8 @@ async function startSecond(stateFolder: string): Promise<ChildProcess> {
   return child;
 }
 
-/** No checkpoint is made before the kill, which the store would then hand out in place of the memory. */
-const ONLY_IN_MEMORY = { saveSteps: 1_000 };
+/** No checkpoint is made before the kill, also none of a best step, which the store would then hand out in place of the memory. */
+const ONLY_IN_MEMORY = { saveSteps: 1_000, evalSteps: 1_000 };
 
 async function startRun(run: string, hosts: number, how: object = {}): Promise<void> {
   const train = { epochs: 6, microBatch: 4, learningRate: 0.01, lora: { dropout: 0.1 }, threads: 1, saveSteps: 10 };
