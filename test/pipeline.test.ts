@@ -12,7 +12,7 @@ import { STAGES } from '../src/contracts/names.ts';
 import { FREE_PORTS, type PartName, type Stack, startStack } from '../src/dev/stack.ts';
 import { createStoreFromEnvironment } from '../src/storage/open-store.ts';
 import { readTrainerRecord } from '../src/trainer/leftovers.ts';
-import { describeObjectStore } from './storage/object-store.conformance.ts';
+import { describeObjectStore, describeRemoteStore } from './storage/object-store.conformance.ts';
 import { asLines, colourRows, untilStep } from './support/steps.ts';
 
 const RUN_MS_MAX = 300_000;
@@ -69,6 +69,7 @@ function stagesLogged(run: string): unknown[] {
 describe('store on S3', () => {
   const open = () => createStoreFromEnvironment(readEnvironment(stack.environment));
   describeObjectStore(() => ({ first: open(), second: open() }));
+  describeRemoteStore(open);
 });
 
 test('raw rows become a served model, with accounts that add up', { timeout: RUN_MS_MAX }, async () => {

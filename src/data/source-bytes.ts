@@ -2,6 +2,7 @@
 import type { FrozenSource } from '../contracts/records.ts';
 import { getBlob } from '../storage/file-set.ts';
 import { type ObjectStore, PART_BYTES_MAX } from '../storage/object-store.ts';
+import { free } from './own-memory.ts';
 import { countNewlines } from './rows-read.ts';
 
 /** @param endPart the first part that is not read. */
@@ -14,8 +15,16 @@ export async function* readSource(
   const first = partOf(startOffset);
   for (let part = first; part < endPart; part++) {
     const bytes = await getBlob(store, parts[part] as string);
-    yield part === first ? bytes.subarray(startOffset % PART_BYTES_MAX) : bytes;
+    yield part === first ? withoutStart(bytes, startOffset % PART_BYTES_MAX) : bytes;
   }
+}
+
+/** In memory of its own, so that it can be given away; the part's is free at once. */
+function withoutStart(bytes: Uint8Array, skipped: number): Uint8Array {
+  if (skipped === 0) return bytes;
+  const rest = Uint8Array.prototype.slice.call(bytes, skipped);
+  free(bytes);
+  return rest;
 }
 
 export function partOf(offset: number): number {

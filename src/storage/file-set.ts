@@ -50,7 +50,10 @@ export async function putFile(
       if (length === 0) break;
       const part = buffer.subarray(0, length);
       whole.update(part);
-      parts.push(await putBlob(store, part));
+      // Up to the end of the first part, it is the whole.
+      const sha256 = size === 0 ? whole.copy().digest('hex') : sha256Hex(part);
+      await putNamed(store, part, sha256);
+      parts.push(sha256);
       size += length;
     }
   } finally {
@@ -62,10 +65,14 @@ export async function putFile(
 /** Stores bytes of at most `PART_BYTES_MAX` under their digest. */
 export async function putBlob(store: ObjectStore, bytes: Uint8Array): Promise<string> {
   const sha256 = sha256Hex(bytes);
+  await putNamed(store, bytes, sha256);
+  return sha256;
+}
+
+async function putNamed(store: ObjectStore, bytes: Uint8Array, sha256: string): Promise<void> {
   const key = keys.blob(sha256);
   const there = await store.head(key);
   if (there?.sizeBytes !== bytes.length) await store.put(key, bytes, sha256);
-  return sha256;
 }
 
 /** Writes the set into the folder. Files appear whole or not at all; those that are there with the right digest are kept. */
@@ -101,13 +108,14 @@ export async function getFile(
   await mkdir(dirname(path), { recursive: true });
   const temporary = `${path}.part-${process.pid}`;
   const out = await open(temporary, 'w');
+  const isOnePart = file.parts.length === 1 && file.parts[0] === file.sha256;
   const whole = createHash('sha256');
   let size = 0;
   try {
     for (const part of file.parts) {
       signal?.throwIfAborted();
       const bytes = await getBlob(store, part);
-      whole.update(bytes);
+      if (!isOnePart) whole.update(bytes);
       size += bytes.length;
       await out.writeFile(bytes);
     }
@@ -115,7 +123,7 @@ export async function getFile(
   } finally {
     await out.close();
   }
-  if (size !== file.size || whole.digest('hex') !== file.sha256) {
+  if (size !== file.size || !(isOnePart || whole.digest('hex') === file.sha256)) {
     throw new AnnealError(
       'checkpoint_corrupt',
       `File ${file.path ?? path} does not have the digest ${file.sha256} that its manifest names; restore it from a replica or use an older one.`,

@@ -4,7 +4,6 @@ import { randomUUID } from 'node:crypto';
 import { link, mkdir, open, readdir, readFile, rename, rm, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
-import { sha256Hex } from './digest.ts';
 import type { ObjectStore, PutOutcome } from './object-store.ts';
 
 /** @param root folder of the objects; made when missing. */
@@ -28,13 +27,8 @@ export function createFileStore(root: string): ObjectStore {
       return 'created';
     },
 
-    async put(key, body, sha256) {
-      if (sha256 !== undefined && sha256Hex(body) !== sha256) {
-        throw new AnnealError(
-          'store_unavailable',
-          `Object ${key} was refused: its bytes do not have the digest ${sha256}.`,
-        );
-      }
+    // No wire lies between: the digest that comes along was taken of these bytes in this memory, and every read verifies it.
+    async put(key, body) {
       const path = pathOf(key);
       const temporary = await writeTemporary(root, body);
       try {

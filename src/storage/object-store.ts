@@ -14,9 +14,9 @@ export interface ObjectStore {
    * @throws AnnealError `store_unavailable` after bounded retries.
    */
   putIfAbsent(key: string, body: Uint8Array): Promise<PutOutcome>;
-  /** Writes or overwrites. Only for content-addressed keys and hints. The store verifies `sha256` (hex) on receipt when given. */
+  /** Writes or overwrites. Only for content-addressed keys and hints. A store behind a wire verifies `sha256` (hex) on receipt when given. */
   put(key: string, body: Uint8Array, sha256?: string): Promise<void>;
-  /** The whole object, or null when there is none. */
+  /** The whole object in memory that is the caller's own, or null when there is none. */
   get(key: string): Promise<Uint8Array | null>;
   /** Size in bytes, or null when there is none. */
   head(key: string): Promise<{ sizeBytes: number } | null>;

@@ -3,6 +3,7 @@ import type { Worker } from 'node:worker_threads';
 import type { CleanedRange } from '../../contracts/cleaned-range.ts';
 import { AnnealError } from '../../contracts/failure.ts';
 import { type FindImage, noImages } from '../media/media.ts';
+import { isOwn } from '../own-memory.ts';
 import type { RangeContext, RangeOptions } from './options.ts';
 import type { FromThread, ToThread } from './thread-messages.ts';
 import { giveBack, HEAP_MIB_MAX, takeThread } from './thread-pool.ts';
@@ -109,8 +110,7 @@ async function find({ id, ref }: { id: number; ref: string }, findImage: FindIma
 /** Memory that is the bytes' own moves to the thread; of memory that others use, too, it gets a copy. */
 function give(worker: Worker, message: ToThread): void {
   const bytes = 'bytes' in message ? message.bytes : null;
-  const isOwn = bytes !== null && bytes.byteLength === bytes.buffer.byteLength && bytes.buffer instanceof ArrayBuffer;
-  worker.postMessage(message, isOwn ? [bytes.buffer as ArrayBuffer] : []);
+  worker.postMessage(message, bytes !== null && isOwn(bytes) ? [bytes.buffer as ArrayBuffer] : []);
 }
 
 function errorOf({

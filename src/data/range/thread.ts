@@ -2,6 +2,7 @@
 import { parentPort } from 'node:worker_threads';
 import { AnnealError, type FailureKind } from '../../contracts/failure.ts';
 import type { MediaRef } from '../../contracts/rows.ts';
+import { free } from '../own-memory.ts';
 import { cleanRange } from './clean.ts';
 import type { RangeOptions, RangeProgress } from './options.ts';
 import type { FromThread, ToThread } from './thread-messages.ts';
@@ -32,12 +33,6 @@ async function* receiveBytes(): AsyncGenerator<Uint8Array> {
     yield bytes;
     free(bytes);
   }
-}
-
-/** At once, not when garbage is collected next: parts are large, and come faster than that. */
-function free({ buffer }: Uint8Array): void {
-  // In ECMAScript since 2024.
-  (buffer as unknown as { transfer(sizeBytes: number): ArrayBuffer }).transfer(0);
 }
 
 let asked = 0;
