@@ -6,6 +6,7 @@ import type { Content } from '../mapping.ts';
 import { countLength, mergeHistograms } from './log-buckets.ts';
 import { factsOf, type RowFacts } from './row-facts.ts';
 import { addCounts, createRowSample, type HeldRow, mergeSamples } from './row-sample.ts';
+import type { Stash } from './stash.ts';
 
 const EXAMPLES_MAX = 3;
 /** Chats with more messages are counted with those that have so many. */
@@ -55,8 +56,8 @@ export interface HeldChat {
 export interface RowProfile {
   /** @param source gives the source row, without the columns that are dropped; asked of few, at once. */
   add(content: Content, place: ProfiledPlace, source: () => unknown): void;
-  /** @param hold asked of few, at once. */
-  addChat(measures: ChatMeasures, place: ProfiledPlace, hold: () => HeldChat): void;
+  /** @param hold asked of few, at once; keeps the row in the stash. */
+  addChat(measures: ChatMeasures, place: ProfiledPlace, hold: (stash: Stash) => HeldChat): void;
   addDropped(row: QuarantinedRow): void;
   toJson(): Profile;
 }
@@ -73,7 +74,7 @@ export function createProfile(languageOf: LanguageOf | null): RowProfile {
     },
     addChat(measures, place, hold) {
       countChat(profile, measures, place);
-      sample.add(place, () => holdChat(hold()));
+      sample.add(place, (stash) => holdChat(hold(stash)));
     },
     addDropped(row) {
       profile.examples[row.code] ??= [];

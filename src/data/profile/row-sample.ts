@@ -7,6 +7,7 @@ import type { LanguageOf } from '../language.ts';
 import { holdsMojibake } from '../mojibake.ts';
 import { redactPreview } from '../privacy/redact.ts';
 import { type RowFacts, rolePatternOf } from './row-facts.ts';
+import { Stash } from './stash.ts';
 import { hasOpenFence, isRefusal } from './text-checks.ts';
 
 /** Rows of a sample: shares are known to ± 3 points then. */
@@ -55,24 +56,27 @@ interface SampledText {
 }
 
 export interface RowSample {
-  /** `hold` is asked of few. */
-  add(place: { source: number; line: number; id: string; jsonBytes: number }, hold: () => HeldRow): void;
+  /** `hold` is asked of few. What it keeps in the stash is gone when its row gave way to others. */
+  add(place: { source: number; line: number; id: string; jsonBytes: number }, hold: (stash: Stash) => HeldRow): void;
   toJson(): Profile['sample'];
 }
 
 export function createRowSample(languageOf: LanguageOf | null): RowSample {
   let rows: SampledRow[] = [];
   let least = 0;
+  /** By level: the rows of one give way together. */
+  const stashes: Stash[] = [];
   return {
     add(place, hold) {
       const level = levelOf(place);
       if (level < least) return;
       const { id, jsonBytes } = place;
-      const held = hold();
+      stashes[level] ??= new Stash();
+      const held = hold(stashes[level]);
       const seen = jsonBytes > HELD_BYTES_MAX ? inspect(id, held) : null;
       rows.push({ level, look: seen === null ? () => inspect(id, held) : () => seen });
       while (rows.length > ROWS_MAX) {
-        least++;
+        delete stashes[least++];
         rows = rows.filter((one) => one.level >= least);
       }
     },

@@ -4,10 +4,12 @@ import { type RawRecord, readRecord } from '../csv.ts';
 import { decodeField, type FieldSpan } from '../csv-scan.ts';
 import { LineRow } from '../jsonl.ts';
 import { isPlainMapping, type Mapping } from '../mapping.ts';
+import type { Stash } from '../profile/stash.ts';
 import type { TakeRaw } from '../readers.ts';
 import type { GoodRow, RawRow } from '../rows-read.ts';
 import { ByteMarks } from './byte-marks.ts';
 import { ChatScan } from './chat-scan.ts';
+import { compactLine } from './compact-line.ts';
 import { PairChat } from './pair-chat.ts';
 
 /** A row that goes the fast way; valid until the next one. */
@@ -19,7 +21,7 @@ export interface FastRow {
   /** The row as the slow way sees it; valid as long as the bytes are. */
   read(): GoodRow;
   /** Gives the row's value, also when other rows were read. */
-  hold(): () => unknown;
+  hold(stash: Stash): () => unknown;
 }
 
 /** @param groupBy the column by which rows are grouped */
@@ -28,8 +30,9 @@ export function createFastWay(mapping: Mapping, groupBy: string | null, take: (r
   const isChat = ROW_KINDS[method] === 'chat' && (shape === 'auto' || shape === 'messages') && !system;
   if (!isChat || !isPlainMapping(mapping) || groupBy === 'messages') return {};
   const marks = new ByteMarks();
-  const line = new FastLine(marks);
-  const record = new FastRecord(marks, new ByteMarks());
+  const chatMarks = new ByteMarks();
+  const line = new FastLine(marks, chatMarks);
+  const record = new FastRecord(marks, chatMarks);
   return {
     line: (raw) => line.scan(raw) && giveTo(take, line),
     record: (raw) => shape === 'auto' && record.scan(raw) && giveTo(take, record),
@@ -44,16 +47,28 @@ function giveTo(take: (row: FastRow) => void, row: FastRow): true {
 class FastLine implements FastRow {
   readonly chat = new ChatScan();
   readonly #marks: ByteMarks;
+  /** Of a line that is written anew. */
+  readonly #chatMarks: ByteMarks;
   #raw: RawRow | null = null;
 
-  constructor(marks: ByteMarks) {
+  constructor(marks: ByteMarks, chatMarks: ByteMarks) {
     this.#marks = marks;
+    this.#chatMarks = chatMarks;
   }
 
   scan(raw: RawRow): boolean {
     this.#raw = raw;
-    this.#marks.markOnce(raw.source);
-    return this.chat.scan(raw.source, raw.from, raw.to, this.#marks.words);
+    const { source, from, to } = raw;
+    this.#marks.markOnce(source);
+    return this.chat.scan(source, from, to, this.#marks.words) || this.#scanCompact(raw);
+  }
+
+  #scanCompact(raw: RawRow): boolean {
+    const room = this.#chatMarks.room(raw.to - raw.from);
+    const length = compactLine(raw, this.#marks.words, room);
+    if (length === -1) return false;
+    this.#chatMarks.markRoom(length);
+    return this.chat.scan(room, 0, length, this.#chatMarks.words);
   }
 
   get line(): number {
@@ -68,9 +83,10 @@ class FastLine implements FastRow {
     return new LineRow(this.#raw as RawRow);
   }
 
-  hold(): () => unknown {
-    const { text } = this.read();
-    return () => JSON.parse(text) as unknown;
+  hold(stash: Stash): () => unknown {
+    const { source, from, to } = this.#raw as RawRow;
+    const row = stash.keep(source, from, to);
+    return () => JSON.parse(row.toString('utf8')) as unknown;
   }
 }
 
@@ -118,8 +134,12 @@ class FastRecord implements FastRow {
     return readRecord(this.#raw as RawRecord);
   }
 
-  hold(): () => unknown {
-    const { value } = this.read();
-    return () => value;
+  hold(stash: Stash): () => unknown {
+    const raw = this.#raw as RawRecord;
+    const { from, to } = raw;
+    const source = stash.keep(raw.source, from, to);
+    const fields = raw.fields.map((field) => ({ ...field, from: field.from - from, to: field.to - from }));
+    const row = readRecord({ ...raw, source, from: 0, to: to - from, fields });
+    return () => row.value;
   }
 }

@@ -4,6 +4,7 @@ import { type ColumnDropper, createDropper } from '../columns/drop.ts';
 import type { Fields } from '../fields.ts';
 import { type Content, groupTextOf } from '../mapping.ts';
 import type { HeldChat } from '../profile/profile.ts';
+import type { Stash } from '../profile/stash.ts';
 import { type BrokenRow, quarantinedRow } from '../rows-read.ts';
 import type { Chat } from '../shapes.ts';
 import { groupOf, type MappedRow } from './clean-row.ts';
@@ -66,7 +67,7 @@ export class RowSink {
     const group = this.#groupOf(rules.groupBy === null ? null : row.field(rules.groupBy), () => chat.question);
     const { id, jsonBytes } = this.#files.rows.add(chat, { group, source, line, flags: 0 });
     if (sketch !== null) this.#files.bands?.addBytes(bytesOf(sketch(JSON.parse(chat.json) as Chat)));
-    profile.addChat(chat, { source, line, id, jsonBytes }, () => hold(row));
+    profile.addChat(chat, { source, line, id, jsonBytes }, (stash) => hold(row, stash));
     this.#tally.kept++;
   }
 
@@ -91,11 +92,11 @@ export class RowSink {
   }
 }
 
-/** As text, which costs less than its values. */
-function hold(row: FastRow): HeldChat {
-  const { json } = row.chat;
-  const source = row.hold();
-  return { content: () => JSON.parse(json) as Chat, source };
+/** As bytes, which cost less than values. */
+function hold(row: FastRow, stash: Stash): HeldChat {
+  const { source, from, to } = row.chat;
+  const content = stash.keep(source, from, to);
+  return { content: () => JSON.parse(`{${content.toString('utf8')}}`) as Chat, source: row.hold(stash) };
 }
 
 function ownField(row: unknown, name: string): unknown {
