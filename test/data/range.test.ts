@@ -293,6 +293,7 @@ const PIECES = [
   '\u2028',
   '\\"',
   ...['\\u00e9', '\\u4f60', '\\ud83d\\ude00', '\\ud83d', '\\ude00', '\\u0041', '\\u00g', '\\u0000'],
+  ...['\\n', ' \\t ', '\\b', 'AB É', '\u00a0'],
   ...[', ', ': ', ' ,', '  ', '"x": 1, ', '"\\u006dessages": 1, '],
 ];
 /** Pieces of what is private, and what stands around it. */

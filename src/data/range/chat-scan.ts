@@ -4,6 +4,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { Fields } from '../fields.ts';
 import { ByteSignals } from '../privacy/byte-signals.ts';
+import { PlainBytes, plainText } from './plain-text.ts';
 
 /** What stands between the texts of a chat that has no more than roles and texts, written without white space. */
 const OPEN = Buffer.from('"messages":[{"role":"');
@@ -72,6 +73,7 @@ export class ChatScan {
   readonly #question: Span = { from: 0, to: 0 };
   readonly #answer: Span = { from: 0, to: 0 };
   readonly #signals = new ByteSignals();
+  readonly #plainBytes = new PlainBytes();
   #marks: Int32Array = new Int32Array(0);
   #isAscii = true;
   /** Of the text that was scanned last. */
@@ -110,6 +112,12 @@ export class ChatScan {
   get question(): string {
     const { from, to } = this.#question;
     return this.#textOf(from, to);
+  }
+
+  /** The same as it groups rows, as bytes where it is ASCII; valid until it is asked for again. */
+  get plainQuestion(): string | Uint8Array {
+    const { from, to } = this.#question;
+    return this.#plainBytes.of(this.source, from, to) ?? plainText(this.question);
   }
 
   get answerIsQuestion(): boolean {

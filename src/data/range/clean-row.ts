@@ -1,9 +1,9 @@
 // One row's way through a range, up to where it is written: mapped, filtered, its private texts dealt with, grouped. Pure: no I/O.
-import { hash } from 'node:crypto';
 import { createPreviewer } from '../columns/drop.ts';
 import { type Content, createRowMapper, type Mapped, type Mapping } from '../mapping.ts';
 import { type BrokenRow, type GoodRow, previewOf } from '../rows-read.ts';
 import { RowFault } from '../turns.ts';
+import { digestGroup } from './plain-text.ts';
 
 /** A row that was mapped, with the JSON text of its content. */
 export interface MappedRow extends Mapped {
@@ -51,18 +51,9 @@ export function withContent(mapped: MappedRow, content: Content): MappedRow {
   return content === mapped.content ? mapped : { ...mapped, content, json: JSON.stringify(content) };
 }
 
-/** 16 hex digits: of the field's value, or of the row's own text where it has none. */
-export function groupOf(value: unknown, ownText: () => string): { group: string; isGiven: boolean } {
+/** 16 hex digits: of the field's value, or of the row's own plain text where it has none. */
+export function groupOf(value: unknown, ownText: () => string | Uint8Array): { group: string; isGiven: boolean } {
   const isGiven = value !== undefined && value !== null && value !== '';
-  const key = isGiven ? (typeof value === 'string' ? value : JSON.stringify(value)) : plainText(ownText());
-  return { group: hash('sha256', key, 'hex').slice(0, 16), isGiven };
-}
-
-/** White space that is not a single blank, which most texts have none of. */
-const ODD_SPACE = /[^\S ]| {2}/;
-
-/** Case and white space do not make another question. */
-function plainText(text: string): string {
-  const plain = text.trim().toLowerCase();
-  return ODD_SPACE.test(plain) ? plain.replaceAll(/\s+/g, ' ') : plain;
+  const key = isGiven ? (typeof value === 'string' ? value : JSON.stringify(value)) : ownText();
+  return { group: digestGroup(key), isGiven };
 }

@@ -11,6 +11,7 @@ import { groupOf, type MappedRow } from './clean-row.ts';
 import type { FastRow } from './fast-rows.ts';
 import { FLAG_UNWANTED, FLAG_WANTED } from './index-file.ts';
 import type { RangeOptions } from './options.ts';
+import { plainText } from './plain-text.ts';
 import type { RangeFiles } from './range-files.ts';
 import type { RangeTools } from './range-tools.ts';
 import { count, noteBadLine } from './tally.ts';
@@ -53,7 +54,7 @@ export class RowSink {
     const { line } = row;
     this.#noteRules(fixed, warned, line);
     const field = rules.groupBy === null ? null : ownField(row.value, rules.groupBy);
-    const group = this.#groupOf(field, () => groupTextOf(content));
+    const group = this.#groupOf(field, () => plainText(groupTextOf(content)));
     const { id, jsonBytes } = this.#files.rows.add(json, { group, source, line, flags: this.#flagsOf(content) });
     if (sketch !== null) this.#files.bands?.addBytes(bytesOf(sketch(content)));
     profile.add(content, { source, line, id, jsonBytes }, () => this.#dropColumns(row.value as Fields));
@@ -64,14 +65,14 @@ export class RowSink {
     const { source, rules } = this.#options;
     const { sketch, profile } = this.#tools;
     const { chat, line } = row;
-    const group = this.#groupOf(rules.groupBy === null ? null : row.field(rules.groupBy), () => chat.question);
+    const group = this.#groupOf(rules.groupBy === null ? null : row.field(rules.groupBy), () => chat.plainQuestion);
     const { id, jsonBytes } = this.#files.rows.add(chat, { group, source, line, flags: 0 });
     if (sketch !== null) this.#files.bands?.addBytes(bytesOf(sketch(JSON.parse(chat.json) as Chat)));
     profile.addChat(chat, { source, line, id, jsonBytes }, (stash) => hold(row, stash));
     this.#tally.kept++;
   }
 
-  #groupOf(field: unknown, ownText: () => string): string {
+  #groupOf(field: unknown, ownText: () => string | Uint8Array): string {
     const { group, isGiven } = groupOf(field, ownText);
     if (this.#options.rules.groupBy !== null && !isGiven) this.#tally.withoutGroup++;
     return group;
