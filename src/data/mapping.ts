@@ -10,6 +10,7 @@ import { createTurnNames } from './columns/turn-names.ts';
 import { type Fields, requireObject } from './fields.ts';
 import { mend } from './mend.ts';
 import {
+  hasVerdict,
   type Judged,
   looksLikeJudged,
   looksLikePair,
@@ -119,7 +120,7 @@ function mapFields(row: Fields, mapping: Mapping, judge: Judge): Content {
   switch (kind) {
     case 'chat':
       if (shape === 'preference') return mapChosen(row, system, judge);
-      if (shape === 'auto') refusePair(row);
+      if (shape === 'auto') refuseCompared(row);
       return mapChat(row, shape as ChatShape, system, judge);
     case 'pair':
       if (shape === 'auto') requirePair(row, method);
@@ -132,8 +133,13 @@ function mapFields(row: Fields, mapping: Mapping, judge: Judge): Content {
   }
 }
 
-/** Some sets have both: the pair, and `messages` with the better answer for those who want chats. */
-function refusePair(row: Fields): void {
+/** Answers that are compared or judged: not all of them are worth learning. */
+function refuseCompared(row: Fields): void {
+  if (looksLikeChat(row) && hasVerdict(row))
+    throw notForMethod(
+      'the row is an answer with a label, and `train.method: sft` learns every answer; set `train.method: kto`, or name the source’s `shape` to learn the unwanted ones too',
+    );
+  // Some sets have both: the pair, and `messages` with the better answer for those who want chats.
   if (!looksLikePair(row) || Object.hasOwn(row, 'messages')) return;
   throw notForMethod(
     'the row is a pair of answers, and `train.method: sft` learns from chats; set `train.method` to dpo or reward, or the source’s `shape` to preference to learn the chosen answers',

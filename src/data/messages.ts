@@ -1,6 +1,6 @@
 // One message as OpenAI writes it, and what is wrong with it: role, content, weight, tool calls.
 import { IMAGE_TAG, type Message } from '../contracts/rows.ts';
-import { describe, type Fields, isPresent, mismatch, requireObject, requireText } from './fields.ts';
+import { describe, type Fields, firstPresent, isPresent, mismatch, requireObject, requireText } from './fields.ts';
 import { readToolCalls } from './tools.ts';
 import { RowFault, type Turn } from './turns.ts';
 
@@ -93,9 +93,12 @@ export function readWeight(value: unknown, path: string): { weight?: 0 | 1 } {
   throw mismatch('bad_weight', path, { expected: '0 or 1', found: describe(value) }, fix);
 }
 
+/** As vLLM, gpt-oss and OpenRouter name it. */
+const REASONING_FIELDS = ['reasoning_content', 'thinking', 'reasoning'] as const;
+
 function readReasoning(entry: Fields, at: string): { reasoning_content?: string } {
-  if (!isPresent(entry.reasoning_content) || entry.reasoning_content === '') return {};
-  return { reasoning_content: requireText(entry.reasoning_content, `${at}.reasoning_content`) };
+  const [field, value] = firstPresent(entry, REASONING_FIELDS);
+  return isPresent(value) && value !== '' ? { reasoning_content: requireText(value, `${at}.${field}`) } : {};
 }
 
 export function unknownRole(path: string, found: string, known: readonly string[]): RowFault {

@@ -3,6 +3,7 @@ import type { JudgedRow, Message, PairRow } from '../contracts/rows.ts';
 import { readConversation, readMessages, toShareGptTurn } from './conversation.ts';
 import { describe, type Fields, isPresent, requireObject, requireText } from './fields.ts';
 import {
+  afterSystem,
   asContext,
   type Chat,
   optionalSystem,
@@ -33,6 +34,11 @@ export function looksLikePair(row: Fields): boolean {
 
 export function looksLikeJudged(row: Fields): boolean {
   return LABEL_FIELDS.some((field) => Object.hasOwn(row, field));
+}
+
+/** Whether it says yes or no of the answer; a label may as well be a topic. */
+export function hasVerdict(row: Fields): boolean {
+  return LABEL_FIELDS.some((field) => /^(?:true|false)$/i.test(String(row[field])));
 }
 
 /** @throws RowFault with the first thing that is wrong. */
@@ -117,14 +123,14 @@ function readPrompt(row: Fields): Turn[] {
       return readConversation(input.messages, 'input.messages');
     }
     case 'conversations':
-      return [...optionalSystem(row), ...readConversation(row.conversations, 'conversations')];
+      return afterSystem(row, readConversation(row.conversations, 'conversations'));
     case 'instruction':
       return readAlpacaPrompt(row);
     case 'question':
     case 'query':
       return readQuestionPrompt(row);
     case 'messages':
-      return readMessages(row, 'messages');
+      return afterSystem(row, readMessages(row, 'messages'));
     case 'user':
       return readUserPrompt(row);
     case 'prompt':
@@ -137,10 +143,11 @@ function readPrompt(row: Fields): Turn[] {
 
 function readPromptField(row: Fields): Turn[] {
   if (Array.isArray(row.prompt)) return readConversation(row.prompt, 'prompt');
-  const turn = plainTurn(row, 'prompt', 'user');
+  const field = isPresent(row.prompt) || typeof row.input !== 'string' ? 'prompt' : 'input';
+  const turn = plainTurn(row, field, 'user');
   if (!HH_START.test(turn.message.content)) return [turn];
   // The dialogue may end where the answer begins.
-  return readHhDialogue(turn.message.content, 'prompt').filter(({ message }) => message.content !== '');
+  return readHhDialogue(turn.message.content, field).filter(({ message }) => message.content !== '');
 }
 
 /** A text is the answer, or the whole dialogue as Anthropic's HH sets write it; a list or an object is turns. */
@@ -258,7 +265,7 @@ function readLabel(row: Fields): boolean {
     throw new RowFault(
       'label_missing',
       'label',
-      'label is missing; add true for a wanted answer or false for an unwanted one, or set `train.method: sft` to learn every answer',
+      'label is missing; add true for a wanted answer or false for an unwanted one, or leave the row out',
     );
   const value = row[field];
   const word = typeof value === 'object' ? '' : String(value).trim().toLowerCase();

@@ -109,7 +109,11 @@ export function parseJsonRow(bytes: Buffer, place: Place): ReadRow {
     const value = JSON.parse(text) as unknown;
     return { line: place.line, offset: place.offset, value, bytes, text };
   } catch (error) {
-    const message = `the row is not valid JSON: ${parserReason(error)}; write it with a JSON library`;
+    // What Python's own library writes for them is no JSON.
+    const fix = /[:,[]\s*(?:NaN|-?Infinity)\b/.test(text)
+      ? 'write null for NaN and Infinity'
+      : 'write it with a JSON library';
+    const message = `the row is not valid JSON: ${parserReason(error)}; ${fix}`;
     return brokenRow(place, 'invalid_json', message, bytes);
   }
 }

@@ -5,7 +5,6 @@ import { readConversation, readMessages } from './conversation.ts';
 import {
   type Fields,
   firstPresent,
-  isPresent,
   optionalText,
   requireList,
   requireOneOf,
@@ -91,11 +90,14 @@ function detectShape(row: Fields): TurnShape | 'text' {
   );
 }
 
-/** Sets for classifiers: reading their texts on would pass over what they are for. */
+/** Sets for classifiers, and the flat form of trees of messages: reading their texts on would pass over what they are for. */
 function refuseLabelled(row: Fields): void {
-  const label = ['label', 'labels'].find((field) => Object.hasOwn(row, field));
+  const label = ['label', 'labels', 'role'].find((field) => Object.hasOwn(row, field));
   if (label === undefined) return;
-  const sentence = `text has a ${label}, and is no chat; make one of both by the source’s \`columns\`, or set its \`shape\` to text to learn the text alone`;
+  const sentence =
+    label === 'role'
+      ? 'the row is one message of a chat, and a row must be a whole one; write its messages as one row, or set the source’s `shape` to text to learn each text alone'
+      : `text has a ${label}, and is no chat; make one of both by the source’s \`columns\`, or set its \`shape\` to text to learn the text alone`;
   throw new RowFault('unknown_shape', '', sentence);
 }
 
@@ -104,12 +106,23 @@ export function looksLikeChat(row: Fields): boolean {
 }
 
 export function unknownShape(row: Fields, known: string): RowFault {
+  const wrapped = Object.keys(row).find((field) => holdsRows(row[field]));
+  if (wrapped !== undefined) {
+    const sentence = `the row is an object around a list of rows, \`${wrapped}\`; write the list alone, or each of its rows on a line of its own`;
+    return new RowFault('unknown_shape', wrapped, sentence);
+  }
   const names = Object.keys(row).slice(0, 8).join(', ').slice(0, 120) || 'none';
   return new RowFault('unknown_shape', '', `the fields (${names}) are of no known shape; use ${known}`);
 }
 
+/** As exports of help desks and of web services wrap them. */
+function holdsRows(value: unknown): boolean {
+  const first: unknown = Array.isArray(value) ? value[0] : null;
+  return typeof first === 'object' && first !== null && looksLikeChat(first as Fields);
+}
+
 const MAPPERS: Record<TurnShape, (row: Fields) => Turn[]> = {
-  messages: (row) => readMessages(row, 'messages'),
+  messages: (row) => afterSystem(row, readMessages(row, 'messages')),
   sharegpt: mapShareGpt,
   alpaca: mapAlpaca,
   'prompt-completion': mapPromptCompletion,
@@ -118,7 +131,7 @@ const MAPPERS: Record<TurnShape, (row: Fields) => Turn[]> = {
 };
 
 function mapShareGpt(row: Fields): Turn[] {
-  return [...optionalSystem(row), ...readConversation(row.conversations, 'conversations')];
+  return afterSystem(row, readConversation(row.conversations, 'conversations'));
 }
 
 /** What `columns` make, and some sets have. */
@@ -133,8 +146,10 @@ function mapAlpaca(row: Fields): Turn[] {
 }
 
 export function readAlpacaPrompt(row: Fields): Turn[] {
-  const instruction = requireText(row.instruction, 'instruction');
   const [inputField, input] = optionalText(row, ['input', 'context']);
+  // Many sets have an input and an output, and no more.
+  const isWhole = inputField === 'input' && input.trim() !== '' && !Object.hasOwn(row, 'instruction');
+  const instruction = isWhole ? '' : requireText(row.instruction, 'instruction');
   const joined = instruction.trim() === '' || input.trim() === '' ? instruction + input : `${instruction}\n${input}`;
   return [
     ...optionalSystem(row),
@@ -161,9 +176,11 @@ function readHistory(value: unknown): Turn[] {
   });
 }
 
+const COMPLETION_FIELDS = ['completion', 'response', 'output', 'answer'] as const;
+
 /** Only the completion is trained on: assistant turns of a prompt have the weight 0. */
 function mapPromptCompletion(row: Fields): Turn[] {
-  const [completionField] = firstPresent(row, ['completion', 'response']);
+  const [completionField] = firstPresent(row, COMPLETION_FIELDS);
   const prompt = Array.isArray(row.prompt)
     ? readMessages(row, 'prompt').map(asContext)
     : [plainTurn(row, 'prompt', 'user')];
@@ -194,9 +211,14 @@ export function readQuestionPrompt(row: Fields): Turn[] {
   return [...optionalSystem(row), { message: { role: 'user', content }, at: questionField, field: '' }];
 }
 
+/** The row's system message before its turns, which may begin with one of their own: that one says it. */
+export function afterSystem(row: Fields, turns: Turn[]): Turn[] {
+  return isSystem(turns[0]) ? turns : [...optionalSystem(row), ...turns];
+}
+
 export function optionalSystem(row: Fields): Turn[] {
-  if (!isPresent(row.system) || row.system === '') return [];
-  return [{ message: { role: 'system', content: requireText(row.system, 'system') }, at: 'system', field: '' }];
+  const [field, content] = optionalText(row, ['system', 'system_prompt']);
+  return content === '' ? [] : [{ message: { role: 'system', content }, at: field, field: '' }];
 }
 
 function isSystem(turn: Turn | undefined): boolean {

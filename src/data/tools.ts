@@ -15,11 +15,18 @@ export function readToolCalls(entry: Fields, at: string): string | undefined {
 }
 
 export function toToolCall(raw: unknown, path: string): Fields {
-  const call = requireObject(raw, path, 'wrong_type');
+  const call = withFunction(requireObject(raw, path, 'wrong_type'));
   const called = requireObject(call.function, `${path}.function`, 'wrong_type');
   requireText(called.name, `${path}.function.name`);
   checkArguments(called.arguments, `${path}.function.arguments`);
   return Object.hasOwn(call, 'type') ? call : { type: 'function', ...call };
+}
+
+/** Open sets leave OpenAI's frame out, as they do with the definitions. */
+function withFunction(call: Fields): Fields {
+  if (Object.hasOwn(call, 'function') || !Object.hasOwn(call, 'name')) return call;
+  const { name, arguments: given, ...frame } = call;
+  return { ...frame, function: given === undefined ? { name } : { name, arguments: given } };
 }
 
 /** Templates write them as JSON, so that text must be JSON already. */

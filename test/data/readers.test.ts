@@ -198,6 +198,12 @@ describe('reasons', () => {
     ]);
   });
 
+  test('name what Python writes and JSON has not', async () => {
+    expect(await messageOf('jsonl', '{"input": NaN}')).toEqual([
+      "the row is not valid JSON: Unexpected token 'N'; write null for NaN and Infinity",
+    ]);
+  });
+
   test('and nothing of the row, which may be anybody’s', async () => {
     for (const row of ['root:x:0:0:root', 'secret', `{"a":"${'secret '.repeat(20)}"} secret`, '{"a":secret}'])
       expect(await messageOf('jsonl', row)).toEqual([expect.not.stringMatching(/secret|root/)]);

@@ -143,6 +143,29 @@ describe('what is mended', () => {
   });
 });
 
+describe('what is not taken for what it is not', () => {
+  test('an answer with a verdict is not learned unasked; one with a topic is', () => {
+    const judged = { prompt: 'a', completion: 'b', label: false };
+    expect(() => map(judged, {})).toThrow(
+      'the row is an answer with a label, and `train.method: sft` learns every answer',
+    );
+    expect(() => map({ ...chat(user('a'), assistant('b')), kto_tag: true }, {})).toThrow('set `train.method: kto`');
+    expect(map({ ...judged, label: 'billing' }, {}).content).toHaveProperty('messages');
+    expect(map(judged, {}, { shape: 'prompt-completion' }).content).toHaveProperty('messages');
+  });
+
+  test('one message of a tree is not a text', () => {
+    const message = { message_id: '1', parent_id: null, text: 'a?', role: 'prompter' };
+    expect(() => map(message, {})).toThrow('the row is one message of a chat, and a row must be a whole one');
+  });
+
+  test('a list of rows in an object is no row', () => {
+    expect(() => map({ tickets: [{ question: 'a', answer: 'b' }], next_page: null }, {})).toThrow(
+      'the row is an object around a list of rows, `tickets`; write the list alone, or each of its rows on a line of its own',
+    );
+  });
+});
+
 describe('what is let pass', () => {
   test.each<[DropCode, object]>([
     ['bad_turn_order', chat(user('a'), user('b'), assistant('c'))],

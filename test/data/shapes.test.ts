@@ -195,6 +195,44 @@ describe('what a row becomes', () => {
     ],
     ['question and answer', { question: 'a', answer: 'b' }, [user('a'), assistant('b')]],
     ['query and response with context', { query: 'a', response: 'b', context: 'x' }, [user('x\n\na'), assistant('b')]],
+    [
+      'a system message beside the messages, as Anthropic and Bedrock have it',
+      { system: 's', ...chat(user('a'), assistant('b')) },
+      [{ role: 'system', content: 's' }, user('a'), assistant('b')],
+    ],
+    [
+      'one of the messages’ own goes before it',
+      { system: 's', ...chat({ role: 'system', content: 'own' }, user('a'), assistant('b')) },
+      [{ role: 'system', content: 'own' }, user('a'), assistant('b')],
+    ],
+    [
+      'OpenOrca’s name of the system message',
+      { id: 'x', system_prompt: 's', question: 'a', response: 'b' },
+      [{ role: 'system', content: 's' }, user('a'), assistant('b')],
+    ],
+    [
+      'what an assistant thought, as gpt-oss and OpenRouter name it',
+      chat(
+        user('a'),
+        assistant('b', { thinking: 'r', reasoning: null }),
+        user('c'),
+        assistant('d', { reasoning: 'q' }),
+      ),
+      [user('a'), assistant('b', { reasoning_content: 'r' }), user('c'), assistant('d', { reasoning_content: 'q' })],
+    ],
+    [
+      'tool calls without OpenAI’s frame',
+      chat(user('a'), assistant('', { tool_calls: [{ id: 'c1', name: 'f', arguments: { x: [{ y: 1 }] } }] })),
+      [
+        user('a'),
+        assistant('', {
+          tool_calls: '[{"type":"function","id":"c1","function":{"name":"f","arguments":{"x":[{"y":1}]}}}]',
+        }),
+      ],
+    ],
+    ['input and output', { input: 'a', output: 'b' }, [user('a'), assistant('b')]],
+    ['prompt and output', { prompt: 'a', output: 'b' }, [user('a'), assistant('b')]],
+    ['prompt and answer', { prompt: 'a', answer: 'b' }, [user('a'), assistant('b')]],
   ])('%s', (_, row, messages) => {
     expect(mapRow(row, 'auto', null)).toEqual({ messages });
   });

@@ -7,15 +7,20 @@ const HINTS: Record<DropCode, string> = {
   invalid_json: 'Write rows with a JSON library, one object a line.',
   too_large: 'Look for a missing line end or quote, or split the row.',
   not_object: 'Write each row as a JSON object.',
-  unknown_shape: 'Name the source’s `shape`, or map its fields with `columns`.',
+  unknown_shape:
+    'Name the source’s `shape`, or map its fields with `columns`, such as `columns: {user: "{{subject}}", assistant: "{{reply}}"}`.',
   missing_field: 'Fill the field, or map another one with `columns`.',
   wrong_type: 'Write the field as the type that the message names, or set `data.rules: {wrong_type: fix}`.',
-  unknown_role: 'Rename the role to system, user, assistant or tool, or map it with `roles` on the source.',
+  unknown_role:
+    'Map the role with `roles` on the source, or set `data.rules: {unknown_role: fix}` for usual names such as Human, bot or model.',
   empty_content: 'Fill the message, take it out, or set `data.rules: {empty_content: fix}`.',
-  bad_turn_order: 'Let user and assistant take turns, or set `data.rules: {bad_turn_order: fix}`.',
-  last_not_assistant: 'End the chat with an assistant message: that is what is learned.',
+  bad_turn_order:
+    'Let user and assistant take turns, or set `data.rules: {bad_turn_order: fix}` to join turns, or `warn` to keep them.',
+  last_not_assistant:
+    'End the chat with an assistant message, or set `data.rules: {last_not_assistant: fix}` to leave off what is behind the last one.',
   no_trainable_turn: 'Give at least one assistant message a weight of 1.',
-  bad_weight: 'Write weight as 0 or 1, on assistant messages only.',
+  bad_weight:
+    'Write weight as 0 or 1, on assistant messages only, or set `data.rules: {bad_weight: fix}` for true and false.',
   not_for_method: 'Choose the `train.method` that learns from such rows.',
   prompts_differ: 'Give both answers the same prompt.',
   empty_answer: 'Fill the answer or take the row out.',
@@ -31,7 +36,8 @@ const HINTS: Record<DropCode, string> = {
   document_locked: 'Take the password off the document.',
   document_unreadable: 'Open the document and save it anew, or leave it out.',
   tool_call_without_result: 'Add the tool message that answers the call.',
-  tool_result_without_call: 'Add the call, or take the tool message out.',
+  tool_result_without_call:
+    'Add the call, or set `data.rules: {tool_result_without_call: warn}` where it stands in the text of the assistant.',
   bad_tool_schema: 'Write the tools as OpenAI function definitions.',
   media_missing: 'Put the image where the row says, or correct the reference.',
   media_unreadable: 'Save the image as PNG, JPEG, WebP or GIF.',

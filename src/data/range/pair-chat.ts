@@ -18,8 +18,8 @@ const PAIRS: readonly (readonly [question: string, answer: string])[] = [
 /** Columns with a meaning: with one more of them than two, the mapper is asked. */
 const KNOWN = new Set(
   (
-    'messages conversations instruction input output prompt completion question query answer response context history system user ' +
-    'assistant tools functions images image media chosen rejected preferred_output non_preferred_output label score text weight'
+    'messages conversations instruction input output prompt completion question query answer response context history system system_prompt user ' +
+    'assistant tools functions images image media chosen rejected preferred_output non_preferred_output label kto_tag score text weight'
   ).split(' '),
 );
 
