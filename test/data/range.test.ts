@@ -285,6 +285,9 @@ const PIECES = [
   '"weight":0,',
   '"name":"x",',
   '"tools":[],',
+  '"system":"s",',
+  '"system_prompt":"s",',
+  '"label":true,',
   '"id":"x",',
   '{"role":"user","content":"x"},',
   '"messages":[],',
@@ -414,7 +417,7 @@ describe('the fast way', () => {
     const random = createRandom(3);
     const marks = new ByteMarks();
     const isMarked = (byte: number) =>
-      byte < 0x20 || byte >= 0x80 || '"\\:@A0123456789'.includes(String.fromCharCode(byte));
+      byte < 0x20 || byte >= 0x80 || '"\\:@A_0123456789'.includes(String.fromCharCode(byte));
     for (const sizeBytes of [1, 15, 16, 17, 31, 32, 33, 4_000]) {
       const bytes = Buffer.from(Array.from({ length: sizeBytes }, () => Math.floor(random() * 256)));
       marks.markOnce(bytes);

@@ -16,6 +16,8 @@ const OCTETS = 4;
 
 /** Starts of keys of AWS, which may do without digits. */
 const KEY_STARTS = ['AKIA', 'ASIA'].map((start) => Buffer.from(start));
+const SMALL_H = 0x68;
+const SMALL_F = 0x66;
 
 export class ByteSignals {
   /** False = there is certainly nothing in the bytes that were looked at since the last `reset`. */
@@ -65,6 +67,11 @@ export class ByteSignals {
 
   noteCapitalA(bytes: Uint8Array, at: number): void {
     if (KEY_STARTS.some((start) => start.every((byte, i) => bytes[at + i] === byte))) this.#isTold = true;
+  }
+
+  /** Of a key of Hugging Face. */
+  noteUnderscore(bytes: Uint8Array, at: number): void {
+    if (bytes[at - 1] === SMALL_F && bytes[at - 2] === SMALL_H) this.#isTold = true;
   }
 
   /** The first byte of a character of two or three bytes. */

@@ -12,6 +12,8 @@ const VERSION_BEFORE =
 const ADDRESS_BEFORE =
   /\b(?:ip|ipv4|address|adresse|host|server|dns|gateway|ping|from|at|login|client|peer)\b[^\d]{0,16}$/i;
 const CONTEXT_CHARS = 24;
+/** Parts of versions are small: `Python 3.11.4.1`. One address in four thousand has only such. */
+const VERSION_PART_MAX = 32;
 
 export function findIpAddresses(text: string, original: string, withPrivate: boolean): Finding[] {
   const findings: Finding[] = [];
@@ -31,8 +33,10 @@ export function findIpAddresses(text: string, original: string, withPrivate: boo
 function isAddressV4(value: string, before: string, withPrivate: boolean): boolean {
   if (VERSION_BEFORE.test(before)) return false;
   const octets = value.split('.').map(Number);
-  if (octets.every((octet) => octet < 10) && !isRepeated(octets) && !ADDRESS_BEFORE.test(before)) return false;
-  return !isNobodys(octets) && (withPrivate || !isPrivateV4(octets));
+  if (isPrivateV4(octets)) return withPrivate;
+  if (octets.every((octet) => octet < VERSION_PART_MAX) && !isRepeated(octets) && !ADDRESS_BEFORE.test(before))
+    return false;
+  return !isNobodys(octets);
 }
 
 /** `8.8.8.8`, but `1.2.3.4` is a version. */

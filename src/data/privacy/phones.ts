@@ -24,10 +24,11 @@ const NAMES = [
   'tel|phone|telephone|call|called|calling|mobile|cell|cellphone|fax|whatsapp|sms|text|dial|ring|voicemail|hotline|reach',
   'fon|telefon\\w*|mobil|handy|handynummer|rufnummer|ruf\\w*|anruf\\w*|erreich\\w+',
   'tél|téléphone|portable|appele[rz]|appel|joindre',
-  'tel[eé]fono|m[oó]vil|celular|ll[aá]m\\p{L}+',
-  'cellulare|chiam\\w+|ligue|tlf',
+  'tel[eé]fono|tfno|m[oó]vil|celular|ll[aá]m\\p{L}+',
+  'cellulare|chiam\\w+|ligue|fone|tlf',
+  '(?:my|our|his|her|their) number|(?:meine|unsere|seine|ihre) nummer|(?:mon|notre|son|votre) numéro|(?:mi|su|nuestro) número|(?:il )?(?:mio|suo|nostro) numero|meu número',
 ].join('|');
-const NAMES_WITHOUT_SPACES = '电话|電話|手机|手機|联系方式|फ़ोन|मोबाइल|هاتف|телефон';
+const NAMES_WITHOUT_SPACES = '电话|電話|手机|手機|联系方式|फ़ोन|मोबाइल|هاتف|телефон|тел\\.|携帯|携帯電話|전화|연락처';
 const CONTEXT = new RegExp(`(?:\\b(?:${NAMES})\\b[^\\d\\n]{0,24}|(?:${NAMES_WITHOUT_SPACES})[^\\d\\n]{0,12})$`, 'iu');
 const CONTEXT_CHARS = 40;
 
@@ -151,9 +152,15 @@ function readGrouped(piece: Piece, regions: readonly PhoneRegion[]): PhoneNumber
     const digits = piece.digits.slice(hasOne ? 1 : 0);
     if (!digits.startsWith(prefix) || !lengths.includes(digits.length)) continue;
     const phone = parse(written, country);
-    if (phone?.isValid() && groupsOf(phone.formatNational()) === groupsOf(written)) return phone;
+    if (phone?.isValid() && isGroupedAs(phone.formatNational(), written)) return phone;
   }
   return null;
+}
+
+/** Germans put a hyphen before the extension. */
+function isGroupedAs(national: string, written: string): boolean {
+  const groups = groupsOf(national);
+  return groups === groupsOf(written) || (/^\(?0/.test(written) && groups === groupsOf(written.replaceAll('-', '')));
 }
 
 const AMOUNT = /^\d{1,3}(?: \d{3})+$/;

@@ -1,27 +1,70 @@
 // Finds keys and passwords: by the forms that their issuers gave them, and random tokens behind words such as "secret".
 import type { Finding } from './findings.ts';
-import { findTokenRun, LONG_TOKEN, type Run, signalsOf, TOKEN_CHARS_MIN } from './signals.ts';
+import { findTokenRun, LONG_TOKEN, mayHoldKeyOfLetters, type Run, signalsOf, TOKEN_CHARS_MIN } from './signals.ts';
 
-/** Within one run of token characters. */
+const HEX = '[a-f\\d]';
+const LETTERS = '[A-Za-z\\d]';
+const WORDS = '[\\w-]';
+
+/** How keys begin, and what must follow; within one run of token characters. */
+const ISSUED_FORMS: readonly (readonly [start: string, body: string, chars: string])[] = [
+  ['(?:AKIA|ASIA)', '[A-Z2-7]', '16}(?![A-Za-z\\d])'], // AWS access key id
+  ['LTAI', LETTERS, '20}'], // Alibaba
+  ['AIza', WORDS, '35}'], // Google
+  ['GOCSPX-', WORDS, '28}'],
+  ['dapi', HEX, '32}'], // Databricks
+  ['do[por]_v1_', HEX, '64}'], // DigitalOcean
+  ['HRKU-', WORDS, '36,}'], // Heroku
+  // Models
+  ['sk-(?:[a-z]+\\d*-)*', LETTERS, '32,}(?![\\w-])'], // OpenAI and those who took its form
+  ['sk_', HEX, '48}'], // ElevenLabs
+  ['hf_', LETTERS, '34}'], // Hugging Face
+  ['gsk_', LETTERS, '48,}'], // Groq
+  ['xai-', LETTERS, '64,}'],
+  ['pplx-', LETTERS, '40,}'], // Perplexity
+  ['r8_', LETTERS, '36,}'], // Replicate
+  ['nvapi-', WORDS, '60,}'],
+  ['tvly-(?:dev-|prod-)?', LETTERS, '32,}'], // Tavily
+  ['lsv2_(?:pt|sk)_', WORDS, '32,}'], // LangSmith
+  // Code and packages
+  ['gh[pousr]_', LETTERS, '36,}'],
+  ['github_pat_[A-Za-z\\d]{22}_', LETTERS, '20,}'],
+  ['gl(?:pat|ptt|dt|ft|rt|cbt|imt|oas|soat|agent)-', WORDS, '20,}'], // GitLab
+  ['ATATT3', '[\\w=-]', '60,}'], // Atlassian
+  ['npm_', LETTERS, '36}'],
+  ['pypi-AgE', WORDS, '50,}'],
+  ['rubygems_', HEX, '48}'],
+  ['dckr_pat_', WORDS, '24,}'],
+  ['pul-', HEX, '40}'], // Pulumi
+  ['sgp_', WORDS, '40,}'], // Sourcegraph
+  ['PMAK-[a-f\\d]{24}-', HEX, '34}'], // Postman
+  ['AGE-SECRET-KEY-1', '[A-Z\\d]', '58}'],
+  // Payment
+  ['(?:sk|rk)_(?:live|test|prod)_', LETTERS, '16,}'], // Stripe
+  ['whsec_', '[A-Za-z\\d+/]', '24,}=*'],
+  ['sq0(?:atp|csp|idp)-', WORDS, '22,}'], // Square
+  ['EAA', LETTERS, '60,}'], // Square and Facebook
+  ['shp(?:at|ca|pa|ss)_', '[A-Fa-f\\d]', '32}'], // Shopify
+  // Messages
+  ['xox[abeoprs]-', '[A-Za-z\\d-]', '16,}'], // Slack
+  ['xapp-\\d-', '[A-Za-z\\d-]', '16,}'],
+  ['(?:SK|key-)', HEX, '32}'], // Twilio, Mailgun
+  ['xkeysib-', WORDS, '64,}'], // Brevo
+  [HEX, HEX, '31}-us\\d{1,2}(?!\\d)'], // Mailchimp
+  // Tools
+  ['ntn_', LETTERS, '40,}'], // Notion
+  ['lin_api_', LETTERS, '40}'], // Linear
+  ['figd_', WORDS, '38,}'], // Figma
+  ['CFPAT-', WORDS, '40,}'], // Contentful
+  ['sbp_', HEX, '40}'], // Supabase
+  ['pscale_(?:tkn|pw|oauth)_', WORDS, '32,}'], // PlanetScale
+  ['sntry[su]_', '[\\w+/=]', '40,}'], // Sentry
+  ['NRAK-', '[A-Z\\d]', '27}'], // New Relic
+  ['gl(?:sa|c)_', '[\\w+/=-]', '32,}'], // Grafana
+];
+
 const ISSUED = new RegExp(
-  [
-    '(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Za-z\\d])', // AWS access key id
-    'sk-(?:[a-z]+\\d*-)*[A-Za-z\\d]{32,}(?![\\w-])', // OpenAI and those who took its form
-    'gh[pousr]_[A-Za-z\\d]{36,}', // GitHub
-    'github_pat_[A-Za-z\\d]{22}_[A-Za-z\\d]{20,}',
-    'glpat-[\\w-]{20,}', // GitLab
-    'AIza[\\w-]{35}', // Google
-    'xox[abeoprs]-[A-Za-z\\d-]{16,}', // Slack
-    'xapp-\\d-[A-Za-z\\d-]{16,}',
-    '(?:sk|rk)_(?:live|test)_[A-Za-z\\d]{16,}', // Stripe
-    'whsec_[A-Za-z\\d+/]{24,}=*',
-    'npm_[A-Za-z\\d]{36}',
-    'hf_[A-Za-z\\d]{34}', // Hugging Face
-    'dop_v1_[a-f\\d]{64}', // DigitalOcean
-    'shp(?:at|ca|pa|ss)_[A-Fa-f\\d]{32}', // Shopify
-  ]
-    .map((form) => `(?<![A-Za-z\\d])${form}`)
-    .join('|'),
+  `(?<![A-Za-z\\d])(?:${ISSUED_FORMS.map(([start, body, chars]) => `${start}${body}{${chars}`).join('|')})`,
   'g',
 );
 /** With other characters or shorter it may be the name of a library. */
@@ -30,12 +73,28 @@ const SK_KEY = /(?<![\w-])sk-(?:[a-z]+\d*-)*([\w-]{20,})/g;
 /** Over several runs of token characters. */
 const JWT = /(?<![\w.-])eyJ[\w-]{8,}\.eyJ[\w-]{8,}(?:\.[\w-]{8,})?/g;
 const SENDGRID = /(?<![\w.-])SG\.[\w-]{22}\.[\w-]{43}/g;
+const SEVERAL_PARTS = new RegExp(
+  [
+    'hv[sbr]\\.[\\w-]{24,}', // Vault
+    'dp\\.(?:pt|st|ct|sa)\\.[A-Za-z\\d]{40,}', // Doppler
+    '[MNO][\\w-]{23,27}\\.[\\w-]{6}\\.[\\w-]{27,40}', // bots of Discord
+    '\\d{8,10}:AA[\\w-]{33}', // bots of Telegram
+    'pat[A-Za-z\\d]{14}\\.[a-f\\d]{64}', // Airtable
+    'sk\\.eyJ[\\w-]{40,}\\.[\\w-]{20,}', // Mapbox
+    'ya29\\.[\\w-]{60,}', // Google
+    '[\\w~.]{3}\\dQ~[\\w~.-]{31,34}', // Entra
+    '(?<=[?&]sig=)[\\w%+/=-]{40,64}', // signed addresses of Azure
+  ]
+    .map((form) => `(?<![\\w.-])${form}(?![\\w-])`)
+    .join('|'),
+  'g',
+);
 const SLACK_HOOK = /hooks\.slack\.com\/(?:services|workflows)\/[\w/]{24,}/g;
 const PRIVATE_KEY = /-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----[^-<]{16,}(?:-----END [A-Z ]{0,40}-----)?/g;
 const URL_PASSWORD = /(?<=:\/\/[^\s:/@<>"']{0,100}:)[^\s:/@<>"']{1,200}(?=@[\w.[-])/g;
 
 const NAME_BEFORE =
-  /(?:secret|token|password|passwd|passwort|kennwort|contraseña|senha|mot de passe|pwd|api[ _-]?key|apikey|access[ _-]?key|account[ _-]?key|private[ _-]?key|signing[ _-]?key|encryption[ _-]?key|credentials?|authorization|bearer|\bkey)(?:[ _-]?(?:id|value))?["'`\\]*\s*(?:(?:is|ist|es|est|was|:|=|=>|:=|->)\s*)?(?:(?:bearer|basic|token)\s+)?["'`\\]*$/i;
+  /(?:secret|token|password|passwd|passwort|kennwort|contraseña|senha|mot de passe|wachtwoord|lösenord|hasło|пароль|密码|密碼|密钥|口令|パスワード|비밀번호|पासवर्ड|كلمة المرور|pwd|api[ _-]?key|apikey|access[ _-]?key|account[ _-]?key|private[ _-]?key|signing[ _-]?key|encryption[ _-]?key|credentials?|authorization|bearer|\bkey)(?:[ _-]?(?:id|value))?["'`\\]*\s*(?:(?:is|ist|es|est|è|é|jest|है|是|为|為|は|was|:|：|=|=>|:=|->)\s*)?(?:(?:bearer|basic|token)\s+)?["'`\\]*$/i;
 const PUBLIC_BEFORE = /(?:gpg|pgp|public|primary|foreign)[ _-]?key\W*$/i;
 const NAME_CHARS = 48;
 
@@ -47,9 +106,10 @@ export function findSecrets(text: string): Finding[] {
   for (let run = findTokenRun(text, 0); run !== null; run = findTokenRun(text, run.end)) runs.push(inRun(text, run));
   return [
     ...runs,
-    text.includes('AKIA') || text.includes('ASIA') ? matches(text, ISSUED) : [],
+    mayHoldKeyOfLetters(text) ? matches(text, ISSUED) : [],
     text.includes('eyJ') ? matches(text, JWT) : [],
     text.includes('SG.') ? matches(text, SENDGRID) : [],
+    matches(text, SEVERAL_PARTS),
     text.includes('hooks.slack.com') ? matches(text, SLACK_HOOK) : [],
     text.includes('-----BEGIN') ? matches(text, PRIVATE_KEY) : [],
   ].flat();

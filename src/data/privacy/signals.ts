@@ -49,9 +49,13 @@ export function findTokenRun(text: string, from: number): Run | null {
   return findRun(text, from, TOKEN, ({ start, end }) => end - start >= TOKEN_CHARS_MIN);
 }
 
-/** Keys of AWS may do without digits. */
 function mayHoldToken(text: string): boolean {
-  return findTokenRun(text, 0) !== null || text.includes('AKIA') || text.includes('ASIA');
+  return findTokenRun(text, 0) !== null || mayHoldKeyOfLetters(text);
+}
+
+/** Keys of AWS may do without digits, those of Hugging Face have none. */
+export function mayHoldKeyOfLetters(text: string): boolean {
+  return text.includes('AKIA') || text.includes('ASIA') || text.includes('hf_');
 }
 
 /** The first run of the classes around a digit that passes. */

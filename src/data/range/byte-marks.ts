@@ -1,9 +1,9 @@
 // Marks the bytes of UTF-8 JSON text that a scan has to look at, 16 at once: control characters, quotes, backslashes, digits, `:`, `@`,
-// `A` and all that is not ASCII. Of prose these are a few in a hundred. The kernel is WebAssembly, written out below.
+// `A`, `_` and all that is not ASCII. Of prose these are a few in a hundred. The kernel is WebAssembly, written out below.
 
 /** Tables by the low and the high half of a byte: a byte is marked when both have a bit in common. */
 const LOW = tableOf(
-  (low) => 1 | 32 | flag(low === 2, 2) | flag(low <= 10, 4) | flag(low <= 1, 8) | flag(low === 12, 16),
+  (low) => 1 | 32 | flag(low === 2, 2) | flag(low <= 10, 4) | flag(low <= 1, 8) | flag(low === 12 || low === 15, 16),
 );
 const HIGH = tableOf((high) => (high >= 8 ? 32 : ([1, 1, 2, 4, 8, 16, 0, 0][high] as number)));
 

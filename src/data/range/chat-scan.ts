@@ -16,7 +16,18 @@ const SYSTEM = Buffer.from('system","content":"');
 const DEVELOPER = Buffer.from('developer","content":"');
 
 /** Fields of a row that mean something beside its messages. */
-const OTHER_FIELDS = ['messages', 'tools', 'functions', 'images', 'image', 'media', 'system'];
+const OTHER_FIELDS = [
+  'messages',
+  'tools',
+  'functions',
+  'images',
+  'image',
+  'media',
+  'system',
+  'system_prompt',
+  'label',
+  'kto_tag',
+];
 
 const QUOTE = 0x22;
 const COMMA = 0x2c;
@@ -35,6 +46,7 @@ const DIGIT = 6;
 const COLON = 7;
 const AT_SIGN = 8;
 const CAPITAL_A = 9;
+const UNDERSCORE = 10;
 const KINDS = new Uint8Array(256);
 KINDS.fill(TWO_BYTES, 0xc0, 0xe0);
 KINDS.fill(THREE_BYTES, 0xe0, 0xf0);
@@ -46,6 +58,7 @@ for (const [characters, kind] of [
   [':', COLON],
   ['@', AT_SIGN],
   ['A', CAPITAL_A],
+  ['_', UNDERSCORE],
 ] as const)
   for (const character of characters) KINDS[character.charCodeAt(0)] = kind;
 
@@ -232,6 +245,9 @@ export class ChatScan {
           break;
         case CAPITAL_A:
           signals.noteCapitalA(source, at);
+          break;
+        case UNDERSCORE:
+          signals.noteUnderscore(source, at);
           break;
         default:
           return -1;
