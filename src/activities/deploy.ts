@@ -4,8 +4,8 @@ import { AnnealError } from '../contracts/failure.ts';
 import type { Version } from '../contracts/records.ts';
 import type { DeployInput, DeployResult } from '../contracts/stages.ts';
 import { readVersion } from '../registry/versions.ts';
-import type { Health } from '../serving/gateway.ts';
 import { publishRoute } from '../serving/routes.ts';
+import { callGateway, readHealth } from './gateway-calls.ts';
 import type { Parts } from './parts.ts';
 import { runStage, type StageContext } from './stage.ts';
 
@@ -13,8 +13,6 @@ import { runStage, type StageContext } from './stage.ts';
 const LOAD_MS_MAX = 120_000;
 /** Between looks, ms. */
 const POLL_MS = 500;
-/** For one answer, ms: a few tokens behind a full queue. */
-const ANSWER_MS_MAX = 60_000;
 
 export function createDeployActivities(parts: Parts) {
   return {
@@ -88,27 +86,6 @@ async function waitUntilServed(
   );
 }
 
-/** What the gateway serves; it looks for new routes by itself. An engine that starts answers 503 with the same body. */
-async function readHealth(gatewayUrl: string, signal: AbortSignal): Promise<Health> {
-  const { status, text } = await callGateway(gatewayUrl, '/health', {}, signal);
-  const health = parseHealth(text);
-  if (health !== null) return health;
-  throw new AnnealError(
-    'engine_unavailable',
-    `${gatewayUrl}/health answers ${status}, but not as a gateway does; correct ANNEAL_GATEWAY_URL.`,
-  );
-}
-
-/** null for what another server, such as a proxy before the gateway, says. */
-function parseHealth(text: string): Health | null {
-  try {
-    const health = JSON.parse(text) as Partial<Health> | null;
-    return typeof health?.base === 'string' ? (health as Health) : null;
-  } catch {
-    return null;
-  }
-}
-
 /** A version counts as deployed when it has answered. */
 async function askOnce(gatewayUrl: string, endpoint: string, signal: AbortSignal): Promise<void> {
   const question = { model: endpoint, messages: [{ role: 'user', content: 'Hello' }], max_tokens: 4, temperature: 0 };
@@ -120,24 +97,4 @@ async function askOnce(gatewayUrl: string, endpoint: string, signal: AbortSignal
   const { status, text } = await callGateway(gatewayUrl, '/v1/chat/completions', request, signal);
   if (status === 200) return;
   throw new AnnealError('engine_unavailable', `The gateway answered ${status} for ${endpoint}: ${text.slice(0, 300)}`);
-}
-
-async function callGateway(
-  gatewayUrl: string,
-  path: string,
-  request: RequestInit,
-  signal: AbortSignal,
-): Promise<{ status: number; text: string }> {
-  try {
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS_MAX)]);
-    const response = await fetch(`${gatewayUrl}${path}`, { ...request, signal: limit });
-    return { status: response.status, text: await response.text() };
-  } catch (error) {
-    const { cause } = error as Error;
-    throw new AnnealError(
-      'engine_unavailable',
-      `The gateway at ${gatewayUrl} does not answer (${cause instanceof Error ? cause.message : String(error)}); start it.`,
-      { cause: error },
-    );
-  }
 }

@@ -1,7 +1,6 @@
 // Stage `ingest`: freezes the sources into a content-addressed snapshot. What was read is not read again by the next attempt.
 import { Context } from '@temporalio/activity';
 import { type Source, suitesOf } from '../contracts/data-spec.ts';
-import { AnnealError, type Problem } from '../contracts/failure.ts';
 import { HandedSnapshotSchema, type Snapshot, SnapshotSchema } from '../contracts/records.ts';
 import type { IngestResult, StageInput } from '../contracts/stages.ts';
 import { type FreezeOptions, type FrozenSources, freezeSources, type IngestProgress } from '../data/snapshot.ts';
@@ -9,8 +8,7 @@ import type { SourceContext } from '../data/sources.ts';
 import { keys } from '../storage/keys.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { readJson } from '../storage/record.ts';
-import { findBaseModel } from '../trainer/base-model.ts';
-import { visionProblems } from '../trainer/vision.ts';
+import { requireUsableBase } from './base-problems.ts';
 import type { Parts } from './parts.ts';
 import { readRecord, rememberStage, runStage, type StageContext } from './stage.ts';
 
@@ -25,8 +23,7 @@ export function createIngestActivities(
   return {
     async ingest({ run, spec }: StageInput): Promise<IngestResult> {
       return await runStage('ingest', async (context) => {
-        // A base model that cannot be used is found before anything is copied.
-        requireNone(await visionProblems(await findBaseModel(spec.model.base, parts.models), spec));
+        await requireUsableBase(parts, spec, context.signal);
         const sources = { examplesFolder: parts.examples, readS3, ...more };
         const frozen =
           (await readHanded(parts.store, run)) ?? (await freezeInputs(parts.store, { run, spec }, sources, context));
@@ -34,13 +31,6 @@ export function createIngestActivities(
       });
     },
   };
-}
-
-/** @throws AnnealError `bad_request` with every problem at once. */
-function requireNone(problems: Problem[]): void {
-  if (problems.length === 0) return;
-  const lines = problems.map(({ path, message }) => `\`${path}\` ${message}`);
-  throw new AnnealError('bad_request', `${lines.join('; ')}.`, { problems });
 }
 
 /** A run that a schedule planned reads nothing: the plan has read it, and what is followed is given once. */

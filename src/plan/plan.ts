@@ -18,11 +18,12 @@ import {
   strategyFor,
 } from './memory-check.ts';
 import type { ModelShape } from './model-shape.ts';
-import { adaptedLayers, countParameters, moduleNames, type ParameterCount } from './parameters.ts';
+import { countParameters, type ParameterCount } from './parameters.ts';
 import { isOf, type Price, type Prices, priceOf } from './prices.ts';
 import { speedOf } from './probe.ts';
 import type { Speed } from './speed.ts';
 import { planSteps, type StepPlan } from './steps.ts';
+import { targetProblems } from './targets.ts';
 
 export interface PlanFacts {
   spec: Spec;
@@ -103,7 +104,7 @@ export function makePlan(facts: PlanFacts): Plan {
   const costs = prices === null ? [] : prices.gpus.map((price) => costOn(price, facts, steps, question));
   const problems = [
     ...facts.problems,
-    ...(shape ? moduleProblems(shape, recipe) : []),
+    ...(shape ? targetProblems(shape, recipe) : []),
     ...gpuProblems(host, recipe),
     ...(memory ? memoryProblems(memory, recipe) : []),
     ...priceProblems(spec, host, prices),
@@ -159,26 +160,6 @@ function costOn(
     fits: bytes === null || price.memoryGiB === null ? null : judge(bytes, price.memoryGiB * 1024 ** 3),
     usd: seconds === null ? null : (seconds / 3600) * count * price.usdPerHour,
   };
-}
-
-function moduleProblems(shape: ModelShape, recipe: Recipe): Problem[] {
-  const { lora, tuning } = recipe;
-  if (tuning === 'full') return [];
-  const path = 'train.lora.targets';
-  const known = moduleNames(shape);
-  const unknown = Array.isArray(lora.targets) ? lora.targets.filter((name) => !known.includes(name)) : [];
-  const isTooHigh = shape.layers > 0 && lora.firstLayer >= shape.layers;
-  const finds = unknown.length > 0 || isTooHigh || adaptedLayers(shape, recipe).length > 0;
-  const has = known.join(', ');
-  return [
-    ...unknown.map((name) => ({ path, message: `names ${name}, which the model does not have; it has ${has}` })),
-    ...problemIf(
-      isTooHigh,
-      'train.lora.firstLayer',
-      `must be below the model's ${shape.layers} layers, got ${lora.firstLayer}`,
-    ),
-    ...problemIf(!finds, path, `finds no layer to adapt; name some of ${has}`),
-  ];
 }
 
 function gpuProblems({ gpus }: Host, { device, processes }: Recipe): Problem[] {

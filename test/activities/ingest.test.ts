@@ -24,8 +24,8 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-function activities() {
-  const parts = { models, store: createFileStore(join(folder, 'store')), examples: folder } as Parts;
+function activities(gatewayUrl = '') {
+  const parts = { models, store: createFileStore(join(folder, 'store')), examples: folder, gatewayUrl } as Parts;
   return { ...createIngestActivities(parts, async () => null), ...createRegisterActivities(parts) };
 }
 
@@ -57,6 +57,33 @@ test('a server that does not answer is asked again for two minutes', async () =>
     nonRetryable: true,
     message: expect.stringMatching(/\(ECONNREFUSED\); check the address and the network \(tried 8 times in 2 min\)\.$/),
   });
+});
+
+test('what the base model cannot do is refused before a byte is read, all at once', async () => {
+  const served = { base: 'smollm2-135m' };
+  const gateway = createServer((_, response) => response.end(JSON.stringify(served)));
+  await new Promise<void>((listening) => gateway.listen(0, '127.0.0.1', listening));
+  const gatewayUrl = `http://127.0.0.1:${(gateway.address() as AddressInfo).port}`;
+  const ingest = (input: object) => {
+    const sources = [{ uri: join(folder, 'absent.jsonl') }];
+    const spec = parseSpec({ name: 'wrong', model: { base: 'tiny' }, data: { sources }, ...input });
+    return new MockActivityEnvironment({}, quiet).run(activities(gatewayUrl).ingest, { run: 'wrong', spec });
+  };
+  try {
+    await expect(ingest({ train: { lora: { targets: ['q_proj', 'moon_proj'] } } })).rejects.toMatchObject({
+      type: 'bad_request',
+      nonRetryable: true,
+      message: expect.stringMatching(
+        /^`train\.lora\.targets` names moon_proj, which the model does not have; it has down_proj, .*q_proj.*; `model\.base` is tiny, but the gateway at \S+ serves adapters of smollm2-135m; start it with ANNEAL_SERVE_BASE=tiny, or set `until: register`\.$/,
+      ),
+    });
+    await expect(ingest({ until: 'register' })).rejects.toThrow('absent.jsonl is not there');
+    served.base = 'tiny';
+    await expect(ingest({})).rejects.toThrow('absent.jsonl is not there');
+  } finally {
+    gateway.close();
+  }
+  await expect(ingest({})).rejects.toThrow('absent.jsonl is not there');
 });
 
 test('what was read is not read again by the next attempt, and is by the next execution', async () => {
