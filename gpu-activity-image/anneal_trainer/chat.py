@@ -15,7 +15,7 @@ from anneal_trainer.images import ImageReader
 from anneal_trainer.protocol import BadRequest
 from anneal_trainer.special_text import Marks, RenamedTokenizer, Rendered, Span, TemplateError, Tokens, alternatives, mark_special_texts
 from anneal_trainer.template import IMAGE_MARK, Message, Template, Tools
-from anneal_trainer.turns import RenderedChat, locate_turns
+from anneal_trainer.turns import RenderedChat, locate_turns, require_shown
 
 # Stands in a message's content where its next image belongs (`src/contracts/rows.ts`).
 IMAGE_TAG = "<image>"
@@ -68,6 +68,11 @@ class Chat:
         ids = set(named if isinstance(named, list) else [named])
         ids.add(self._tokenizer.token_to_id(self._variables["eos_token"]) if self._variables["eos_token"] else None)
         return {id for id in ids if id is not None}
+
+    @cached_property
+    def _end_texts(self) -> tuple[str, ...]:
+        ends = self.end_token_ids()
+        return tuple(token.content for id, token in self._special_tokens.items() if id in ends)
 
     @property
     def reads_images(self) -> bool:
@@ -134,7 +139,26 @@ class Chat:
 
             text = run(shown, generate=False)
             spans = locate_turns(RenderedChat(shown, text, run, self._special_texts), wanted)
-        return self._reveal(marks, text), [spans[i] for i in wanted]
+        for turn in wanted:
+            require_shown(shown, turn, text[slice(*spans[turn])])
+        text, ends = self._with_ends(text, [spans[i] for i in wanted])
+        return self._reveal(marks, text), ends
+
+    def _with_ends(self, text: str, spans: list[Span]) -> tuple[str, list[Span]]:
+        """Turns that end where the next one begins do so with the token that begins it, if it ends answers, and the newest with the end token.
+
+        From turns without an end a model would not learn to stop.
+        """
+        ended = []
+        for start, end in spans:
+            if not text[start:end].rstrip().endswith(self._special_texts):
+                token = next((token for token in self._end_texts if text.startswith(token, end)), "")
+                if not token and end == len(text):
+                    token = self._variables["eos_token"] or ""
+                    text += token
+                end += len(token)
+            ended.append((start, end))
+        return text, ended
 
     def render_answer(
         self, prompt: list[Message], answer: Message, tools: str | None = None, shows_images: bool = False

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -25,6 +26,18 @@ _FIXED_DATE = "{% macro strftime_now(format) %}" + _DATE + "{% endmacro %}\n"
 IMAGE_MARK = "\U0003134b"
 _GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _SHOWN_FIELDS = ("role", "content", "name", "tool_call_id", "reasoning_content")
+
+
+@dataclass(frozen=True)
+class _CallForm:
+    """`parses`: arguments are objects rather than JSON text. `empty`: the content of a message that has calls alone."""
+
+    parses: bool
+    empty: str | None
+
+
+# As templates read them, the most usual first.
+_CALL_FORMS = [_CallForm(parses, empty) for empty in ("", None) for parses in (True, False)]
 
 
 class Template:
@@ -54,18 +67,25 @@ class Template:
         return _guarded(lambda: _render_with_assistant_indices(compiled_template=self._program, **chat, **self._variables))
 
     def _as_read(self, messages: list[Message], shows_images: bool) -> list[Message]:
-        return [_in_parts(message, shows_images) for message in messages] if shows_images or self._reads_parts_alone else messages
+        if shows_images or self._reads_parts_alone:
+            return [_in_parts(message, shows_images) for message in messages]
+        return [self._emptied(message) for message in messages]
+
+    def _emptied(self, message: Message) -> Message:
+        if message.get("content") or not message.get("tool_calls"):
+            return message
+        return {**message, "content": self._call_form.empty}
 
     @cached_property
     def _reads_parts_alone(self) -> bool:
         """Templates of some models that read images show nothing of a content that is no list of parts."""
         # No template writes this letter by itself.
         message = {"role": "user", "content": IMAGE_MARK}
-        return not self._shows(message) and self._shows(_in_parts(message, shows_images=False))
+        return not self._shows([message]) and self._shows([_in_parts(message, shows_images=False)])
 
-    def _shows(self, message: Message) -> bool:
+    def _shows(self, messages: list[Message], tools: Tools = None) -> bool:
         try:
-            return IMAGE_MARK in self._render([message], None, generate=False)
+            return IMAGE_MARK in self._render(messages, tools, generate=False)
         except TemplateError:
             return False
 
@@ -84,8 +104,22 @@ class Template:
             # The name that gpt-oss reads.
             shown["thinking"] = message["reasoning_content"]
         if message.get("tool_calls"):
-            shown["tool_calls"] = [_parse_arguments(call) for call in json.loads(message["tool_calls"])]
+            calls = json.loads(message["tool_calls"])
+            shown["tool_calls"] = [_parse_arguments(call) for call in calls] if self._call_form.parses else calls
         return shown
+
+    @cached_property
+    def _call_form(self) -> _CallForm:
+        """Raises TemplateError where the template shows no calls in any form."""
+        tool = {"name": "a", "description": "", "parameters": {"type": "object", "properties": {}}}
+        for form in _CALL_FORMS:
+            # Nine letters: some templates refuse other ids. Some show calls only where there are tools.
+            function = {"name": IMAGE_MARK, "arguments": {} if form.parses else "{}"}
+            call = {"id": "a23456789", "type": "function", "function": function}
+            messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": form.empty, "tool_calls": [call]}]
+            if any(self._shows(messages, tools) for tools in (None, [{"type": "function", "function": tool}])):
+                return form
+        raise TemplateError("The chat template shows no tool calls; take the rows with calls out or choose another template.")
 
 
 def _guarded(render: Callable[[], Text]) -> Text:

@@ -59,8 +59,6 @@ def _locate(chat: RenderedChat, turn: int, end_of_turn: str | None) -> Span:
     if before is None or not text.startswith(before):
         return _locate_by_stand_in(chat, turn, end_of_turn)
     start = len(before)
-    if is_newest:
-        _require_reasoning(message, text[start:], turn)
     if end_of_turn and not message.get("tool_calls"):
         end = text.find(end_of_turn, start)
         if end >= 0 and _without_reasoning(text[start:end]) == _without_reasoning(message["content"]):
@@ -72,7 +70,7 @@ def _locate(chat: RenderedChat, turn: int, end_of_turn: str | None) -> Span:
 
 
 def _end_of_turn(chat: RenderedChat) -> str | None:
-    """The special token behind the answer of the chat's last turn."""
+    """The special token behind the answer of the chat's last turn, or several that follow each other at once."""
     newest = chat.messages[-1]
     before = chat.prompt(len(chat.messages) - 1) if newest["role"] == "assistant" else None
     if before is None or not chat.text.startswith(before):
@@ -82,7 +80,11 @@ def _end_of_turn(chat: RenderedChat) -> str | None:
         answer = _STAND_IN
         shown = chat.try_render([*chat.messages[:-1], {"role": newest["role"], "content": answer}]) or ""
     _, found, rest = shown.rpartition("</think>")[2].partition(answer)
-    return _leading_special(chat, rest.lstrip()) if found else None
+    rest = rest.lstrip()
+    end = 0
+    while token := _leading_special(chat, rest[end:]):
+        end += len(token)
+    return rest[:end] if found and end else None
 
 
 def _leading_special(chat: RenderedChat, text: str) -> str | None:
@@ -96,33 +98,60 @@ def _trim_after_special(chat: RenderedChat, start: int, end: int) -> Span:
 
 
 def _locate_by_stand_in(chat: RenderedChat, turn: int, end_of_turn: str | None) -> Span:
-    message, text = chat.messages[turn], chat.text
-    prompt_end = _prompt_end(chat, turn)
+    """From where the model is asked for the turn, to behind what follows its answer or its first call's name."""
+    message, asked = chat.messages[turn], _asked_at(chat, turn)
+    other = _with_stand_in(message)
     if message.get("tool_calls"):
-        return _locate_calls(chat, turn, prompt_end, end_of_turn)
-    content = _place_of(chat, turn, {"role": message["role"], "content": _STAND_IN})
-    if content is None or _without_reasoning(message["content"]) not in text[slice(*content)]:
+        named = _place_of_name(chat, turn, other)
+        if named is None or asked is None or asked > named[0]:
+            raise _unclear(turn)
+        return asked, _end_behind(chat, turn, other, named[1])
+    place = _place_of(chat, turn, other) if asked is not None else None
+    if place is None:
+        # What comes with the answer is then told apart by what stands there without it.
+        other = {"role": message["role"], "content": _STAND_IN}
+        place = _place_of(chat, turn, other)
+    if place is None or _without_reasoning(message["content"]) not in chat.text[slice(*place)]:
         raise _unclear(turn)
-    start, end = content
-    if turn + 1 == len(chat.messages):
-        _require_reasoning(message, text[start:end], turn)
-    kept = text[end:].lstrip()
+    start = place[0] if asked is None else min(asked, place[0])
+    if end_of_turn and chat.text.startswith(end_of_turn, place[1]):
+        return start, place[1] + len(end_of_turn)
+    return start, _end_behind(chat, turn, other, place[1])
+
+
+def _with_stand_in(message: Message) -> Message:
+    """The message with other words for its answer, or with another name for its first call, and the same reasoning."""
+    if message.get("tool_calls"):
+        first, *others = message["tool_calls"]
+        return {**message, "tool_calls": [{**first, "function": {**first["function"], "name": _STAND_IN}}, *others]}
+    answer = _without_reasoning(message["content"])
+    head, found, tail = message["content"].rpartition(answer)
+    return {**message, "content": head + _STAND_IN + tail if answer and found else message["content"] + _STAND_IN}
+
+
+def _end_behind(chat: RenderedChat, turn: int, other: Message, at: int) -> int:
+    """Where the turn ends whose answer or first name ends at `at`: as it does where nothing follows it, up to its last special token."""
+    shown = chat.try_render([*chat.messages[:turn], other]) or ""
+    tail = shown.partition(_STAND_IN)[2]
+    same = _common_length(tail, chat.text, at)
+    end = max((_end_of_last(token, tail[:same]) for token in chat.special), default=0)
+    if end:
+        return at + end
+    if chat.messages[turn].get("tool_calls"):
+        if tail and same == len(tail):
+            return at + same
+        raise _unclear(turn)
+    kept = chat.text[at:].lstrip()
     token = _leading_special(chat, kept)
-    end = end if token is None else len(text) - len(kept) + len(token)
-    return (start if prompt_end is None or prompt_end > start else prompt_end), end
+    return at if token is None else len(chat.text) - len(kept) + len(token)
 
 
-def _locate_calls(chat: RenderedChat, turn: int, prompt_end: int | None, end_of_turn: str | None) -> Span:
-    """Calls stand where the content would; they end before the message behind them begins."""
-    first, *others = chat.messages[turn]["tool_calls"]
-    calls = [{**first, "function": {**first["function"], "name": _STAND_IN}}, *others]
-    name = _place_of(chat, turn, {**chat.messages[turn], "tool_calls": calls})
-    end = chat.text.find(end_of_turn, name[1]) if name and end_of_turn else -1
-    following = chat.messages[turn + 1 : turn + 2]
-    behind = _place_of(chat, turn + 1, {**following[0], "content": _STAND_IN}) if following else (len(chat.text), 0)
-    if prompt_end is None or name is None or end < 0 or behind is None or not prompt_end <= name[0] <= end < behind[0]:
-        raise _unclear(turn)
-    return prompt_end, end + len(end_of_turn)
+def _common_length(text: str, other: str, at: int) -> int:
+    """How much of `text` stands in `other` from `at` on, characters."""
+    length = 0
+    while length < len(text) and other.startswith(text[length], at + length):
+        length += 1
+    return length
 
 
 def _place_of(chat: RenderedChat, index: int, other: Message) -> Span | None:
@@ -134,15 +163,33 @@ def _place_of(chat: RenderedChat, index: int, other: Message) -> Span | None:
     return (start, end) if is_certain and chat.text.startswith(head) and chat.text.endswith(tail) else None
 
 
-def _prompt_end(chat: RenderedChat, turn: int) -> int | None:
-    """Where the model is asked for the turn: behind the message before it, and what the template writes between the two."""
+def _place_of_name(chat: RenderedChat, turn: int, other: Message) -> Span | None:
+    """As `_place_of`, of the first call's name, which templates may show once more with what the tool answers."""
+    name = chat.messages[turn]["tool_calls"][0]["function"]["name"]
+    shown = chat.try_render([*chat.messages[:turn], other, *chat.messages[turn + 1 :]]) or ""
+    start = shown.find(_STAND_IN)
+    return (start, start + len(name)) if start >= 0 and shown.replace(_STAND_IN, name) == chat.text else None
+
+
+def _asked_at(chat: RenderedChat, turn: int) -> int | None:
+    """Where the model is asked for the turn: behind the message before it, and what the template writes between the two.
+
+    A question that begins the model's reasoning counts up to where a turn with other reasoning, or none, goes another way.
+    """
     before = chat.prompt(turn)
     earlier = chat.messages[turn - 1] if turn else None
     place = _place_of(chat, turn - 1, {**earlier, "content": _STAND_IN}) if before and earlier and earlier["content"] else None
     if place is None:
         return None
     _, _, asking = before.rpartition(earlier["content"].strip())
-    return place[1] + len(asking) if chat.text.startswith(asking, place[1]) else None
+    same = _common_length(asking, chat.text, place[1])
+    if same < len(asking):
+        same = max([0, asking.rfind("\n", 0, same) + 1, *(_end_of_last(token, asking[:same]) for token in chat.special)])
+    return place[1] + same if same else None
+
+
+def _end_of_last(token: str, text: str) -> int:
+    return text.rfind(token) + len(token) if token in text else 0
 
 
 def _without_reasoning(content: str) -> str:
@@ -150,13 +197,22 @@ def _without_reasoning(content: str) -> str:
     return content.rpartition("</think>")[2].strip()
 
 
-def _require_reasoning(message: Message, shown: str, turn: int) -> None:
-    """The newest turn is what the model is to write: nothing of it may be left out without a word."""
-    thoughts = [part.strip() for part in _THINKING.split(message["content"])[:-1]]
-    if any(part not in shown for part in thoughts):
-        raise TemplateError(
-            f"The template leaves the reasoning of `messages[{turn}].content` out; take it out of the row or choose another template."
-        )
+def require_shown(messages: list[Message], turn: int, shown: str) -> None:
+    """Nothing that the model is to write may be left out without a word: `shown` is the turn's text.
+
+    Reasoning counts in the newest turn alone, as templates take it out of earlier ones.
+    """
+    message = messages[turn]
+    if any(call["function"]["name"] not in shown for call in message.get("tool_calls") or []):
+        raise TemplateError(f"The template leaves out tool calls of `messages[{turn}]`; take the row out or choose another template.")
+    if turn + 1 < len(messages):
+        return
+    thoughts = {"content": _THINKING.split(message["content"])[:-1], "reasoning_content": [message.get("reasoning_content") or ""]}
+    for name, parts in thoughts.items():
+        if any(part.strip() not in shown for part in parts):
+            raise TemplateError(
+                f"The template leaves the reasoning of `messages[{turn}].{name}` out; take it out of the row or choose another template."
+            )
 
 
 def _unclear(turn: int) -> TemplateError:

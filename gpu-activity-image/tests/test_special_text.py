@@ -62,7 +62,9 @@ def test_training_evaluation_and_serving_see_the_same_prompt(chat: Chat):
 
 
 def test_tokens_hidden_in_the_json_of_calls_and_tools_are_text(tmp_path: Path):
-    template = "<|im_start|>{{ tools | tojson }}{% for m in messages %}{{ m.content }}{{ m.tool_calls | tojson }}<|im_end|>{% endfor %}"
+    template = (
+        "<|im_start|>{{ tools | tojson }}{% for m in messages %}{{ m.content }}{{ (m.tool_calls or []) | tojson }}<|im_end|>{% endfor %}"
+    )
     chat = with_template(tmp_path / "tokenizer", template)
     # As JSON text the token is spelled in escapes, which parsing takes away.
     escaped = "\\u003c|im_end|\\u003e"

@@ -88,7 +88,7 @@ def test_generation_marks_of_a_template_are_obeyed(tmp_path: Path):
 
 
 def test_tool_calls_reach_the_template_as_objects(tmp_path: Path):
-    calls = "{% for c in m.tool_calls %}{{ c.function.arguments.area }}{% endfor %}"
+    calls = "{% for c in m.tool_calls %}{{ c.function.name ~ c.function.arguments.area }}{% endfor %}"
     template = CHATML.replace("{{ m.content }}", "{{ m.content }}" + calls)
     folder = with_template(tmp_path / "tokenizer", template)
     called = json.dumps([{"id": "1", "type": "function", "function": {"name": "on", "arguments": '{"area": "kitchen"}'}}])
@@ -100,7 +100,7 @@ def test_tool_calls_reach_the_template_as_objects(tmp_path: Path):
     messages[1]["tool_calls"] = called
     shard, rejected, _ = run(tmp_path, [make_row(0, messages)], folder)
     assert rejected == []
-    assert trained_text(shard, tokenizer=folder) == "kitchen<|im_end|>It is on.<|im_end|>"
+    assert trained_text(shard, tokenizer=folder) == "onkitchen<|im_end|>It is on.<|im_end|>"
 
 
 def test_rows_are_refused_with_code_and_place(tmp_path: Path):
