@@ -133,7 +133,7 @@ async function transfer(
   });
   const goodput: Goodput = { startedMs: 0, atMs: 0, step, productiveSeconds: 0, gpuSeconds: 0, lostSeconds: {} };
   const commit = await timed(async () => {
-    committer.offer({ path, step, terminal: false, best: null }, goodput);
+    committer.offer({ path, step, terminal: false, best: null }, { goodput });
     await committer.drain();
   });
   const checkpoint = await readJson(store, keys.checkpoint(RUN, 1, step), CheckpointSchema);

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
 import { CancelledFailure } from '@temporalio/common';
 import type { GangSeat } from '../contracts/gang.ts';
+import { type LearningCurve, thinned } from '../contracts/learning-curve.ts';
 import {
   type Dataset,
   DatasetSchema,
@@ -219,14 +220,22 @@ function describeChange({ microBatch, processes }: RecipeChange): string {
   return `micro-batch ${microBatch}${processes === undefined ? '' : ` on ${processes} ${processes === 1 ? 'process' : 'processes'}`}`;
 }
 
+/** Each point is some 80 bytes of the run's history. */
+const CURVE_POINTS_SHOWN = 40;
+
+function curveForPeople({ steps, validations }: LearningCurve): LearningCurve {
+  return { steps: thinned(steps, CURVE_POINTS_SHOWN), validations: thinned(validations, CURVE_POINTS_SHOWN) };
+}
+
 function summarise(record: string, training: Training): TrainResultSummary {
-  const { result, receipts, findings, changes, goodput } = training;
+  const { result, receipts, findings, changes, goodput, curve } = training;
   const share = (100 * result.trainableParameters) / result.totalParameters;
   const alarms = findings.filter(({ code }) => code === 'not_deterministic').length;
   const change = changes.at(-1);
   const facts = [
     `${result.step} steps`,
     `loss ${result.trainLoss.toFixed(3)}`,
+    ...(result.stoppedEarly && result.best !== null ? [`stopped early for step ${result.best.step}`] : []),
     `${share.toFixed(2)} % of the parameters`,
     ...(receipts.length === 0 ? [] : [`${receipts.length} ${receipts.length === 1 ? 'recovery' : 'recoveries'}`]),
     `goodput ${Math.round(100 * shareOf(goodput))} %`,
@@ -238,6 +247,7 @@ function summarise(record: string, training: Training): TrainResultSummary {
     step: result.step,
     loss: result.trainLoss,
     evalLoss: result.evalLoss,
+    ...(curve && { curve: curveForPeople(curve) }),
     gpuSeconds: goodput.gpuSeconds,
     trainableParameters: result.trainableParameters,
     totalParameters: result.totalParameters,

@@ -12,8 +12,6 @@ interface Viewer {
 
 /** At most one line of progress in this time, ms; changes of a stage are told at once. */
 const LINE_INTERVAL_MS = 5_000;
-/** Points of the loss that are kept; beyond, every other one goes. */
-const LOSSES_MAX = 2_000;
 
 /**
  * The run's end, or null when the person pressed Ctrl-C: the run goes on then. A run that waits for a budget counts as ended.
@@ -66,17 +64,9 @@ function chooseViewer(webUi: string, output: Output, ndjson: boolean): Viewer {
 
 function createLiveViewer(webUi: string, output: Output): Viewer {
   const block = createLiveBlock(output.stream);
-  let losses: number[] = [];
-  let lastStep = -1;
   return {
     show(description) {
-      const { step, loss } = description.progress ?? {};
-      if (step !== undefined && loss !== undefined && step !== lastStep) {
-        lastStep = step;
-        losses.push(loss);
-        if (losses.length > LOSSES_MAX) losses = losses.filter((_, i) => i % 2 === 0);
-      }
-      block.draw(runLines({ description, losses, nowMs: Date.now(), webUi }, output.width(), output.paint));
+      block.draw(runLines({ description, nowMs: Date.now(), webUi }, output.width(), output.paint));
     },
     end: () => block.end(),
   };

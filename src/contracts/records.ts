@@ -139,6 +139,12 @@ export const GoodputSchema = z.object({
 });
 export type Goodput = z.infer<typeof GoodputSchema>;
 
+/** What the steps and the validations of a run gave up to a moment (`learning-curve.ts`), each thinned evenly to at most 200. */
+export const LearningCurveSchema = z.object({
+  steps: z.array(z.object({ step: z.int(), loss: z.number(), gradNorm: z.number(), learningRate: z.number() })),
+  validations: z.array(z.object({ step: z.int(), loss: z.number(), accuracy: z.number().optional() })),
+});
+
 /** The numbered object by which an attempt takes over a run's training. Its creation is the lock. */
 export const ClaimSchema = z.object({
   run: z.string(),
@@ -199,6 +205,8 @@ export const CheckpointSchema = z.object({
   /** Digest of the training inputs (data, base, recipe, libraries): a checkpoint of other inputs is never resumed. */
   lineage: Digest,
   goodput: GoodputSchema,
+  /** Absent in those of earlier releases. */
+  curve: LearningCurveSchema.optional(),
   /** Its parts lie under the run and the claim, not among the shared blobs, so that they can be deleted with it. */
   files: FileSetSchema,
 });
@@ -278,8 +286,8 @@ export const TrainingSchema = z.object({
   findings: z.array(FindingSchema),
   changes: z.array(RecipeChangeSchema),
   goodput: GoodputSchema,
-  /** Loss by step, thinned to at most 200 points. */
-  lossCurve: z.array(z.object({ step: z.int(), loss: z.number() })),
+  /** Absent in records of earlier releases. */
+  curve: LearningCurveSchema.optional(),
   seconds: z.number(),
 });
 export type Training = z.infer<typeof TrainingSchema>;

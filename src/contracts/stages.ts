@@ -1,5 +1,6 @@
 // Inputs and results of the stages' activities. Results hold what people and the next stage need; the whole record lies in the store
 // under `record`, so that history holds references, never rows. Types only.
+import type { LearningCurve } from './learning-curve.ts';
 import type { Evaluation } from './records.ts';
 import type { Accounts } from './rows.ts';
 import type { Spec, SpecInput } from './spec.ts';
@@ -117,6 +118,8 @@ export interface TrainResultSummary extends Outcome {
   step: number;
   loss: number;
   evalLoss?: number | null;
+  /** Thinned for people; the record has more. */
+  curve?: LearningCurve;
   gpuSeconds?: number;
   trainableParameters: number;
   totalParameters: number;

@@ -133,6 +133,10 @@ export interface Progress {
   step?: number;
   of?: number;
   loss?: number;
+  /** The loss from the first step until now, as a line of bars. */
+  curve?: string;
+  /** Such as `1.832 at step 60, best 1.790 at step 45`. */
+  validation?: string;
   tokensPerSecond?: number;
   /** Human-readable time left, such as `2 min 10 s`. */
   eta?: string;

@@ -21,7 +21,7 @@ export interface LocalSave {
 
 export interface Committer {
   /** Hands over a sealed checkpoint folder. Returns at once; a newer one replaces one that still waits. */
-  offer(save: LocalSave, goodput: Checkpoint['goodput']): void;
+  offer(save: LocalSave, measured: Measured): void;
   /** The last committed step of this claim, or null. */
   committedStep(): number | null;
   /** Why commits are waiting, or null. */
@@ -52,9 +52,9 @@ export interface CommitterOptions {
 /** Hosts that are waited for longer than this are worth a word, ms. */
 const SHARES_LATE_MS = 10_000;
 
-interface Waiting extends LocalSave {
-  goodput: Checkpoint['goodput'];
-}
+/** What the run has cost and given up to a checkpoint. */
+type Measured = Pick<Checkpoint, 'goodput' | 'curve'>;
+type Waiting = LocalSave & Measured;
 
 /**
  * Commits in the background, one at a time, newest first. At most one folder waits, so a store that is away costs no memory and no disk:
@@ -108,8 +108,8 @@ export function createCommitter(options: CommitterOptions): Committer {
   };
 
   return {
-    offer(save, goodput) {
-      waiting = { ...save, goodput };
+    offer(save, measured) {
+      waiting = { ...save, ...measured };
       cutOvertaken();
       running ??= commitWaiting()
         .catch((error: unknown) => {
@@ -135,7 +135,7 @@ export function createCommitter(options: CommitterOptions): Committer {
 
   async function commitCheckpoint(
     { store }: CommitterOptions,
-    { goodput, step, terminal, best, path }: Waiting,
+    { goodput, curve, step, terminal, best, path }: Waiting,
     stop: AbortSignal,
   ): Promise<void> {
     const { run, claim } = identity;
@@ -148,7 +148,7 @@ export function createCommitter(options: CommitterOptions): Committer {
     const others = isShared ? await collectShares(store, identity, step, hosts, lateAfter(step), stop) : [];
     const files = fileSetOf([...new Map([...others, ...own.files].map((file) => [file.path, file])).values()]);
     requireAsSealed(path, sealed, files.files);
-    const checkpoint: Checkpoint = { ...identity, step, terminal, best, goodput, files };
+    const checkpoint: Checkpoint = { ...identity, step, terminal, best, goodput, curve, files };
     // A step that was done again gives the same bytes; only what was measured beside them differs.
     await createJson(store, keys.checkpoint(run, claim, step), checkpoint);
   }

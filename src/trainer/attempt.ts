@@ -32,6 +32,7 @@ import { readEarlier } from './event-log.ts';
 import { agreedStates, placeOf, ranksHere } from './gang.ts';
 import { createJournal, type Journal } from './journal.ts';
 import { createLauncher, type Launcher } from './launcher.ts';
+import { furthestCurve } from './learning-curve.ts';
 import { deleteOtherClaims } from './local-checkpoints.ts';
 import { LIMIT_RULES, type LimitRules } from './phase-limits.ts';
 import { changedRecipe, resolveRecipe, type TrainingInputs } from './recipe-changes.ts';
@@ -227,7 +228,7 @@ async function equip(attempt: Attempt, claimed: Claimed, journal: Journal): Prom
     const { isProgress, isOurs } = journal.observe(event);
     if (event.ev === 'checkpoint_saved' && isOurs) {
       pacing?.saved(event.seconds, nowMs);
-      committer.offer(event, journal.goodput());
+      committer.offer(event, { goodput: journal.goodput(), curve: journal.curve() });
     }
     if (event.ev === 'step' && pacing?.isDue(nowMs)) {
       pacing.asked(nowMs);
@@ -298,7 +299,8 @@ export async function trainJob(
 async function openJournal(attempt: Attempt, claimed: Claimed, end: EndOfClaim | null): Promise<Journal> {
   const { places, receipts, recipe, drill } = attempt;
   const { state, claim } = claimed;
-  const stored = state?.source === 'store' ? state.checkpoint.goodput : null;
+  const checkpoint = state?.source === 'store' ? state.checkpoint : null;
+  const stored = checkpoint?.goodput ?? null;
   const earlier = await readEarlier(places.runFolder, claimed.lineage);
   return createJournal({
     runFolder: places.runFolder,
@@ -308,6 +310,7 @@ async function openJournal(attempt: Attempt, claimed: Claimed, end: EndOfClaim |
     from: state?.step ?? 0,
     runStartedMs: claim.runStartedMs,
     carried: furthest(stored, earlier?.goodput ?? null),
+    curve: furthestCurve(checkpoint?.curve ?? null, earlier?.curve ?? null),
     earlier,
     cause: end === null ? 'start' : causeAfter(end.kind),
     startedMs: attempt.startedMs,

@@ -1,10 +1,10 @@
 // Every trainer event of a run on this host, as NDJSON with the time at which it was read: for drills, reports, people, and for the
-// next attempt on this host, which knows by it what the steps gave that it does again. Beside it lies what the run has cost so far.
+// next attempt on this host, which knows by it what the steps gave that it does again. Beside it lies what the run has cost and given so far.
 import { closeSync, mkdirSync, openSync, readSync, renameSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { type Finding, type Goodput, GoodputSchema, type Receipt } from '../contracts/records.ts';
+import { type Finding, GoodputSchema, LearningCurveSchema, type Receipt } from '../contracts/records.ts';
 import type { TrainerEvent, TrainerEventOf } from '../contracts/trainer-protocol.ts';
 
 type Entry =
@@ -17,16 +17,15 @@ type Entry =
 
 export interface EventLog {
   append(entry: Entry): void;
-  /** Remembers what the run has cost, at most once a second. */
-  remember(lineage: string, goodput: () => Goodput): void;
+  /** Remembers what the run has cost and given: at most once a second, unless it is told to do it now. */
+  remember(memory: () => Memory, now: boolean): void;
   close(): void;
 }
 
 export type StepEvent = TrainerEventOf<'step'>;
 
 /** What an earlier attempt of the same lineage left on this host. */
-export interface EarlierHere {
-  goodput: Goodput;
+export interface EarlierHere extends Omit<Memory, 'lineage'> {
   steps: StepEvent[];
 }
 
@@ -35,7 +34,13 @@ const TAIL_BYTES_MAX = 4 * 1024 * 1024;
 /** Between two times that the cost is written down, ms. */
 const REMEMBER_MS = 1_000;
 
-const MemorySchema = z.object({ lineage: z.string(), goodput: GoodputSchema });
+const MemorySchema = z.object({
+  lineage: z.string(),
+  goodput: GoodputSchema,
+  /** Absent in those of earlier releases. */
+  curve: LearningCurveSchema.optional(),
+});
+type Memory = z.infer<typeof MemorySchema>;
 const logFile = (runFolder: string) => join(runFolder, 'events.ndjson');
 const memoryFile = (runFolder: string) => join(runFolder, 'goodput.json');
 
@@ -45,13 +50,12 @@ export function createEventLog(runFolder: string): EventLog {
   let rememberedMs = 0;
   return {
     append: (entry) => ifThereIsRoom(() => writeSync(file, `${JSON.stringify({ t: Date.now(), ...entry })}\n`)),
-    remember(lineage, goodput) {
-      if (Date.now() - rememberedMs < REMEMBER_MS) return;
+    remember(memory, now) {
+      if (!now && Date.now() - rememberedMs < REMEMBER_MS) return;
       rememberedMs = Date.now();
-      const memory: z.infer<typeof MemorySchema> = { lineage, goodput: goodput() };
       const temporary = `${memoryFile(runFolder)}.new`;
       ifThereIsRoom(() => {
-        writeFileSync(temporary, JSON.stringify(memory));
+        writeFileSync(temporary, JSON.stringify(memory()));
         renameSync(temporary, memoryFile(runFolder));
       });
     },
@@ -73,7 +77,8 @@ export async function readEarlier(runFolder: string, lineage: string): Promise<E
   const text = await readFile(memoryFile(runFolder), 'utf8').catch(() => null);
   const memory = text === null ? null : parse(text, MemorySchema);
   if (memory === null || memory.lineage !== lineage) return null;
-  return { goodput: memory.goodput, steps: readSteps(logFile(runFolder), lineage) };
+  const { goodput, curve } = memory;
+  return { goodput, curve, steps: readSteps(logFile(runFolder), lineage) };
 }
 
 /** When the run last gave a sign of life on this host, ms since the epoch. */

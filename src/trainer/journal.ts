@@ -1,6 +1,7 @@
 // What an attempt knows about its training: every trainer event passes here once and is counted, compared, logged and shown.
 import { relative } from 'node:path';
-import type { Finding, Goodput, Receipt, Training } from '../contracts/records.ts';
+import type { LearningCurve } from '../contracts/learning-curve.ts';
+import type { Finding, Goodput, Receipt } from '../contracts/records.ts';
 import type { Progress } from '../contracts/status.ts';
 import type { TrainerEvent, TrainerEventOf } from '../contracts/trainer-protocol.ts';
 import type { ReceiptWriter } from '../storage/receipts.ts';
@@ -37,7 +38,7 @@ export interface Journal {
   lastSeenMs(): number;
   receipts(): Receipt[];
   findings(): Finding[];
-  lossCurve(): Training['lossCurve'];
+  curve(): LearningCurve;
   progress(): Progress;
   close(): void;
 }
@@ -51,6 +52,8 @@ export interface JournalStart {
   runStartedMs: number;
   /** Up to the state that this attempt resumes from. */
   carried: Goodput | null;
+  /** Of the attempts before. */
+  curve: LearningCurve | null;
   earlier: EarlierHere | null;
   /** What the time since then belongs to: `start`, `paused` or the recovery that this attempt is. */
   cause: string;
@@ -72,7 +75,11 @@ export function createJournal(start: JournalStart): Journal {
   const events = createEventLog(start.runFolder);
   const limits = createPhaseLimits(start.rules);
   const steps = createStepRecord(earlier?.steps ?? []);
-  const meter = createProgressMeter({ step: from, highest: Math.max(from, carried?.step ?? 0) });
+  const meter = createProgressMeter({
+    step: from,
+    highest: Math.max(from, carried?.step ?? 0),
+    curve: start.curve,
+  });
   const receipts = createRecoveryReceipts(start.receipts, start.processes);
   const ledger = createGoodput({
     carried,
@@ -133,7 +140,7 @@ export function createJournal(start: JournalStart): Journal {
       lastHeardMs = nowMs;
       events.append(event);
       const isNewStep = compare(event);
-      meter.observe(event, isNewStep);
+      meter.observe(event, nowMs);
       ledger.observe(event, nowMs);
       if (event.ev === 'plan') receipts.resumed(event.from);
       if (event.ev === 'finding') notice(event.code, event.message);
@@ -142,7 +149,9 @@ export function createJournal(start: JournalStart): Journal {
       if (isNewStep) receipts.newStep(nowMs);
       const ours = isOurs(event);
       if (!ours) notice('garbage_on_channel', 'It names a checkpoint outside of its folder; not taken.');
-      events.remember(lineage, () => ledger.snapshot(nowMs));
+      const memory = () => ({ lineage, goodput: ledger.snapshot(nowMs), curve: meter.curve() });
+      // Validations are few, and worth more than a step.
+      events.remember(memory, event.ev === 'metrics');
       return { isProgress: limits.observe(event, nowMs), isOurs: ours };
     },
     recovered(recovery) {
@@ -165,7 +174,7 @@ export function createJournal(start: JournalStart): Journal {
     lastSeenMs: () => carried?.atMs ?? Date.now(),
     receipts: () => receipts.all(),
     findings: () => [...findings],
-    lossCurve: () => meter.lossCurve(),
+    curve: () => meter.curve(),
     progress: () => ({
       ...meter.progress(),
       ...spent(ledger.snapshot(Date.now())),

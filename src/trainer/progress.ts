@@ -1,76 +1,95 @@
-// What the events of a training add up to for people: step, speed, time left, loss curve.
-import type { Training } from '../contracts/records.ts';
+// What the events of a training add up to for people: step, speed, time left, learning curve.
+import { describeValidations, type LearningCurve, sparkline } from '../contracts/learning-curve.ts';
 import type { Progress } from '../contracts/status.ts';
 import type { TrainerEvent } from '../contracts/trainer-protocol.ts';
 import type { StepEvent } from './event-log.ts';
+import { createCurveKeeper } from './learning-curve.ts';
 
 export interface ProgressMeter {
-  /** @param isNew the step was not done before. */
-  observe(event: TrainerEvent, isNew: boolean): void;
+  /** @param nowMs when it came */
+  observe(event: TrainerEvent, nowMs: number): void;
   step(): number;
   /** Highest step that was done. */
   highestStep(): number;
-  lossCurve(): Training['lossCurve'];
+  curve(): LearningCurve;
   /** For heartbeats. */
   progress(): Progress;
 }
 
-/** Points of the loss curve that are kept. */
-const CURVE_POINTS_MAX = 200;
-/** Steps that speed and time left are averaged over. */
+/** Columns of the loss curve in a line. */
+const SPARK_COLUMNS = 24;
+/** Steps that the speed is averaged over. */
 const SPEED_WINDOW = 20;
+/** Steps that the time left is averaged over, validations and saves between them included: several of most intervals. */
+const PACE_WINDOW = 200;
 
-export function createProgressMeter(start: { step: number; highest: number }): ProgressMeter {
+export function createProgressMeter(start: {
+  step: number;
+  highest: number;
+  curve: LearningCurve | null;
+}): ProgressMeter {
   let phase = 'load';
   let { step, highest } = start;
   let of = 0;
   let loss: number | undefined;
   let recent: { seconds: number; tokens: number }[] = [];
+  let arrivedMs: number[] = [];
   let lastTokens: number | null = null;
-  let curve: Training['lossCurve'] = [];
+  const keeper = createCurveKeeper(start.curve);
 
-  function observeStep(event: StepEvent, isNew: boolean): void {
+  function observeStep(event: StepEvent, nowMs: number): void {
     phase = 'train';
     ({ step, of, loss } = event);
     const tokens = event.tokens - (lastTokens ?? event.tokens);
     recent = [...recent.slice(1 - SPEED_WINDOW), { seconds: event.seconds, tokens }];
+    arrivedMs = [...arrivedMs.slice(1 - PACE_WINDOW), nowMs];
     lastTokens = event.tokens;
     highest = Math.max(highest, step);
-    if (isNew) curve = thin([...curve, { step, loss: event.loss }]);
+  }
+
+  function secondsLeft(): number | null {
+    const last = recent.at(-1);
+    if (last === undefined) return null;
+    const [first = 0, latest = 0] = [arrivedMs[0], arrivedMs.at(-1)];
+    const pace = arrivedMs.length > 1 ? (latest - first) / 1000 / (arrivedMs.length - 1) : last.seconds;
+    return (of - step) * pace;
   }
 
   return {
-    observe(event, isNew) {
+    observe(event, nowMs) {
+      keeper.observe(event);
       if (event.ev === 'phase') phase = event.phase;
       if (event.ev === 'plan') {
         of = event.steps;
         step = event.from;
         lastTokens = null;
+        // What a death costs says nothing of the pace.
+        arrivedMs = [];
       }
-      if (event.ev === 'step') observeStep(event, isNew);
+      if (event.ev === 'step') observeStep(event, nowMs);
     },
     step: () => step,
     highestStep: () => highest,
-    lossCurve: () => curve,
+    curve: () => keeper.curve(),
     progress() {
       const seconds = recent.reduce((sum, r) => sum + r.seconds, 0);
       const tokens = recent.reduce((sum, r) => sum + r.tokens, 0);
-      const left = recent.length > 0 ? ((of - step) * seconds) / recent.length : null;
+      const { steps, validations } = keeper.curve();
+      const validation = describeValidations(validations);
+      const losses = steps.map((one) => one.loss);
+      const left = secondsLeft();
       return {
         stage: 'train',
         phase,
         ...(of > 0 ? { step, of } : {}),
         ...(loss === undefined ? {} : { loss: Number(loss.toFixed(4)) }),
+        ...(losses.length < 2 ? {} : { curve: sparkline(losses, SPARK_COLUMNS) }),
+        ...(validation === null ? {} : { validation }),
         ...(seconds > 0 && tokens > 0 ? { tokensPerSecond: Math.round(tokens / seconds) } : {}),
         ...(left === null ? {} : { eta: formatSeconds(left) }),
       };
     },
   };
-}
-
-/** Halves the points when there are too many, keeping the last. */
-function thin(curve: Training['lossCurve']): Training['lossCurve'] {
-  return curve.length <= CURVE_POINTS_MAX ? curve : curve.filter((_, i) => i % 2 === 1 || i === curve.length - 1);
 }
 
 /** `2 min 10 s`, `3 h 4 min`. */

@@ -188,7 +188,7 @@ async function finish(
     findings: journal.findings(),
     changes: claim.changes,
     goodput: journal.goodput(),
-    lossCurve: journal.lossCurve(),
+    curve: journal.curve(),
     seconds: (Date.now() - attempt.startedMs) / 1000,
   };
 }

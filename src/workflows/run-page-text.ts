@@ -1,5 +1,6 @@
 // The Markdown page of a run in the Web UI's "User Metadata" tab. Pure.
 import type { FailureKind } from '../contracts/failure.ts';
+import { describeLosses, validationRows } from '../contracts/learning-curve.ts';
 import type { Pause, RunStatus, StageStatus } from '../contracts/status.ts';
 import { plain, table } from './markdown-table.ts';
 
@@ -22,6 +23,10 @@ const PAUSED_SIGN = '‖';
 
 /** Held-out examples that are shown. */
 const EXAMPLES_MAX = 3;
+/** Columns of the line of losses: narrower than the page beside the sidebar. */
+const CURVE_COLUMNS = 40;
+/** Validations that are shown, evenly spread. */
+const VALIDATIONS_SHOWN = 10;
 /** Decisions that are shown, the last ones: with a thousand characters each, more would fill the page. */
 const DECISIONS_SHOWN = 10;
 
@@ -54,6 +59,7 @@ export function renderRunPage(status: RunStatus): string {
     stageTable(status),
     ...progressLines(status),
     ...section('Data', dataLines(status)),
+    ...section('Training', trainingLines(status)),
     ...section('Evaluation', evaluationLines(status)),
     ...section('Model', modelLines(status)),
     ...section('Decisions', decisionLines(status)),
@@ -135,6 +141,23 @@ function speedLines({ preprocessSeconds: seconds, sourceBytes }: RunStatus, rows
   if (!seconds) return [];
   const bytes = sourceBytes === undefined ? '' : `, ${(sourceBytes / 1e6 / seconds).toFixed(1)} MB a second`;
   return [`- prepared in ${formatSeconds(seconds)}: ${formatCount(Math.round(rows / seconds))} rows${bytes}`];
+}
+
+function trainingLines({ training }: RunStatus): string[] {
+  // A record of an earlier release has no curve.
+  const { curve } = training ?? {};
+  if (curve === undefined) return [];
+  const losses = describeLosses(curve.steps, CURVE_COLUMNS);
+  const rows = validationRows(curve, VALIDATIONS_SHOWN);
+  const hasAccuracy = rows.some(({ accuracy }) => accuracy !== undefined);
+  const cells = rows.map(({ step, trainingLoss, loss, accuracy, isBest }) => [
+    formatCount(step),
+    trainingLoss?.toFixed(3) ?? '',
+    ...(hasAccuracy ? [accuracy === undefined ? '' : `${(100 * accuracy).toFixed(1)} %`] : []),
+    isBest ? `**${loss.toFixed(3)}**, the best` : loss.toFixed(3),
+  ]);
+  const titles = ['step', 'training loss', ...(hasAccuracy ? ['told right'] : []), 'validation loss'];
+  return [...(losses === null ? [] : [`- loss ${losses}\n`]), ...(rows.length === 0 ? [] : [table(titles, cells)])];
 }
 
 function evaluationLines({ evaluation }: RunStatus): string[] {

@@ -4,16 +4,7 @@ import { deltaOf } from '../../src/cli/gateway.ts';
 import { createLiveBlock } from '../../src/cli/terminal.ts';
 import { doctorLines } from '../../src/cli/views/doctor.ts';
 import { drillLines } from '../../src/cli/views/drill.ts';
-import {
-  bar,
-  createPaint,
-  cutTo,
-  formatAge,
-  formatSeconds,
-  sparkline,
-  visibleWidth,
-  wrap,
-} from '../../src/cli/views/format.ts';
+import { bar, createPaint, cutTo, formatAge, formatSeconds, visibleWidth, wrap } from '../../src/cli/views/format.ts';
 import { logLine } from '../../src/cli/views/log-line.ts';
 import { runLines, runLogLine, stageChangeLines } from '../../src/cli/views/run.ts';
 import { summaryLines } from '../../src/cli/views/summary.ts';
@@ -35,6 +26,8 @@ const TRAINING: Progress = {
   step: 50,
   of: 125,
   loss: 0.41234,
+  curve: '█▆▃▁',
+  validation: '0.520 at step 48, the best',
   tokensPerSecond: 341,
   eta: '2 min 10 s',
   checkpoint: 'step 48 (claim 1)',
@@ -79,7 +72,7 @@ function running(activity: PendingActivity): RunDescription {
 }
 
 test('a run that trains', () => {
-  const view = { description: running(pending(TRAINING)), losses: [4, 3, 2, 1], nowMs, webUi };
+  const view = { description: running(pending(TRAINING)), nowMs, webUi };
   expect(runLines(view, 100, plain)).toEqual([
     'meters-0123456789ab  running, 1 min 12 s',
     '  ✓ ingest           0.4 s  1,683 rows from 3 sources',
@@ -89,6 +82,7 @@ test('a run that trains', () => {
     '  - register                not asked for',
     '  - deploy                  not asked for',
     '    loss 0.412   █▆▃▁   341 tokens/s   2 min 10 s left',
+    '    validation 0.520 at step 48, the best',
     '    last checkpoint step 48 (claim 1)   recovered 1 time   claim 2',
     `  ${webUi}`,
   ]);
@@ -97,13 +91,12 @@ test('a run that trains', () => {
 test.each([40, 60, 80, 200])('no line is wider than a terminal of %i columns', (width) => {
   const failed = running(pending({ ...TRAINING, waitingFor: 'the object store, which does not answer' }));
   failed.note = 'The Temporal server has not answered for 12 s; asking again.';
-  const view = { description: failed, losses: Array.from({ length: 100 }, (_, i) => i), nowMs, webUi };
+  const view = { description: failed, nowMs, webUi };
   for (const line of runLines(view, width, createPaint(true))) expect(visibleWidth(line)).toBeLessThanOrEqual(width);
 });
 
 test('a stage that waits for a worker, one that is tried again, and one that counts bytes', () => {
-  const line = (activity: PendingActivity) =>
-    runLines({ description: running(activity), losses: [], nowMs, webUi }, 100, plain)[3];
+  const line = (activity: PendingActivity) => runLines({ description: running(activity), nowMs, webUi }, 100, plain)[3];
   expect(line(pending(null, { state: 'waiting' }))).toBe('  ▸ train                   waiting for a worker');
   expect(line(pending(null, { attempt: 3, lastFailure: 'The store\nis down.' }))).toBe(
     '  ▸ train                   attempt 3 after: The store is down.',
@@ -119,7 +112,7 @@ test('a failure is told in full, over several lines where need be', () => {
     kind: 'data_rejected',
     message: 'All 10 rows were dropped; mend the file\nand start again.',
   };
-  const lines = runLines({ description: failed, losses: [], nowMs, webUi }, 45, plain).slice(7);
+  const lines = runLines({ description: failed, nowMs, webUi }, 45, plain).slice(7);
   expect(lines).toEqual(['  data_rejected: All 10 rows were dropped;', '  mend the file and start again.']);
   expect(runLogLine(failed)).toBe(
     'meters-0123456789ab failed: data_rejected: All 10 rows were dropped; mend the file and start again.',
@@ -128,7 +121,7 @@ test('a failure is told in full, over several lines where need be', () => {
 
 test('log lines: what is being done, and what changed', () => {
   expect(runLogLine(running(pending(TRAINING)))).toBe(
-    'train: step 50 of 125, loss 0.412, 341 tokens/s, 2 min 10 s left, checkpoint step 48 (claim 1), recovered 1 time',
+    'train: step 50 of 125, loss 0.412, validation 0.520 at step 48, the best, 341 tokens/s, 2 min 10 s left, checkpoint step 48 (claim 1), recovered 1 time',
   );
   const before = [stage('ingest', 'running'), stage('train', 'waiting'), stage('deploy', 'skipped')];
   const after = [stage('ingest', 'done', 1, '10 rows'), stage('train', 'running'), stage('deploy', 'skipped')];
@@ -154,10 +147,10 @@ test('the summary: rows, before and after with intervals, the gate, examples', (
     '            dropped: invalid_json 1',
     '',
     'Before and after on 200 held-out rows',
-    '                                                 same JSON             95 % interval   loss',
-    '  untuned                                         0 of 200   0.0 %    0.0 % to 1.9 %  2.500',
-    '  untuned, 12 examples in the prompt (control)    7 of 200   3.5 %    1.7 % to 7.0 %  1.500',
-    '  tuned                                         153 of 200  76.5 %  70.2 % to 81.8 %  0.200',
+    '                                       same JSON             95 % interval   loss',
+    '  untuned                               0 of 200   0.0 %    0.0 % to 1.9 %  2.500',
+    '  untuned with 12 examples (control)    7 of 200   3.5 %    1.7 % to 7.0 %  1.500',
+    '  tuned                               153 of 200  76.5 %  70.2 % to 81.8 %  0.200',
     '  gate pass, against the untuned model with 12 examples in its prompt',
     '    The interval lies above zero.',
     '',
@@ -169,8 +162,10 @@ test('the summary: rows, before and after with intervals, the gate, examples', (
     '    before  (not generated)',
     '    after ✗ {"intent": "TurnOn"}',
     '',
-    'Training    125 steps, loss 0.200, 328 of 13,780 parameters (2.4 %), recovered 1 time',
-    '            goodput 94.0 %; lost: recovery:trainer_crashed 7.5 s, load 5.0 s',
+    'Training    125 steps, loss 0.200, 328 of 13,780 parameters (2.4 %),',
+    '            recovered 1 time',
+    '            goodput 94.0 %; lost: recovery:trainer_crashed 7.5 s, load',
+    '            5.0 s',
     '',
     'Model       meters version 3, served as meters',
   ]);
@@ -251,12 +246,6 @@ test('quantities', () => {
   ]);
   expect([500, 90_000, 7_200_000, 200_000_000].map(formatAge)).toEqual(['1 s', '1 min', '2 h', '2 d']);
   expect([bar(0, 0, 4), bar(1, 3, 6), bar(9, 3, 4)]).toEqual(['░░░░', '██░░░░', '████']);
-  expect([sparkline([], 5), sparkline([1], 5), sparkline([1, 1, 9, 9], 2), sparkline([0, 7], 9)]).toEqual([
-    '',
-    '▁',
-    '▁█',
-    '▁█',
-  ]);
   expect([cutTo('abcdef', 4), cutTo('abcd', 4), wrap('aa bb cc', 5)]).toEqual(['abc…', 'abcd', ['aa bb', 'cc']]);
   expect(cutTo(createPaint(true).red('abcdef'), 4)).toBe('\u001b[31mabc…\u001b[39m');
 });

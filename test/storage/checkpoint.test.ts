@@ -67,7 +67,7 @@ describe('committer', () => {
   test('keeps the newest, deletes manifests first and then the parts that nobody names', async () => {
     const commits = committer();
     for (const step of [1, 2, 3, 4]) {
-      commits.offer(save(step), GOODPUT);
+      commits.offer(save(step), { goodput: GOODPUT });
       await commits.drain();
     }
     expect(await Promise.all([1, 2, 3, 4].map(read)).then((all) => all.map((its) => its?.step ?? null))).toEqual([
@@ -81,7 +81,7 @@ describe('committer', () => {
 
   test('a folder that is no longer what its manifest says is not committed', async () => {
     const commits = committer();
-    commits.offer(save(1, 'state 1', 'state I'), GOODPUT);
+    commits.offer(save(1, 'state 1', 'state I'), { goodput: GOODPUT });
     await commits.drain();
     expect(await read(1)).toBeNull();
     expect(refused[0]).toContain('state is not what its manifest says');
@@ -89,7 +89,7 @@ describe('committer', () => {
 
   test('a folder that was rotated away is left', async () => {
     const commits = committer();
-    commits.offer({ ...save(1), path: join(folder, 'gone') }, GOODPUT);
+    commits.offer({ ...save(1), path: join(folder, 'gone') }, { goodput: GOODPUT });
     await commits.drain();
     expect(commits.committedStep()).toBeNull();
   });
@@ -104,10 +104,10 @@ describe('committer', () => {
       },
     };
     const commits = committer(flaky);
-    commits.offer(save(1), GOODPUT);
+    commits.offer(save(1), { goodput: GOODPUT });
     await expect.poll(() => commits.waitingFor()).toBe('The store is away.');
-    commits.offer(save(2), GOODPUT);
-    commits.offer(save(3), GOODPUT);
+    commits.offer(save(2), { goodput: GOODPUT });
+    commits.offer(save(3), { goodput: GOODPUT });
     away = false;
     expect(outages).toEqual([]);
     await commits.drain();
@@ -126,9 +126,9 @@ describe('committer', () => {
     };
     let hurried = false;
     const commits = committer(slow);
-    commits.offer(save(1), GOODPUT);
+    commits.offer(save(1), { goodput: GOODPUT });
     await expect.poll(() => commits.waitingFor()).not.toBeNull();
-    commits.offer(save(2), GOODPUT);
+    commits.offer(save(2), { goodput: GOODPUT });
     hurried = true;
     commits.hurry();
     await commits.drain();
@@ -138,7 +138,7 @@ describe('committer', () => {
   test('an attempt that was taken over commits nothing more', async () => {
     await claim(2);
     const commits = committer();
-    commits.offer(save(1), GOODPUT);
+    commits.offer(save(1), { goodput: GOODPUT });
     await expect(commits.drain()).rejects.toMatchObject({ kind: 'fenced' });
     expect(await read(1)).toBeNull();
   });
@@ -152,7 +152,7 @@ describe('committer', () => {
     };
     const commits = committer(forbidden);
     for (const step of [1, 2, 3, 4]) {
-      commits.offer(save(step), GOODPUT);
+      commits.offer(save(step), { goodput: GOODPUT });
       await commits.drain();
     }
     expect(commits.committedStep()).toBe(4);

@@ -86,7 +86,7 @@ describe('a checkpoint of two hosts', () => {
   test('is committed when both have stored their files; older ones and what was said go', async () => {
     const [commits, shares] = [committer(), giver()];
     for (const step of [1, 2, 3]) {
-      commits.offer(save(0, step), GOODPUT);
+      commits.offer(save(0, step), { goodput: GOODPUT });
       shares.offer(save(1, step));
       await Promise.all([commits.drain(), shares.drain()]);
     }
@@ -101,10 +101,10 @@ describe('a checkpoint of two hosts', () => {
 
   test('is not there while one has not; the first goes on to a newer one that both have', async () => {
     const [commits, shares] = [committer(), giver()];
-    commits.offer(save(0, 1), GOODPUT);
+    commits.offer(save(0, 1), { goodput: GOODPUT });
     await expect.poll(() => store.list(keys.allShares('r'))).toHaveLength(1);
     expect(await read(1)).toBeNull();
-    commits.offer(save(0, 2), GOODPUT);
+    commits.offer(save(0, 2), { goodput: GOODPUT });
     commits.hurry();
     await expect.poll(() => store.list(keys.shareWanted('r', 1, 2))).toHaveLength(1);
     shares.offer(save(1, 1));
@@ -115,17 +115,17 @@ describe('a checkpoint of two hosts', () => {
 
   test('whose part was damaged or rotated away on one host is left', async () => {
     const [commits, shares] = [committer(), giver()];
-    commits.offer(save(0, 1), GOODPUT);
+    commits.offer(save(0, 1), { goodput: GOODPUT });
     shares.offer(save(1, 1, 'state of rank l at 1'));
     await Promise.all([commits.drain(), shares.drain()]);
     expect(refused).toEqual([
       expect.stringMatching(/^Host second: .*rank-1.safetensors is not what its manifest says/),
     ]);
-    commits.offer(save(0, 2), GOODPUT);
+    commits.offer(save(0, 2), { goodput: GOODPUT });
     shares.offer({ ...save(1, 2), path: join(folder, 'gone') });
     await Promise.all([commits.drain(), shares.drain()]);
     expect([commits.committedStep(), refused.length]).toEqual([null, 1]);
-    commits.offer(save(0, 3), GOODPUT);
+    commits.offer(save(0, 3), { goodput: GOODPUT });
     shares.offer(save(1, 3));
     await Promise.all([commits.drain(), shares.drain()]);
     expect(commits.committedStep()).toBe(3);
@@ -141,7 +141,7 @@ describe('a checkpoint of two hosts', () => {
       },
     };
     const [commits, shares] = [committer(), giver(flaky)];
-    commits.offer(save(0, 1), GOODPUT);
+    commits.offer(save(0, 1), { goodput: GOODPUT });
     shares.offer(save(1, 1));
     await expect.poll(() => store.list(keys.allShares('r'))).toHaveLength(1);
     away = false;

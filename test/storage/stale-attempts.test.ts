@@ -147,7 +147,7 @@ async function playRound(seed: number) {
     });
     const from = claim.resumeFrom?.step ?? 0;
     for (let step = from + 1; step <= from + SAVES; step++) {
-      committer.offer({ path: sealedFolder(step), step, terminal: false, best: null }, GOODPUT);
+      committer.offer({ path: sealedFolder(step), step, terminal: false, best: null }, { goodput: GOODPUT });
       await committer.drain();
     }
   };

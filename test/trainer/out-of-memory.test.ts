@@ -75,7 +75,7 @@ describe.skipIf(process.platform !== 'linux' || !hasModel)('out of memory', () =
   });
 
   test('the losses are those of the larger micro-batch', () => {
-    const losses = ({ training: { lossCurve } }: MeasuredTraining) => lossCurve.map(({ loss }) => loss);
+    const losses = ({ training: { curve } }: MeasuredTraining) => curve?.steps.map(({ loss }) => loss) ?? [];
     expect(losses(limited)).toHaveLength(STEPS);
     for (const [i, loss] of losses(limited).entries())
       expect(Math.abs(loss - (losses(whole)[i] ?? 0))).toBeLessThan(1e-4);

@@ -118,6 +118,8 @@ describe('attempts of one run', () => {
     expect(receipt).toMatchObject({ kind: 'node_lost', action: 'taken_over', claim: 2, atStep: 8 });
     expect(receipt?.lostSteps).toBe(8 - (receipt?.resumedFrom ?? 0));
     expect(receipt?.nextNewStepMs).toBeGreaterThan(0);
+    // The steps before the death were done elsewhere.
+    expect(next.curve?.steps.map(({ step }) => step)).toEqual(Array.from({ length: FAULT_STEPS }, (_, i) => i + 1));
     expect(next.result.weightsSha256).toBe(undisturbed);
   });
 

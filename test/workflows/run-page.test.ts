@@ -109,6 +109,27 @@ describe('the page of a run', () => {
     expect(page).toContain('- 2 earlier ones are in the history\n- 24 Nov 2026, 10:00 UTC person-2: paused\n');
   });
 
+  test('the losses as a line of bars, and each validation beside the training', () => {
+    const training = {
+      ...{ step: 4, loss: 2, trainableParameters: 1, totalParameters: 2, recoveries: 0, weightsSha256: '' },
+      goodput: { share: 1, lostSeconds: {} },
+      curve: {
+        steps: [4, 3, 2, 1].map((loss, i) => ({ step: i + 1, loss, gradNorm: 1, learningRate: 1 })),
+        validations: [
+          { step: 2, loss: 2.5, accuracy: 0.5 },
+          { step: 4, loss: 2.75, accuracy: 0.625 },
+        ],
+      },
+    };
+    const page = renderRunPage(status({ training, evaluation: null }));
+    expect(page).toContain('### Training\n\n- loss █▆▃▁ 4.000 → 1.000\n');
+    expect(tableRows(page).slice(-2)).toEqual([
+      '| 2\u2003 | 3.500\u2003 | 50.0\u00a0%\u2003 | **2.500**, the best |',
+      '| 4\u2003 | 1.500\u2003 | 62.5\u00a0%\u2003 | 2.750 |',
+    ]);
+    expect(renderRunPage(status({ training: { ...training, curve: undefined } }))).not.toContain('### Training');
+  });
+
   test('a run that is saving says so', () => {
     expect(renderRunPage(status({ paused: { ...paused, isSaving: true } }))).toContain(', saving now.');
   });

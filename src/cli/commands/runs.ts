@@ -38,7 +38,7 @@ export async function status(run: string | undefined, options: Options): Promise
       output.result(description);
       return EXIT.done;
     }
-    const view = { description, losses: [], nowMs: Date.now(), webUi: client.linkTo(description.run) };
+    const view = { description, nowMs: Date.now(), webUi: client.linkTo(description.run) };
     for (const line of runLines(view, output.width(), output.paint)) output.say(line);
     const summary = summaryLines(description.status, output.width(), output.paint);
     if (summary.length > 0) output.say('');

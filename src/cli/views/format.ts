@@ -66,26 +66,6 @@ export function bar(done: number, of: number, width: number): string {
   return '█'.repeat(full) + '░'.repeat(width - full);
 }
 
-const SPARKS = '▁▂▃▄▅▆▇█';
-
-/** At most `width` characters; where there are more values, neighbours are averaged. */
-export function sparkline(values: number[], width: number): string {
-  if (values.length === 0) return '';
-  const columns = Math.min(width, values.length);
-  const means = Array.from({ length: columns }, (_, i) => {
-    const part = values.slice(
-      Math.floor((i * values.length) / columns),
-      Math.floor(((i + 1) * values.length) / columns),
-    );
-    return part.reduce((sum, v) => sum + v, 0) / part.length;
-  });
-  const low = Math.min(...means);
-  const span = Math.max(...means) - low;
-  return means
-    .map((v) => SPARKS[span === 0 ? 0 : Math.round(((v - low) / span) * (SPARKS.length - 1))] as string)
-    .join('');
-}
-
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the escape character is what a colour code begins with
 const COLOUR_CODE = /(\u001b\[[0-9;]*m)/g;
 

@@ -35,8 +35,14 @@ export function problemLines({ problems }: Plan, width: number, paint: Paint): s
   return [
     '',
     paint.red(problems.length === 1 ? 'One problem:' : `${problems.length} problems:`),
-    ...problems.flatMap(({ path, message }) => indent(wrap(`${path || 'spec'} ${message}`, width - 4), 2)),
+    ...problems.flatMap(({ path, message }) => indent(wrap(problemText(path || 'spec', message), width - 4), 2)),
   ];
+}
+
+/** Most messages go on where the path ends; others are sentences of their own, or name it themselves. */
+function problemText(path: string, message: string): string {
+  const rest = message.replace(`\`${path}\` `, '');
+  return /^[A-Z]/.test(rest) ? `${path}: ${rest}` : `${path} ${rest}`;
 }
 
 function dataText({ data }: Plan): string | null {
@@ -99,7 +105,8 @@ function remedyLines(memory: MemoryCheck | null, width: number): string[] {
 }
 
 function costLines({ costs, pricesOf }: Plan, paint: Paint): string[] {
-  if (costs.length === 0) return [];
+  // Without data or a model there is nothing that could be priced.
+  if (!costs.some(({ fits, seconds }) => fits !== null || seconds !== null)) return [];
   const title = ['', 'a GPU hour', 'fits', 'time', 'cost'].map((text) => paint.dim(text));
   return [
     ...['', `${paint.bold('Cost')}        by the price table of ${pricesOf}`],

@@ -21,6 +21,7 @@ export function progressFacts(progress: Progress): string[] {
   return [
     progressLabel(progress),
     progress.loss === undefined ? '' : `loss ${progress.loss.toFixed(3)}`,
+    progress.validation ? `validation ${progress.validation}` : '',
     progress.tokensPerSecond === undefined ? '' : `${Math.round(progress.tokensPerSecond)} tokens/s`,
     progress.eta ? `${progress.eta} left` : '',
     progress.checkpoint ? `checkpoint ${progress.checkpoint}` : '',

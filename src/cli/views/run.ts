@@ -1,13 +1,11 @@
 // One run as lines: the stages, what the one that runs is doing, and what came of it. State in, text out.
 import { isOpen, type PendingActivity, type RunDescription } from '../../client/description.ts';
 import type { Progress, StageState, StageStatus } from '../../contracts/status.ts';
-import { bar, cutTo, formatSeconds, oneLine, type Paint, plural, sparkline, visibleWidth, wrap } from './format.ts';
+import { bar, cutTo, formatSeconds, oneLine, type Paint, plural, visibleWidth, wrap } from './format.ts';
 import { countsOf, progressFacts, progressLabel } from './progress.ts';
 
 export interface RunView {
   description: RunDescription;
-  /** Loss of every look so far. */
-  losses: number[];
   nowMs: number;
   webUi: string;
 }
@@ -15,10 +13,6 @@ export interface RunView {
 /** Columns of the progress bar: at most, and at least. */
 const BAR_MAX = 30;
 const BAR_MIN = 8;
-const SPARK_MAX = 40;
-const SPARK_MIN = 8;
-/** Columns of what stands beside the sparkline. */
-const SPARK_NEIGHBOURS = 60;
 /** Longest stage name, `preprocess`. */
 const STAGE_WIDTH = 10;
 /** Longest duration, `59 min 59 s`. */
@@ -36,7 +30,7 @@ export function runLines(view: RunView, width: number, paint: Paint): string[] {
   const lines = [
     headline(view, paint),
     ...description.status.stages.map((stage) => stageLine(stage, description, width, paint)),
-    ...trainingLines(view, width, paint),
+    ...trainingLines(view, paint),
     ...outcomeLines(description, width, paint),
   ];
   // Half a link is of no use.
@@ -95,13 +89,12 @@ function pendingText(pending: PendingActivity | undefined): string {
   return `${again}${why}`;
 }
 
-function trainingLines({ description, losses }: RunView, width: number, paint: Paint): string[] {
+function trainingLines({ description }: RunView, paint: Paint): string[] {
   const progress = description.progress;
   if (description.state !== 'running' || progress?.stage !== 'train') return [];
-  const columns = Math.min(SPARK_MAX, Math.max(SPARK_MIN, width - SPARK_NEIGHBOURS));
   const facts = [
     progress.loss === undefined ? '' : `loss ${progress.loss.toFixed(3)}`,
-    losses.length > 1 ? paint.cyan(sparkline(losses, columns)) : '',
+    progress.curve === undefined ? '' : paint.cyan(progress.curve),
     progress.tokensPerSecond === undefined ? '' : `${Math.round(progress.tokensPerSecond)} tokens/s`,
     progress.eta ? `${progress.eta} left` : '',
   ];
@@ -110,7 +103,8 @@ function trainingLines({ description, losses }: RunView, width: number, paint: P
     progress.recoveries ? `recovered ${plural(progress.recoveries, 'time')}` : '',
     progress.claim === undefined ? '' : `claim ${progress.claim}`,
   ];
-  return [facts, safety]
+  const validation = [progress.validation ? `validation ${progress.validation}` : ''];
+  return [facts, validation, safety]
     .map((line) => line.filter((fact) => fact !== '').join('   '))
     .filter((line) => line !== '')
     .map((line) => `    ${line}`);

@@ -1,4 +1,5 @@
 // What a finished run is worth, in words: rows, before and after, the gate, examples. State in, lines out.
+import { describeLosses, validationRows } from '../../contracts/learning-curve.ts';
 import type { Evaluation, VariantScore } from '../../contracts/records.ts';
 import type { Accounts } from '../../contracts/rows.ts';
 import type { RunStatus } from '../../contracts/status.ts';
@@ -7,6 +8,10 @@ import { cutTo, formatCount, formatPercent, oneLine, type Paint, plural, table, 
 const EXAMPLES_MAX = 3;
 /** Columns of `Rows`, `Training`, `Model` and the space behind. */
 const LABEL_WIDTH = 12;
+/** Columns of the line of losses. */
+const CURVE_COLUMNS = 40;
+/** Validations that are shown, evenly spread. */
+const VALIDATIONS_MAX = 10;
 /** Shorter losses of time are not worth a word, seconds. */
 const LOSS_SHOWN_S = 0.5;
 
@@ -15,7 +20,7 @@ export function summaryLines(status: RunStatus, width: number, paint: Paint): st
   if (status.data) lines.push(...dataLines(status.data, status.card ?? null, width, paint), '');
   else if (status.card) lines.push(...refusedLines(status.card, status.run, paint), '');
   if (status.evaluation) lines.push(...evaluationLines(status.evaluation, width, paint), '');
-  if (status.training) lines.push(...trainingLines(status.training, paint), '');
+  if (status.training) lines.push(...trainingLines(status.training, width, paint), '');
   if (status.version !== null) {
     const served = status.endpoint === null ? '' : `, served as ${paint.bold(status.endpoint)}`;
     lines.push(`${paint.bold('Model')}       ${status.model} version ${status.version}${served}`);
@@ -47,12 +52,37 @@ function dataLines(data: Accounts, card: string | null, width: number, paint: Pa
   ];
 }
 
-function trainingLines(training: NonNullable<RunStatus['training']>, paint: Paint): string[] {
+function trainingLines(training: NonNullable<RunStatus['training']>, width: number, paint: Paint): string[] {
   const share = formatPercent(training.trainableParameters / training.totalParameters);
   const recovered = training.recoveries ? `, recovered ${plural(training.recoveries, 'time')}` : '';
+  const counts = `${formatCount(training.trainableParameters)} of ${formatCount(training.totalParameters)} parameters`;
+  const [first = '', ...rest] = [
+    `${plural(training.step, 'step')}, loss ${training.loss.toFixed(3)}, ${counts} (${share})${recovered}`,
+    `goodput ${formatPercent(training.goodput.share)}${lossesOf(training.goodput)}`,
+  ].flatMap((line) => wrap(line, width - LABEL_WIDTH));
   return [
-    `${paint.bold('Training')}    ${plural(training.step, 'step')}, loss ${training.loss.toFixed(3)}, ${formatCount(training.trainableParameters)} of ${formatCount(training.totalParameters)} parameters (${share})${recovered}`,
-    `${' '.repeat(LABEL_WIDTH)}goodput ${formatPercent(training.goodput.share)}${lossesOf(training.goodput)}`,
+    `${paint.bold('Training')}    ${first}`,
+    ...[...rest, ...curveLines(training.curve, paint)].map((line) => ' '.repeat(LABEL_WIDTH) + line),
+  ];
+}
+
+/** A record of an earlier release has no curve. */
+function curveLines(curve: NonNullable<RunStatus['training']>['curve'], paint: Paint): string[] {
+  if (curve === undefined) return [];
+  const losses = describeLosses(curve.steps, CURVE_COLUMNS);
+  const rows = validationRows(curve, VALIDATIONS_MAX);
+  const hasAccuracy = rows.some(({ accuracy }) => accuracy !== undefined);
+  const titles = ['step', 'training loss', 'validation loss', ...(hasAccuracy ? ['told right'] : []), ''];
+  const cells = rows.map(({ step, trainingLoss, loss, accuracy, isBest }) => [
+    formatCount(step),
+    trainingLoss?.toFixed(3) ?? '',
+    loss.toFixed(3),
+    ...(hasAccuracy ? [accuracy === undefined ? '' : formatPercent(accuracy)] : []),
+    isBest ? paint.green('best') : '',
+  ]);
+  return [
+    ...(losses === null ? [] : [`loss ${losses}`]),
+    ...(rows.length === 0 ? [] : table([titles.map((title) => paint.dim(title)), ...cells], [0, 1, 2, 3])),
   ];
 }
 
@@ -91,7 +121,7 @@ function scoreTable(scores: Scores, paint: Paint): string[] {
     [
       ['', rightTitle(scores), '', interval, 'loss'].map((title) => paint.dim(title)),
       row(base.name === 'chance' ? 'chance' : 'untuned', base),
-      ...(control ? [row(`untuned, ${plural(control.shots, 'example')} in the prompt (control)`, control)] : []),
+      ...(control ? [row(`untuned with ${plural(control.shots, 'example')} (control)`, control)] : []),
       row('tuned', candidate).map((cell) => paint.bold(cell)),
     ],
     [1, 2, 3, 4],
