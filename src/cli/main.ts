@@ -74,6 +74,9 @@ function addRunCommands(program: Command, setExit: SetExit): void {
   command(program, 'watch [run]', 'follow a run live; Ctrl-C leaves it going')
     .option('--keep-waiting', 'also while its budget is used up')
     .action(async (run, options) => setExit(await (await import('./commands/runs.ts')).watch(run, options)));
+  command(program, 'compare <run-or-sweep...>', 'runs side by side: what differs in their specs, and what came of it')
+    .option('--to <folder>', 'write their learning curves: for TensorBoard, and as CSV')
+    .action(async (runs, options) => setExit(await (await import('./commands/compare.ts')).compare(runs, options)));
   command(program, 'ps', 'list runs, newest first')
     .option('-n, --limit <n>', 'at most so many', wholeNumber(1, 1000), 20)
     .action(async (options) => setExit(await (await import('./commands/runs.ts')).ps(options)));
@@ -138,6 +141,12 @@ function addModelCommands(program: Command, setExit: SetExit): void {
   command(program, 'models [name]', 'list models, or the versions of one').action(async (name, options) =>
     setExit(await (await import('./commands/models.ts')).models(name, options)),
   );
+  command(program, 'export <run-or-model> [version]', 'write the weights of a run or a model to a folder')
+    .requiredOption('--to <folder>', 'an empty folder, or one that does not exist')
+    .option('--only <name...>', 'adapter, model, best, final, merged-best, merged-final; all that there are without it')
+    .action(async (what, version, options) =>
+      setExit(await (await import('./commands/export.ts')).exportModel(what, version, options)),
+    );
   command(program, 'chat [endpoint]', 'talk to a served model')
     .option('-m, --message <text>', 'ask once and end')
     .option('--memory', 'send earlier turns along')

@@ -45,7 +45,8 @@ export function statusFromHistory(run: string, events: HistoryEvent[]): RunStatu
   };
 }
 
-function specOf(events: HistoryEvent[]): Spec | null {
+/** The run's spec with every default, or null where it is wrong. */
+export function specOf(events: HistoryEvent[]): Spec | null {
   try {
     return parseSpec(argumentsOf(events)[0]);
   } catch {

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { WorkflowExecutionAlreadyStartedError, type WorkflowExecutionInfo } from '@temporalio/client';
 import { defineSearchAttributeKey } from '@temporalio/common';
 import { PAUSED, SEARCH_ATTRIBUTES, TASK_QUEUES, UPDATES, WORKFLOWS } from '../contracts/names.ts';
-import type { SpecInput } from '../contracts/spec.ts';
+import type { Spec, SpecInput } from '../contracts/spec.ts';
 import type { BudgetRequest, Progress } from '../contracts/status.ts';
 import type { Caller } from './connect.ts';
 import {
@@ -16,7 +16,7 @@ import {
   stateOf,
 } from './description.ts';
 import { ClientError, isUnavailable } from './errors.ts';
-import { argumentsOf } from './history.ts';
+import { argumentsOf, type HistoryEvent, specOf } from './history.ts';
 import { update } from './pauses.ts';
 import { summariseInput } from './start-summary.ts';
 
@@ -42,6 +42,8 @@ export interface Runs {
   /** Idempotent: a running or completed run is left alone, a failed or cancelled one is started again. */
   attachOrStart(input: RunInput, options: { runId: string }): Promise<StartOutcome>;
   describeRun(run: string): Promise<RunDescription>;
+  /** With every default; null where the run could not be started by it. */
+  specOfRun(run: string): Promise<Spec | null>;
   /** Newest first. */
   listRuns(options?: { limit?: number }): Promise<RunSummary[]>;
   /**
@@ -80,6 +82,7 @@ export function createRuns(caller: Caller): Runs {
     startRun: (input, { runId }) => startRun(caller, input, runId),
     attachOrStart: (input, { runId }) => attachOrStart(caller, input, runId),
     describeRun: (run) => describeRun(caller, run),
+    specOfRun: async (run) => specOf(await historyOf(caller, run)),
     listRuns: (options) => listRuns(caller, options?.limit ?? LIST_MAX),
     watchRun: watch,
     waitForRun: async (run, options) => {
@@ -190,6 +193,9 @@ async function resumeRun(caller: Caller, run: string, request: BudgetRequest): P
   if (status.name === 'COMPLETED') {
     throw new ClientError('run_not_resumable', `Run ${run} is complete; there is nothing left to resume.`);
   }
-  const events = (await caller.call(() => handle.fetchHistory())).events ?? [];
-  await startRun(caller, argumentsOf(events)[0], run);
+  await startRun(caller, argumentsOf(await historyOf(caller, run))[0], run);
+}
+
+async function historyOf(caller: Caller, run: string): Promise<HistoryEvent[]> {
+  return (await caller.call(() => caller.client.workflow.getHandle(run).fetchHistory())).events ?? [];
 }

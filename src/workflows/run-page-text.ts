@@ -139,7 +139,7 @@ function dataLines(status: RunStatus): string[] {
 
 function speedLines({ preprocessSeconds: seconds, sourceBytes }: RunStatus, rows: number): string[] {
   if (!seconds) return [];
-  const bytes = sourceBytes === undefined ? '' : `, ${(sourceBytes / 1e6 / seconds).toFixed(1)} MB a second`;
+  const bytes = sourceBytes === undefined ? '' : `, ${formatBytes(sourceBytes / seconds)} a second`;
   return [`- prepared in ${formatSeconds(seconds)}: ${formatCount(Math.round(rows / seconds))} rows${bytes}`];
 }
 
@@ -212,6 +212,10 @@ function formatTime(iso: string): string {
 
 function formatCount(n: number): string {
   return String(n).replace(/\B(?=(\d{3})+$)/g, ',');
+}
+
+function formatBytes(bytes: number): string {
+  return bytes < 1e5 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
 function code(text: string): string {

@@ -1,5 +1,6 @@
 // What a user does by the command line, on a stack that the command line has started: odd files, bad input, runs, schedules, a killed supervisor.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CreateBucketCommand, PutBucketPolicyCommand, PutObjectCommand } from '@aws-sdk/client-s3';
@@ -10,8 +11,10 @@ import type { ScheduleSummary } from '../../src/client/schedules.ts';
 import { readEnvironment } from '../../src/contracts/environment.ts';
 import type { Version } from '../../src/contracts/records.ts';
 import type { RetrainingResult, RunStatus } from '../../src/contracts/status.ts';
+import type { TrainResult } from '../../src/contracts/trainer-protocol.ts';
 import { choosePorts, FREE_PORTS } from '../../src/dev/ports.ts';
 import { readRunningStack, type StackFile } from '../../src/dev/stack-file.ts';
+import { TENSORBOARD_FILE } from '../../src/registry/tensorboard.ts';
 import { keys } from '../../src/storage/keys.ts';
 import { createStoreFromEnvironment } from '../../src/storage/open-store.ts';
 import { s3AccessOf } from '../../src/storage/s3-access.ts';
@@ -266,6 +269,28 @@ describe('runs', () => {
     const unknown = await anneal(['chat', 'suport', '--message', 'x']);
     expect(unknown.stderr).toMatch(/suport/);
     expect(unknown.code).toBe(1);
+  });
+
+  test('its weights go to a folder, whole and never over another’s, and its curve to one that TensorBoard reads', {
+    timeout: TEST_MS_MAX,
+  }, async () => {
+    const folder = join(state, 'exported');
+    const exported = await anneal(['export', 'support', 'v1', '--to', folder, '--json']);
+    expect(lastObject(exported)).toMatchObject({ run, model: 'support', version: 1, folders: ['adapter'] });
+    const { weightsSha256 } = JSON.parse(readFileSync(join(folder, 'export.json'), 'utf8')) as TrainResult;
+    const weights = readFileSync(join(folder, 'adapter', 'adapter_model.safetensors'));
+    expect(createHash('sha256').update(weights).digest('hex')).toBe(weightsSha256);
+    const other = await anneal(['export', run, '--to', folder]);
+    expect([other.code, other.stderr]).toEqual([2, expect.stringContaining('holds something else already')]);
+    const unknown = await anneal(['export', run, '--to', join(state, 'other'), '--only', 'merged-best']);
+    expect(unknown.stderr).toContain('has no merged-best; it has adapter.');
+    expect((await anneal(['export', 'moon', '--to', folder])).stderr).toContain('models are support)');
+
+    const compared = await anneal(['compare', run, '--to', join(state, 'curves')]);
+    expect(compared.stdout).toMatch(/^gate +pass$/m);
+    expect(readdirSync(join(state, 'curves', run)).sort()).toEqual([TENSORBOARD_FILE, 'steps.csv', 'validations.csv']);
+    const [titles, first] = readFileSync(join(state, 'curves', run, 'steps.csv'), 'utf8').split('\n');
+    expect([titles, first]).toEqual(['step,loss,gradNorm,learningRate', expect.stringMatching(/^1,\d/)]);
   });
 
   test('a cancelled run stops with a checkpoint, and goes on from it when it is resumed', {

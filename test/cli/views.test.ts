@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { deltaOf } from '../../src/cli/gateway.ts';
 import { createLiveBlock } from '../../src/cli/terminal.ts';
+import { type Compared, comparisonLines } from '../../src/cli/views/compare.ts';
 import { doctorLines } from '../../src/cli/views/doctor.ts';
 import { drillLines } from '../../src/cli/views/drill.ts';
 import { bar, createPaint, cutTo, formatAge, formatSeconds, visibleWidth, wrap } from '../../src/cli/views/format.ts';
@@ -10,6 +11,7 @@ import { runLines, runLogLine, stageChangeLines } from '../../src/cli/views/run.
 import { summaryLines } from '../../src/cli/views/summary.ts';
 import { modelsTable, runsTable, schedulesTable } from '../../src/cli/views/tables.ts';
 import type { PendingActivity, RunDescription } from '../../src/client/description.ts';
+import { parseSpec } from '../../src/contracts/spec.ts';
 import type { Progress, StageState, StageStatus } from '../../src/contracts/status.ts';
 import { ACCOUNTS, EVALUATION } from './pretend-results.ts';
 
@@ -168,6 +170,34 @@ test('the summary: rows, before and after with intervals, the gate, examples', (
     '            5.0 s',
     '',
     'Model       meters version 3, served as meters',
+  ]);
+});
+
+test('runs side by side: what differs, and what came of it', () => {
+  const { status } = running(pending(null));
+  const spec = (learningRate: number, name: string) =>
+    parseSpec({ name, data: { sources: [{ uri: 'rows.jsonl' }] }, train: { learningRate } });
+  const compared: Compared[] = [
+    {
+      ...{ run: 'a-1', state: 'completed', startedAt: '', spec: spec(0.001, 'a') },
+      status: { ...status, evaluation: EVALUATION },
+      curve: {
+        steps: [3, 2, 1].map((loss, i) => ({ step: i + 1, loss, gradNorm: 1, learningRate: 1 })),
+        validations: [{ step: 2, loss: 1.5 }],
+      },
+    },
+    { run: 'b-2', state: 'running', startedAt: '', spec: spec(0.002, 'b'), status, curve: null },
+  ];
+  expect(comparisonLines(compared, 80, plain)).toEqual([
+    '                    a-1                b-2',
+    'state               completed          running',
+    'train.learningRate  0.001              0.002',
+    'steps               3                  -',
+    'loss                █▅▁ 3.000 → 1.000  -',
+    'best validation     1.500 at step 2    -',
+    'right               153 of 200         -',
+    'test loss           0.200              -',
+    'gate                pass               -',
   ]);
 });
 

@@ -52,6 +52,13 @@ export function formatCount(n: number): string {
   return n.toLocaleString('en-US');
 }
 
+/** `812 bytes`, `1.3 MB`, `4.0 GB`. */
+export function formatBytes(bytes: number): string {
+  const units = ['kB', 'MB', 'GB', 'TB'];
+  const power = Math.min(units.length, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+  return power === 0 ? `${bytes} bytes` : `${(bytes / 1000 ** power).toFixed(1)} ${units[power - 1]}`;
+}
+
 /** `n rows`, `1 row`. */
 export function plural(n: number, one: string, many = `${one}s`): string {
   return `${formatCount(n)} ${n === 1 ? one : many}`;
