@@ -1,7 +1,8 @@
 // Rows of databases: PostgreSQL (PGlite, the real server compiled to WASM, over its socket) and SQLite, followed by watermark, and what is refused.
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { createSecureContext, TLSSocket } from 'node:tls';
 import { PGlite } from '@electric-sql/pglite';
 import { PGLiteSocketServer } from '@electric-sql/pglite-socket';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -32,6 +33,41 @@ async function read(folder: Folder, source: SourceInput, options: FreezeOptions 
     rows: rows.map((row) => JSON.parse(row) as Record<string, unknown>),
   };
 }
+
+/** A server that speaks TLS as PostgreSQL does, with a certificate of its own, and no further. */
+async function startTls(): Promise<AsyncDisposable & { port: number }> {
+  const context = createSecureContext({ key: KEY, cert: CERTIFICATE });
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.once('data', () => {
+      socket.write('S');
+      new TLSSocket(socket, { isServer: true, secureContext: context }).on('error', () => undefined);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve));
+  return {
+    port: (server.address() as AddressInfo).port,
+    [Symbol.asyncDispose]: () => new Promise((resolve) => server.close(() => resolve())),
+  };
+}
+
+/** Of `localhost`, until 2126; used nowhere else. */
+const KEY = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgekaMAo+WItNJgY4Z
+I1sYzBTO5F/iNZ0IpUtS/mLMQ9WhRANCAAT3SRI2o+GpWmlWWepjwIMj8gFbrXjT
+N6PJqgUf5itRtYtBTladlG7ZYO/PgcbjrQU84CZdyEeR/BPBeea5qEFo
+-----END PRIVATE KEY-----`;
+const CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIIBlTCCATugAwIBAgIUdBNteQnqzKY+6iwc2FHuXv0OLv4wCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTIwMTAxMzY1MloYDzIxMjYxMTA3
+MDEzNjUyWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAT3SRI2o+GpWmlWWepjwIMj8gFbrXjTN6PJqgUf5itRtYtBTladlG7Z
+YO/PgcbjrQU84CZdyEeR/BPBeea5qEFoo2kwZzAdBgNVHQ4EFgQUH/+qf6J3/2V7
+0YyHbs2IAvBacVswHwYDVR0jBBgwFoAUH/+qf6J3/2V70YyHbs2IAvBacVswDwYD
+VR0TAQH/BAUwAwEB/zAUBgNVHREEDTALgglsb2NhbGhvc3QwCgYIKoZIzj0EAwID
+SAAwRQIgVjOuFcwf2Tr3zFvguK35q6NerYQXukqMO7h8lsIZQpECIQDcZUwwADb1
+wU5rInyGC9i65kRHoapoit9NmHIE/a4MYA==
+-----END CERTIFICATE-----`;
 
 describe('PostgreSQL', () => {
   let db: PGlite;
@@ -86,6 +122,27 @@ describe('PostgreSQL', () => {
     await expect(failing({ table: 'empty' })).rejects.toMatchObject({ kind: 'data_rejected' });
     await expect(failing({})).rejects.toThrow('is a database; add `table`, or `query` with a SELECT');
     expect((await db.query('SELECT count(*)::int AS n FROM tickets')).rows).toEqual([{ n: 1500 }]);
+  });
+
+  test('TLS that one side has and the other has not, and a certificate that nobody knows, are told apart', async () => {
+    await using folder = await temporaryFolder();
+    const refusal = (address: string) =>
+      read(folder, { uri: address, table: 'tickets' }).catch((error: unknown) => error);
+    const withMode = (mode: string) => uri.replace('sslmode=disable', `sslmode=${mode}`);
+    expect(await refusal(withMode('require'))).toMatchObject({
+      kind: 'bad_request',
+      message: expect.stringContaining('has no TLS, and its address asks for it'),
+    });
+    expect(await refusal(withMode('verify-full&sslrootcert=/nowhere.pem'))).toMatchObject({
+      message: expect.stringContaining('names a file that cannot be read on the data worker (/nowhere.pem)'),
+    });
+    await using secure = await startTls();
+    expect(await refusal(`postgres://a@localhost:${secure.port}/x?sslmode=verify-full`)).toMatchObject({
+      kind: 'bad_request',
+      message: expect.stringMatching(
+        /has a certificate that is not trusted \(self-signed certificate\); .*`sslrootcert`/,
+      ),
+    });
   });
 
   test('a plan reads the beginning of a table, and has PostgreSQL reckon the rest', async () => {

@@ -5,6 +5,7 @@ import QueryStream from 'pg-query-stream';
 import type { Source } from '../../contracts/data-spec.ts';
 import { AnnealError } from '../../contracts/failure.ts';
 import type { Mark } from '../../contracts/records.ts';
+import { addressError, postgresError } from './postgres-errors.ts';
 import { buildQuery } from './postgres-query.ts';
 import { createTally, type Fetched, type Tally, type Watermark } from './postgres-tally.ts';
 import { badSource } from './raw.ts';
@@ -104,16 +105,19 @@ async function estimateRows(client: pg.Client, query: { text: string; values: st
   return rows[0]?.['QUERY PLAN'][0].Plan['Plan Rows'] ?? 0;
 }
 
+/** The client takes these for `verify-full`, and says so in a paragraph each time. */
+const WEAK_MODE = /([?&]sslmode=)(?:prefer|require|verify-ca)(?=&|$)(?!.*uselibpqcompat)/;
+
 function createClient(address: string, uri: string): pg.Client {
   try {
     return new pg.Client({
-      connectionString: address,
+      connectionString: address.replace(WEAK_MODE, '$1verify-full'),
       application_name: 'anneal',
       connectionTimeoutMillis: CONNECT_MS_MAX,
       keepAlive: true,
     });
   } catch (error) {
-    throw badSource(uri, 'is no valid address of a database; write postgres://user@host/database', error);
+    throw addressError(error, uri);
   }
 }
 
@@ -154,24 +158,4 @@ async function* toLines(rows: AsyncIterable<Fetched>, tally: Tally): AsyncGenera
     piece = '';
   }
   if (piece !== '') yield Buffer.from(piece);
-}
-
-/** PostgreSQL's classes of errors that are the spec's fault: rights, names, syntax (appendix A of its manual). */
-const SPEC_CLASSES = ['28', '3D', '3F', '42', '22', '0A', '25'];
-
-function postgresError(error: unknown, uri: string): AnnealError {
-  const { code = '', message = '' } = error as { code?: string; message?: string };
-  const reason = message.replaceAll(/\s+/g, ' ').slice(0, 300);
-  if (SPEC_CLASSES.includes(code.slice(0, 2)))
-    return badSource(
-      uri,
-      `was refused by PostgreSQL (${reason}, ${code}); correct the address, \`query\` or \`table\`, or the user's rights`,
-    );
-  if (/password|SASL/i.test(reason))
-    return badSource(uri, 'asks for a password; set PGPASSWORD or ~/.pgpass on the data worker');
-  return new AnnealError(
-    'source_unavailable',
-    `Source ${uri} could not be read (${reason || code}); check the address and the database.`,
-    { cause: error },
-  );
 }
