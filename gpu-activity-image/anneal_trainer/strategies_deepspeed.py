@@ -20,10 +20,9 @@ from anneal_trainer.strategies_sharded import ShardedTrainer
 _STAGES = {"zero2": 2, "zero3": 3}
 
 # What transformers fills in from its own arguments, so that nothing can contradict the recipe.
+_BATCH = {"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto"}
 _FROM_RECIPE = {
-    "train_batch_size": "auto",
-    "train_micro_batch_size_per_gpu": "auto",
-    "gradient_accumulation_steps": "auto",
+    **_BATCH,
     "gradient_clipping": "auto",
     "bf16": {"enabled": "auto"},
     "fp16": {"enabled": "auto"},
@@ -45,7 +44,8 @@ def configuration(recipe: Recipe) -> dict[str, Any]:
         _go_without_compiler()
     if isinstance(recipe.deepspeed, dict):
         # DeepSpeed would make an optimizer of its own of that section, which says what the recipe does.
-        return _FROM_RECIPE | {name: section for name, section in recipe.deepspeed.items() if name != "optimizer"}
+        # Its batch was the recipe's at submit; a run that goes on with fewer ranks or a smaller micro-batch has another.
+        return _FROM_RECIPE | {name: section for name, section in recipe.deepspeed.items() if name != "optimizer"} | _BATCH
     stage = _STAGES[recipe.deepspeed]
     zero: dict[str, Any] = {"stage": stage, "reduce_bucket_size": "auto"}
     if stage == 3:

@@ -67,11 +67,11 @@ async function follow(turn: Turn): Promise<null> {
 
 async function warmSteps(
   { sharedMemory, state }: GpuParts,
-  { run, spec, host }: OfferInput,
+  { run, spec, size, host }: OfferInput,
 ): Promise<HostOffer['warm']> {
   const root = await openWarmRoot(sharedMemory, state);
   if (root === null) return [];
-  const { processes } = spec.train;
+  const { processes } = size ?? spec.train;
   const ranks = Array.from({ length: processes }, (_, i) => host * processes + i);
   return await listWarmSteps(root, run, ranks);
 }

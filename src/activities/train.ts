@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
 import { CancelledFailure } from '@temporalio/common';
 import type { GangSeat } from '../contracts/gang.ts';
+import { describeSize, isExact } from '../contracts/gang-size.ts';
 import { type LearningCurve, thinned } from '../contracts/learning-curve.ts';
 import {
   type Dataset,
@@ -13,6 +14,7 @@ import {
   type Training,
   TrainingSchema,
 } from '../contracts/records.ts';
+import type { Recipe } from '../contracts/spec.ts';
 import type { TrainInput, TrainPaused, TrainResultSummary, TrainStopped } from '../contracts/stages.ts';
 import type { Progress } from '../contracts/status.ts';
 import { requireMemory } from '../plan/admission.ts';
@@ -27,6 +29,7 @@ import { type BaseModel, openBaseModel } from '../trainer/base-model.ts';
 import { shareOf } from '../trainer/goodput.ts';
 import { withGpuLock } from '../trainer/gpu-lock.ts';
 import { endLeftoverTrainer } from '../trainer/leftovers.ts';
+import { changedRecipe } from '../trainer/recipe-changes.ts';
 import { PauseReached, StopRequest } from '../trainer/stop-request.ts';
 import { train } from '../trainer/training.ts';
 import { holdLease, type Lease } from './lease.ts';
@@ -89,11 +92,11 @@ export async function trainOnce(turn: Turn): Promise<TrainResultSummary | TrainP
   const { key, value } = await rememberStage(parts.store, rememberedAs(input, inputs), () =>
     withHost(turn, inputs, async (options) => {
       const training = await train(options);
-      await recordSpeed(options, spec.model.base, training);
+      if (training.changes.length === 0) await recordSpeed(options, spec.model.base, training);
       return training;
     }),
   );
-  return summarise(key, value);
+  return summarise(key, spec.train, value);
 }
 
 /** What an earlier attempt brought to its end, or null. */
@@ -106,7 +109,7 @@ export async function recallTraining(
   const { run, stage, input: decides, schema } = rememberedAs(input, await readInputs(parts, input));
   const key = keys.stage(run, stage, digestOf(decides));
   const training = await readJson(parts.store, key, schema);
-  return training === null ? null : summarise(key, training);
+  return training === null ? null : summarise(key, input.spec.train, training);
 }
 
 interface TrainInputs {
@@ -144,7 +147,8 @@ export async function withHost<T>(
     const { info } = Context.current();
     const before = info.heartbeatDetails as Progress | undefined;
     const onProgress = (phase: string) => context.report({ phase });
-    await requireMemory({ ...parts, run, base, dataset, recipe: spec.train, signal, onProgress });
+    const recipe = { ...spec.train, ...input.size };
+    await requireMemory({ ...parts, run, base, dataset, recipe, signal, onProgress });
     return await work({
       ...parts,
       ...(gang && { gang }),
@@ -158,7 +162,8 @@ export async function withHost<T>(
       base,
       dataset: dataset.files,
       recipe: spec.train,
-      placement: await placeTraining(base.folder, spec.train, parts.python.environment.CUDA_VISIBLE_DEVICES),
+      size: input.size,
+      placement: await placeTraining(base.folder, recipe, parts.python.environment.CUDA_VISIBLE_DEVICES),
       stepBefore: before?.step ?? null,
       gpuSecondsBefore: Math.max(before?.gpuSeconds ?? 0, input.gpuSecondsBefore ?? 0),
       limits,
@@ -216,8 +221,15 @@ function describePause(paused: TrainPaused['paused']): TrainPaused {
   return { paused, outcome: `waits after step ${paused.step ?? 0}${loss}` };
 }
 
-function describeChange({ microBatch, processes }: RecipeChange): string {
-  return `micro-batch ${microBatch}${processes === undefined ? '' : ` on ${processes} ${processes === 1 ? 'process' : 'processes'}`}`;
+function describeChanges(recipe: Recipe, changes: RecipeChange[]): string[] {
+  const last = changes.at(-1);
+  if (last === undefined) return [];
+  const { microBatch, processes, hosts } = changedRecipe(recipe, changes);
+  const where =
+    hosts === recipe.hosts && processes === recipe.processes ? '' : ` on ${describeSize({ hosts, processes })}`;
+  return [
+    `micro-batch ${microBatch}${where} from step ${last.atStep} on, ${isExact(recipe, changes) ? 'still' : 'not'} bit-exact`,
+  ];
 }
 
 /** Each point is some 80 bytes of the run's history. */
@@ -227,11 +239,10 @@ function curveForPeople({ steps, validations }: LearningCurve): LearningCurve {
   return { steps: thinned(steps, CURVE_POINTS_SHOWN), validations: thinned(validations, CURVE_POINTS_SHOWN) };
 }
 
-function summarise(record: string, training: Training): TrainResultSummary {
+function summarise(record: string, recipe: Recipe, training: Training): TrainResultSummary {
   const { result, receipts, findings, changes, goodput, curve } = training;
   const share = (100 * result.trainableParameters) / result.totalParameters;
   const alarms = findings.filter(({ code }) => code === 'not_deterministic').length;
-  const change = changes.at(-1);
   const facts = [
     `${result.step} steps`,
     `loss ${result.trainLoss.toFixed(3)}`,
@@ -239,7 +250,7 @@ function summarise(record: string, training: Training): TrainResultSummary {
     `${share.toFixed(2)} % of the parameters`,
     ...(receipts.length === 0 ? [] : [`${receipts.length} ${receipts.length === 1 ? 'recovery' : 'recoveries'}`]),
     `goodput ${Math.round(100 * shareOf(goodput))} %`,
-    ...(change === undefined ? [] : [`${describeChange(change)} from step ${change.atStep} on, not bit-exact`]),
+    ...describeChanges(recipe, changes),
     ...(alarms === 0 ? [] : [`${alarms} steps came out differently when done again`]),
   ];
   return {

@@ -2,6 +2,7 @@
 // `--help` answers at once.
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { HOSTS_MAX, PROCESSES_MAX } from '../contracts/gang-size.ts';
 import { CliError, describeFailure, EXIT, failureLines } from './failures.ts';
 
 /** Columns of the help text. */
@@ -87,6 +88,12 @@ function addRunCommands(program: Command, setExit: SetExit): void {
   withBudget(
     command(program, 'resume <run>', 'go on with a paused run, or start an ended one again; what is done is kept'),
   )
+    .option(
+      '--hosts <n>',
+      'go on with so many hosts, also where it is not paused; the effective batch stays',
+      wholeNumber(1, HOSTS_MAX),
+    )
+    .option('--processes <n>', 'and so many ranks on each', wholeNumber(1, PROCESSES_MAX))
     .option('--wait', 'follow it to its end')
     .option('--keep-waiting', 'with --wait: also while its budget is used up')
     .action(async (run, options) => setExit(await (await import('./commands/pauses.ts')).resume(run, options)));

@@ -5,7 +5,7 @@ import {
   WorkflowUpdateRPCTimeoutOrCancelledError,
 } from '@temporalio/client';
 import { UPDATES } from '../contracts/names.ts';
-import type { BudgetRequest, PauseRequest } from '../contracts/status.ts';
+import type { BudgetRequest, PauseRequest, ResumeRequest } from '../contracts/status.ts';
 import type { Caller } from './connect.ts';
 import { stateOf } from './description.ts';
 import { ClientError } from './errors.ts';
@@ -29,7 +29,7 @@ export async function update(
   caller: Caller,
   run: string,
   name: (typeof UPDATES)[keyof typeof UPDATES],
-  request: BudgetRequest,
+  request: ResumeRequest,
 ): Promise<void> {
   const handle = caller.client.workflow.getHandle(run);
   const state = stateOf((await caller.call(() => handle.describe())).status.name);

@@ -2,9 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WorkflowExecutionAlreadyStartedError, type WorkflowExecutionInfo } from '@temporalio/client';
 import { defineSearchAttributeKey } from '@temporalio/common';
+import type { GangSize } from '../contracts/gang-size.ts';
 import { PAUSED, SEARCH_ATTRIBUTES, TASK_QUEUES, UPDATES, WORKFLOWS } from '../contracts/names.ts';
 import type { Spec, SpecInput } from '../contracts/spec.ts';
-import type { BudgetRequest, Progress } from '../contracts/status.ts';
+import type { Progress, ResumeRequest } from '../contracts/status.ts';
 import type { Caller } from './connect.ts';
 import {
   describeRun,
@@ -56,10 +57,11 @@ export interface Runs {
   /** Asks the run to stop; it saves a checkpoint first. @throws ClientError `run_not_running` when it has ended. */
   cancelRun(run: string): Promise<void>;
   /**
-   * A paused run goes on; an ended one starts again with the same input, and the store remembers the stages that are done.
-   * @throws ClientError `run_not_resumable`, and `run_refused` when its budget leaves nothing.
+   * A paused run goes on, with another number of hosts or ranks also one that trains; an ended one starts again with the same input, and
+   * the store remembers the stages that are done.
+   * @throws ClientError `run_not_resumable`, and `run_refused` when its budget leaves nothing or it cannot go on with so many.
    */
-  resumeRun(run: string, request?: BudgetRequest): Promise<void>;
+  resumeRun(run: string, request?: ResumeRequest): Promise<void>;
 }
 
 export interface WatchOptions {
@@ -95,12 +97,12 @@ export function createRuns(caller: Caller): Runs {
   };
 }
 
-async function startRun(caller: Caller, input: unknown, runId: string): Promise<void> {
+async function startRun(caller: Caller, input: unknown, runId: string, size: Partial<GangSize> = {}): Promise<void> {
   await caller.call(() =>
     caller.client.workflow.start(WORKFLOWS.fineTune, {
       workflowId: runId,
       taskQueue: TASK_QUEUES.control,
-      args: [input],
+      args: Object.keys(size).length === 0 ? [input] : [input, null, size],
       ...summariseInput(input),
       workflowIdReusePolicy: 'ALLOW_DUPLICATE_FAILED_ONLY',
       workflowIdConflictPolicy: 'FAIL',
@@ -183,17 +185,22 @@ async function cancelRun(caller: Caller, run: string): Promise<void> {
   await caller.call(() => handle.cancel());
 }
 
-async function resumeRun(caller: Caller, run: string, request: BudgetRequest): Promise<void> {
+async function resumeRun(caller: Caller, run: string, request: ResumeRequest): Promise<void> {
+  const { hosts, processes } = request;
+  const wanted = { ...(hosts && { hosts }), ...(processes && { processes }) };
+  const isResized = Object.keys(wanted).length > 0;
   const handle = caller.client.workflow.getHandle(run);
   const { status } = await caller.call(() => handle.describe());
   if (status.name === 'RUNNING') {
-    if ((await describeRun(caller, run)).status.paused) return await update(caller, run, UPDATES.resume, request);
+    if (isResized || (await describeRun(caller, run)).status.paused)
+      return await update(caller, run, UPDATES.resume, request);
     throw new ClientError('run_not_resumable', `Run ${run} is still running; follow it with \`anneal watch ${run}\`.`);
   }
   if (status.name === 'COMPLETED') {
     throw new ClientError('run_not_resumable', `Run ${run} is complete; there is nothing left to resume.`);
   }
-  await startRun(caller, argumentsOf(await historyOf(caller, run))[0], run);
+  const { size } = (await describeRun(caller, run)).status;
+  await startRun(caller, argumentsOf(await historyOf(caller, run))[0], run, { ...size, ...wanted });
 }
 
 async function historyOf(caller: Caller, run: string): Promise<HistoryEvent[]> {

@@ -22,7 +22,7 @@ export const SEARCH_ATTRIBUTES = { stage: 'AnnealStage', model: 'AnnealModel', d
 /** Query that answers with a `RunStatus`, while the run goes on and after its end; a sweep answers with a `SweepStatus`. */
 export const STATUS_QUERY = 'status';
 
-/** Updates of a run whose training goes on or is paused; each takes one object. */
+/** Updates of a run whose training goes on or is paused; each takes one object of `status.ts`. */
 export const UPDATES = { pause: 'pause', resume: 'resume', budget: 'budget' } as const;
 
 /** Between a sweep and its runs: a run waits at a rung, the sweep lets it go on; people have paused a run, or let it go on. */

@@ -111,13 +111,14 @@ export const DatasetSchema = z.object({
 });
 export type Dataset = z.infer<typeof DatasetSchema>;
 
-/** The recipe was changed so that the run could go on: from `atStep` on it is continuous, no longer bit-exact. */
+/** The recipe was changed so that the run could go on: from `atStep` on it is continuous; whether it is still bit-exact, `isExact` says. */
 export const RecipeChangeSchema = z.object({
   atStep: z.int(),
   microBatch: z.int(),
   accumulation: z.int(),
-  /** Ranks on each host; absent = as many as the recipe says. */
+  /** Ranks on each host; absent = as many as the recipe says, and so are hosts. */
   processes: z.int().optional(),
+  hosts: z.int().optional(),
 });
 export type RecipeChange = z.infer<typeof RecipeChangeSchema>;
 

@@ -5,6 +5,7 @@ import { columnProblems } from './column-map.ts';
 import { CHAT_SHAPES, DataSchema, type Source } from './data-spec.ts';
 import { DEMO_SPEC } from './demo-spec.ts';
 import { AnnealError, type Problem } from './failure.ts';
+import { HOSTS_MAX, PROCESSES_MAX } from './gang-size.ts';
 import { STAGES } from './names.ts';
 import { ROW_KINDS, type RowKind } from './rows.ts';
 import { SCHEDULES } from './schedules.ts';
@@ -101,10 +102,10 @@ const TrainFieldsSchema = z.strictObject({
   dataloaderWorkers: z.int().min(0).max(16).default(0),
   /** Share of the prompts' tokens that are replaced at random, anew in each epoch. */
   tokenDropout: z.number().min(0).max(0.9).default(0),
-  /** Ranks on each host that train together, each with its own micro-batches. At most 16, the GPUs of the largest hosts. */
-  processes: z.int().min(1).max(16).default(1),
+  /** Ranks on each host that train together, each with its own micro-batches. */
+  processes: z.int().min(1).max(PROCESSES_MAX).default(1),
   /** Hosts that train together, each with `processes` ranks; more than one are granted by the pool (`anneal pool`). */
-  hosts: z.int().min(1).max(64).default(1),
+  hosts: z.int().min(1).max(HOSTS_MAX).default(1),
   /** How strongly `dpo` holds the model to what it was. */
   dpoBeta: z.number().gt(0).max(10).default(0.1),
   kto: z

@@ -1,5 +1,7 @@
 // Inputs and results of the stages' activities. Results hold what people and the next stage need; the whole record lies in the store
 // under `record`, so that history holds references, never rows. Types only.
+
+import type { GangSize } from './gang-size.ts';
 import type { LearningCurve } from './learning-curve.ts';
 import type { Evaluation } from './records.ts';
 import type { Accounts } from './rows.ts';
@@ -84,6 +86,8 @@ export interface FinishDatasetInput extends ResolveRowsInput {
 
 export interface TrainInput extends StageInput, TrainLimits {
   dataset: string;
+  /** Hosts and ranks that somebody wants in place of the spec's. */
+  size?: GangSize;
 }
 /** Where a training stops before its end; what is absent is no limit. */
 export interface TrainLimits {

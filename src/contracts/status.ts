@@ -1,6 +1,7 @@
 // What people and programs see of a run: the answer to the `status` query, heartbeat details, and the result. Types only.
 import type { Budget } from './budget.ts';
 import type { FailureKind } from './failure.ts';
+import type { GangSize } from './gang-size.ts';
 import type { Stage } from './names.ts';
 import type { Evaluation } from './records.ts';
 import type { Accounts } from './rows.ts';
@@ -37,6 +38,8 @@ export interface RunStatus {
   paused?: Pause | null;
   /** Who paused, resumed or gave another budget, oldest first, at most the last fifty. */
   decisions?: Decision[];
+  /** Hosts and ranks that somebody wants in place of the spec's; absent = nobody does. */
+  size?: GangSize;
   /** GPU seconds that the training had used when it last stopped or ended. */
   gpuSeconds?: number;
   failure: { kind: FailureKind | 'cancelled'; message: string } | null;
@@ -71,6 +74,9 @@ export interface PauseRequest {
 export interface BudgetRequest extends PauseRequest {
   budget?: Partial<Budget>;
 }
+
+/** What is left out of the size stays as it is. A training that is not paused saves and goes on at once with another size. */
+export interface ResumeRequest extends BudgetRequest, Partial<GangSize> {}
 
 /** Second argument of a run that belongs to a sweep. */
 export interface Trial {

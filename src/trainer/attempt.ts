@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
 import type { GangSeat } from '../contracts/gang.ts';
+import { type GangSize, isExact } from '../contracts/gang-size.ts';
 import type { Claim, FileSet } from '../contracts/records.ts';
 import type { Split } from '../contracts/rows.ts';
 import { isShardOf } from '../contracts/shards.ts';
@@ -35,7 +36,7 @@ import { createLauncher, type Launcher } from './launcher.ts';
 import { furthestCurve } from './learning-curve.ts';
 import { deleteOtherClaims } from './local-checkpoints.ts';
 import { LIMIT_RULES, type LimitRules } from './phase-limits.ts';
-import { changedRecipe, resolveRecipe, type TrainingInputs } from './recipe-changes.ts';
+import { changedRecipe, ranksOf, resolveRecipe, type TrainingInputs } from './recipe-changes.ts';
 import type { DeathOnRecord } from './recovery-policy.ts';
 import { createSavePacing } from './save-pacing.ts';
 import { PauseReached, superseded } from './stop-request.ts';
@@ -62,6 +63,8 @@ export interface TrainingOptions {
   gpuSecondsBefore?: number;
   /** Where it stops before its end. */
   limits?: Pick<TrainLimits, 'pauseAt' | 'gpuSecondsMax'>;
+  /** Hosts and ranks in place of the recipe's. */
+  size?: GangSize | undefined;
   /** This host's place in a gang of several; absent = it trains alone. */
   gang?: GangSeat;
   /** What this host's GPUs allow; absent = everything. */
@@ -136,7 +139,7 @@ export async function openAttempt(options: TrainingOptions): Promise<Attempt> {
       refused: new Set(),
       placement: placementOf(options),
       agreed: gang && agreedStates(gang, warmRoot, run),
-      ranks: ranksHere(options.recipe, gang),
+      ranks: ranksHere(options.size ?? options.recipe, gang),
     },
     stop: AbortSignal.any([options.signal, fence.signal, budget.signal]),
     fence,
@@ -151,11 +154,12 @@ export async function openAttempt(options: TrainingOptions): Promise<Attempt> {
 }
 
 /** A gang's ranks are granted together: its hosts have GPUs for all of them. */
-function placementOf({ placement, recipe, gang }: TrainingOptions): Placement {
+function placementOf({ placement, recipe, gang, size }: TrainingOptions): Placement {
   const { strategy = 'ddp', processesMax = Number.POSITIVE_INFINITY } = placement ?? {};
   return {
     strategy: recipe.strategy === 'auto' ? strategy : recipe.strategy,
     processesMax: gang === undefined ? processesMax : Number.POSITIVE_INFINITY,
+    size,
   };
 }
 
@@ -278,8 +282,9 @@ export async function trainJob(
 ): Promise<TrainJob> {
   const { recipe, shards, base, drill, run } = attempt;
   const { warmRoot } = attempt.places;
+  const resolved = resolveRecipe(recipe, claim.changes, claim.strategy);
   const warm =
-    warmRoot === null ? null : await describeWarm(warmRoot, { run, claim: claim.number, lineage }, recipe.hosts);
+    warmRoot === null ? null : await describeWarm(warmRoot, { run, claim: claim.number, lineage }, resolved.hosts);
   return {
     v: PROTOCOL_VERSION,
     command: 'train',
@@ -292,7 +297,7 @@ export async function trainJob(
     hole: drill?.hole ?? null,
     pauseAt: attempt.limits?.pauseAt ?? null,
     gang: attempt.gang ? placeOf(attempt.gang, claim.number) : null,
-    recipe: resolveRecipe(recipe, claim.changes, claim.strategy),
+    recipe: resolved,
   };
 }
 
@@ -305,7 +310,7 @@ async function openJournal(attempt: Attempt, claimed: Claimed, end: EndOfClaim |
   return createJournal({
     runFolder: places.runFolder,
     receipts,
-    processes: changedRecipe(recipe, claim.changes).processes * recipe.hosts,
+    processes: ranksOf(changedRecipe(recipe, claim.changes)),
     rules: drill?.limits ?? LIMIT_RULES,
     from: state?.step ?? 0,
     runStartedMs: claim.runStartedMs,
@@ -337,7 +342,7 @@ function noteTakeover(attempt: Attempt, { claim, state }: Claimed, journal: Jour
       atStep: Math.max(end.step, known?.step ?? 0, attempt.stepBefore ?? 0, journal.highestStep()),
       resumedFrom: state?.step ?? 0,
       action: 'taken_over',
-      exact: claim.changes.length === 0,
+      exact: isExact(attempt.recipe, claim.changes),
     },
     end.atMs ?? journal.lastSeenMs(),
   );

@@ -1,5 +1,6 @@
 // Claims a run for an attempt: chooses the newest state that it may and can resume from, fixes it in the claim, and brings it here.
 import { AnnealError } from '../contracts/failure.ts';
+import type { GangSize } from '../contracts/gang-size.ts';
 import { type Checkpoint, type Claim, ClaimEndSchema, type Goodput } from '../contracts/records.ts';
 import type { Resume } from '../contracts/trainer-protocol.ts';
 import { fetchCheckpoint } from '../storage/checkpoint.ts';
@@ -34,12 +35,14 @@ export interface Places {
   ranks?: RanksHere | null;
 }
 
-/** What a host's GPUs allow. */
+/** What a host's GPUs allow, and how much of it is wanted. */
 export interface Placement {
   /** How ranks share the training where the spec leaves it open. */
   strategy: NonNullable<Claim['strategy']>;
   /** Ranks that there are GPUs for; infinite on CPUs. */
   processesMax: number;
+  /** Hosts and ranks that are wanted in place of the recipe's. */
+  size?: GangSize | undefined;
 }
 
 export interface ClaimWish {
@@ -171,9 +174,8 @@ export async function nextState(
   }
 }
 
-/** A gang names a checkpoint of the store because all of its hosts can reach that; one of them may have it here. */
-async function localTwin({ agreed, runFolder }: Places, state: SavedState): Promise<LocalCheckpointFolder | null> {
-  if (agreed === undefined) return null;
+/** A checkpoint of the store may be here too: of a gang all of it or this host's part, because a gang names what all hosts can reach. */
+async function localTwin({ runFolder }: Places, state: SavedState): Promise<LocalCheckpointFolder | null> {
   const here = await listLocalCheckpoints(runFolder);
   return (
     here.find(

@@ -21,7 +21,7 @@ import { createLauncher, type Launched } from './launcher.ts';
 import { forgetTrainer, recordTrainer } from './leftovers.ts';
 import { deleteAllButNewest, deleteOtherClaims, openClaimFolder } from './local-checkpoints.ts';
 import { countOomKills } from './oom-kills.ts';
-import { changedRecipe, lineageOf } from './recipe-changes.ts';
+import { changedRecipe, lineageOf, ranksOf } from './recipe-changes.ts';
 import type { SavedState } from './saved-state.ts';
 import { StopRequest, superseded } from './stop-request.ts';
 import { deleteOtherWarmStates, deleteWarmStates, warmFolder } from './warm-state.ts';
@@ -47,7 +47,7 @@ export async function trainAlong(options: TrainingOptions): Promise<void> {
   const resume = await bringHere(places, await stateOf(attempt, claim, lineage), folder, stop);
   if (resume === 'unreadable') throw stateUnreadable(claim, attempt.recipe);
   await forgetClaimsBefore(attempt, claim);
-  const ranks = attempt.recipe.processes * attempt.recipe.hosts;
+  const ranks = ranksOf(changedRecipe(attempt.recipe, claim.changes));
   let phase = 'load';
   const tell = (next = phase) => {
     phase = next;

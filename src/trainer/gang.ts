@@ -1,6 +1,7 @@
 // A gang of several hosts as one of them sees it: what all hosts can resume from, and where the ranks meet.
 import { AnnealError } from '../contracts/failure.ts';
 import type { GangSeat } from '../contracts/gang.ts';
+import type { GangSize } from '../contracts/gang-size.ts';
 import type { Claim } from '../contracts/records.ts';
 import type { Recipe } from '../contracts/spec.ts';
 import type { TrainJob } from '../contracts/trainer-protocol.ts';
@@ -63,7 +64,7 @@ export function agreedStates({ offers, wish }: GangSeat, warmRoot: string | null
 }
 
 /** The ranks of this host; null where it trains alone. */
-export function ranksHere({ processes, hosts }: Recipe, gang: GangSeat | undefined): RanksHere | null {
+export function ranksHere({ processes, hosts }: GangSize, gang: GangSeat | undefined): RanksHere | null {
   return gang === undefined ? null : { first: gang.host * processes, count: processes, of: hosts * processes };
 }
 

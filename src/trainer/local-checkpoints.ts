@@ -2,13 +2,15 @@
 // They may be newer than the store's; the trainer checks sizes and digests before it resumes from one.
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LocalCheckpointSchema } from '../contracts/trainer-protocol.ts';
+import { type LocalCheckpoint, LocalCheckpointSchema } from '../contracts/trainer-protocol.ts';
 
 export interface LocalCheckpointFolder {
   claim: number;
   lineage: string;
   step: number;
   path: string;
+  /** All of its files are here: ranks of other hosts keep their parts there. */
+  isWhole: boolean;
 }
 
 const LINEAGE_FILE = 'lineage';
@@ -44,14 +46,19 @@ export async function listLocalCheckpoints(runFolder: string): Promise<LocalChec
   return found;
 }
 
-async function sealedIn(folder: string): Promise<{ step: number; path: string }[]> {
-  const found: { step: number; path: string }[] = [];
+type Sealed = Pick<LocalCheckpointFolder, 'step' | 'path' | 'isWhole'>;
+
+async function sealedIn(folder: string): Promise<Sealed[]> {
+  const found: Sealed[] = [];
   for (const entry of await readdir(folder).catch(() => [])) {
     if (!/^checkpoint-\d+$/.test(entry)) continue;
     const path = join(folder, entry);
     const text = await readFile(join(path, 'manifest.json'), 'utf8').catch(() => null);
-    const step = text === null ? null : stepOf(text);
-    if (step !== null) found.push({ step, path });
+    const manifest = text === null ? null : parse(text);
+    if (manifest === null) continue;
+    const here = await readdir(path).catch((): string[] => []);
+    const isWhole = Object.keys(manifest.files).every((name) => here.includes(name));
+    found.push({ step: manifest.step, path, isWhole });
   }
   return found;
 }
@@ -83,9 +90,9 @@ export async function deleteAllButNewest(claimFolder: string): Promise<number> {
   return older.length;
 }
 
-function stepOf(manifest: string): number | null {
+function parse(manifest: string): LocalCheckpoint | null {
   try {
-    return LocalCheckpointSchema.parse(JSON.parse(manifest)).step;
+    return LocalCheckpointSchema.parse(JSON.parse(manifest));
   } catch {
     return null; // torn: it was never sealed
   }

@@ -1,5 +1,8 @@
-// What a run trains on, as a digest, and how it changes when memory forces a smaller micro-batch or a host has fewer GPUs.
+// What a run trains on, as a digest, and how it changes when memory forces a smaller micro-batch, a host has fewer GPUs, or somebody
+// wants other hosts.
 // A checkpoint of another lineage is never resumed; one from before a change may be, because the change keeps the effective batch.
+import { AnnealError } from '../contracts/failure.ts';
+import { type GangSize, sizeProblem } from '../contracts/gang-size.ts';
 import type { Claim, FileSet, RecipeChange } from '../contracts/records.ts';
 import type { Recipe } from '../contracts/spec.ts';
 import { PROTOCOL_VERSION, type TrainJob } from '../contracts/trainer-protocol.ts';
@@ -27,12 +30,13 @@ export function lineagesUpTo(inputs: TrainingInputs, changes: RecipeChange[]): s
 }
 
 /** What is trained with after the changes. */
-export function changedRecipe<T extends Pick<Recipe, 'microBatch' | 'accumulation' | 'processes'>>(
-  recipe: T,
-  changes: RecipeChange[],
-): T {
-  const { microBatch, accumulation, processes = recipe.processes } = changes.at(-1) ?? recipe;
-  return { ...recipe, microBatch, accumulation, processes };
+export function changedRecipe<T extends Batch>(recipe: T, changes: RecipeChange[]): T {
+  const { microBatch, accumulation, processes = recipe.processes, hosts = recipe.hosts } = changes.at(-1) ?? recipe;
+  return { ...recipe, microBatch, accumulation, processes, hosts };
+}
+
+export function ranksOf({ hosts, processes }: GangSize): number {
+  return hosts * processes;
 }
 
 /** Steps between checkpoints where the spec does not say and the pacing finds no reason for an earlier one. */
@@ -48,7 +52,7 @@ export function resolveRecipe(
   const recipe = changedRecipe(rest, changes);
   return {
     ...recipe,
-    strategy: recipe.processes * recipe.hosts > 1 ? shared : 'ddp',
+    strategy: ranksOf(recipe) > 1 ? shared : 'ddp',
     orderBatch: whole.microBatch,
     saveSteps: recipe.saveSteps ?? SAVE_STEPS_MAX,
   };
@@ -59,22 +63,24 @@ export interface ChangeWish {
   factor: number;
   /** Ranks that this host has GPUs for; infinite = as many as are wanted. */
   processesMax: number;
+  /** Hosts and ranks in place of the recipe's. */
+  size?: GangSize | undefined;
 }
 
 /**
  * The changes of a claim that resumes at this step: those so far, none later than the step, and one more where the micro-batch must be
  * smaller or the ranks are other ones. Of several at one step the last counts.
+ * @throws AnnealError `bad_request` when so many hosts would change the effective batch.
  */
 export function changesAt(recipe: Recipe, changes: RecipeChange[], atStep: number, wish: ChangeWish): RecipeChange[] {
   const now = changedRecipe(recipe, changes);
-  const next = smallerBatch(now, wish.factor);
-  const processes = fittingProcesses(recipe, next, wish.processesMax);
-  const isChanged = next.microBatch !== now.microBatch || processes !== now.processes;
+  const next = resized(smallerBatch(now, wish.factor), wish.size ?? recipe, wish.processesMax);
+  const isChanged = BATCH.some((field) => next[field] !== now[field]);
+  const { microBatch, accumulation, processes, hosts } = next;
   const change: RecipeChange = {
-    atStep,
-    microBatch: next.microBatch,
-    accumulation: (next.accumulation * next.processes) / processes,
+    ...{ atStep, microBatch, accumulation },
     ...(processes === recipe.processes ? {} : { processes }),
+    ...(hosts === recipe.hosts ? {} : { hosts }),
   };
   const all = [...changes, ...(isChanged ? [change] : [])].map((each) => ({
     ...each,
@@ -83,15 +89,23 @@ export function changesAt(recipe: Recipe, changes: RecipeChange[], atStep: numbe
   return all.filter((each, i) => all[i + 1]?.atStep !== each.atStep);
 }
 
-type Batch = Pick<Recipe, 'microBatch' | 'accumulation' | 'processes'>;
+const BATCH = ['microBatch', 'accumulation', 'processes', 'hosts'] as const;
+type Batch = Pick<Recipe, (typeof BATCH)[number]>;
 
-function smallerBatch({ microBatch, accumulation, processes }: Batch, factor: number): Batch {
-  return { microBatch: microBatch / factor, accumulation: accumulation * factor, processes };
+function smallerBatch<T extends Batch>(batch: T, factor: number): T {
+  return { ...batch, microBatch: batch.microBatch / factor, accumulation: batch.accumulation * factor };
 }
 
-/** As many as the recipe says, or as there are GPUs for, of those that keep the effective batch. One always does. */
-function fittingProcesses({ processes: wanted }: Recipe, { accumulation, processes }: Batch, max: number): number {
-  const shares = accumulation * processes;
-  for (let count = Math.min(wanted, max); count > 1; count--) if (shares % count === 0) return count;
-  return 1;
+/** With as many ranks on each host as are wanted, or as there are GPUs for, of those that keep the effective batch. */
+function resized<T extends Batch & { streaming: boolean }>(
+  batch: T,
+  { hosts, processes: wanted }: GangSize,
+  max: number,
+): T {
+  const shares = batch.accumulation * batch.processes * batch.hosts;
+  let processes = Math.min(wanted, max);
+  while (processes > 1 && shares % (processes * hosts) !== 0) processes--;
+  const problem = sizeProblem(batch, { hosts, processes });
+  if (problem !== null) throw new AnnealError('bad_request', problem);
+  return { ...batch, hosts, processes, accumulation: shares / (processes * hosts) };
 }

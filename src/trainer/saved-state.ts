@@ -45,7 +45,7 @@ function isAdmissible(state: SavedState, { chain, lineages, below, isWarmOk }: A
   );
 }
 
-/** On this host: warm state, then disk. */
+/** On this host: warm state, then disk; of what lies on several hosts, nothing. */
 export async function findHere(places: {
   warmRoot: string | null;
   runFolder: string;
@@ -55,7 +55,7 @@ export async function findHere(places: {
   const local = await listLocalCheckpoints(places.runFolder);
   return [
     ...warm.map((state) => ({ source: 'warm' as const, ...state })),
-    ...local.map((state) => ({ source: 'disk' as const, ...state })),
+    ...local.flatMap(({ isWhole, ...state }) => (isWhole ? [{ source: 'disk' as const, ...state }] : [])),
   ];
 }
 

@@ -3,6 +3,7 @@
 //
 // An attempt holds one claim, and takes another only to resume elsewhere than that one says: from an older checkpoint, or with a
 // smaller batch. Under a claim there are tries, each one trainer. `decideRecovery` judges each trainer's end.
+import { isExact } from '../contracts/gang-size.ts';
 import type { Training } from '../contracts/records.ts';
 import { type TrainResult, TrainResultSchema } from '../contracts/trainer-protocol.ts';
 import { putFolder } from '../storage/file-set.ts';
@@ -61,7 +62,7 @@ async function trainUnder(held: HeldClaim, attempt: Attempt): Promise<Outcome> {
       if (attempt.gang !== undefined) return await leaveGang(attempt, held, end, death);
       attempt.deaths.push(death);
       const step = decideRecovery(attempt.deaths, changedRecipe(attempt.recipe, held.claim.changes));
-      noteRecovery(held, death, step);
+      noteRecovery(attempt, held, death, step);
       switch (step.action) {
         case 'stopped':
           throw step.error;
@@ -153,14 +154,19 @@ function noteOddities(journal: Journal, { garbage, forced, reason }: ChildEnd): 
   }
 }
 
-function noteRecovery({ journal, claim }: HeldClaim, death: DeathOnRecord, step: RecoveryStep): void {
+function noteRecovery(
+  { recipe }: Attempt,
+  { journal, claim }: HeldClaim,
+  death: DeathOnRecord,
+  step: RecoveryStep,
+): void {
   journal.recovered({
     kind: step.action === 'stopped' ? step.error.kind : death.kind,
     message: death.message,
     // Until the next trainer says where it resumes.
     resumedFrom: death.from,
     action: step.action,
-    exact: claim.changes.length === 0 && step.action !== 'smaller_batch',
+    exact: isExact(recipe, claim.changes) && step.action !== 'smaller_batch',
   });
 }
 

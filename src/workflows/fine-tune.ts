@@ -1,6 +1,7 @@
 // FineTune: raw data to a served model, in six stages.
 import { ApplicationFailure, proxyActivities, workflowInfo } from '@temporalio/workflow';
 import type * as activities from '../activities/types.ts';
+import type { GangSize } from '../contracts/gang-size.ts';
 import type { SpecInput } from '../contracts/spec.ts';
 import type { EvaluateResult } from '../contracts/stages.ts';
 import type { RunStatus, Trial } from '../contracts/status.ts';
@@ -17,12 +18,12 @@ const { register, deploy } = proxyActivities<activities.Control>(STAGE_OPTIONS.c
 
 /**
  * `{}`, or nothing at all, is the demo. Started again under the same id it goes on where it ended: finished stages are remembered.
- * Its training can be paused (`pausing.ts`); a sweep starts it as a trial.
+ * Its training can be paused (`pausing.ts`); a sweep starts it as a trial. `size` = hosts and ranks in place of the spec's.
  */
-export async function FineTune(input?: SpecInput, trial?: Trial): Promise<RunStatus> {
+export async function FineTune(input?: SpecInput, trial?: Trial | null, size?: Partial<GangSize>): Promise<RunStatus> {
   const run = workflowInfo().workflowId;
   const page = openRunPage(run);
-  const pausing = openPausing(page, trial);
+  const pausing = openPausing(page, trial ?? undefined, size);
   return await page.keep(async () => {
     const spec = await checkSpec.executeWithOptions({ activityId: 'check-spec', summary: 'the spec' }, [{ input }]);
     page.begin(spec);
@@ -36,9 +37,10 @@ export async function FineTune(input?: SpecInput, trial?: Trial): Promise<RunSta
     if (spec.until === 'preprocess') return;
 
     const { record: training } = await page.stage('train', (options) =>
-      pausing.train(spec, (limits) => {
-        const input = { run, spec, dataset, ...limits };
-        return spec.train.hosts > 1 ? trainOnHosts(input, options.summary) : train.executeWithOptions(options, [input]);
+      pausing.train(spec, (terms) => {
+        const input = { run, spec, dataset, ...terms };
+        const { hosts } = terms.size ?? spec.train;
+        return hosts > 1 ? trainOnHosts(input, options.summary) : train.executeWithOptions(options, [input]);
       }),
     );
     if (spec.until === 'train') return;

@@ -2,7 +2,7 @@
 // everything is saved, and the workflow waits, for days if need be.
 //
 // Training: the activity runs in a scope of its own. Whoever pauses the run cancels that scope; the trainer saves at its next step edge.
-// A new budget cancels it too, and it begins again at once under the new limits.
+// A new budget cancels it too, and so does another number of hosts; it begins again at once under the new terms.
 // Paused: nothing runs. Resuming goes on; cancelling the workflow ends it. A pause that comes when the training is just done holds before
 // the next stage.
 //
@@ -32,10 +32,19 @@ import {
   reachedLimit,
   unpricedCostUsd,
 } from '../contracts/budget.ts';
+import { describeSize, type GangSize, isExact, sizeProblem } from '../contracts/gang-size.ts';
 import { SIGNALS, UPDATES } from '../contracts/names.ts';
-import type { Spec } from '../contracts/spec.ts';
-import type { TrainLimits, TrainPaused, TrainResultSummary, TrainStopped } from '../contracts/stages.ts';
-import type { BudgetRequest, Pause, PauseRequest, RungReached, Trial, TrialHeld } from '../contracts/status.ts';
+import type { Recipe, Spec } from '../contracts/spec.ts';
+import type { TrainInput, TrainLimits, TrainPaused, TrainResultSummary, TrainStopped } from '../contracts/stages.ts';
+import type {
+  BudgetRequest,
+  Pause,
+  PauseRequest,
+  ResumeRequest,
+  RungReached,
+  Trial,
+  TrialHeld,
+} from '../contracts/status.ts';
 import type { RunPage } from './run-page.ts';
 
 export const rungReachedSignal = defineSignal<[RungReached]>(SIGNALS.rungReached);
@@ -48,7 +57,7 @@ const TEXT_MAX = 500;
 const TIMER_MS_MAX = 365 * 86_400_000;
 
 type Outcome = TrainResultSummary | TrainPaused;
-type Attempt = (limits: TrainLimits) => Promise<Outcome>;
+type Attempt = (terms: TrainLimits & Pick<TrainInput, 'size'>) => Promise<Outcome>;
 
 interface Course {
   run: string;
@@ -58,6 +67,10 @@ interface Course {
   /** Those that are still ahead. */
   rungs: number[];
   budget: Budget;
+  /** null until the training begins. */
+  recipe: Recipe | null;
+  /** Absent = the recipe's own. */
+  size: GangSize | undefined;
   pause: Pause | null;
   /** Of the activity that runs, or null. */
   scope: CancellationScope | null;
@@ -72,12 +85,13 @@ export interface Pausing {
   train(spec: Spec, attempt: Attempt): Promise<TrainResultSummary>;
 }
 
-export function openPausing(page: RunPage, trial?: Trial): Pausing {
+/** @param wanted hosts and ranks in place of the spec's. */
+export function openPausing(page: RunPage, trial?: Trial, wanted: Partial<GangSize> = {}): Pausing {
   const { workflowId, startTime } = workflowInfo();
   const course: Course = {
     run: workflowId,
     startedMs: startTime.getTime(),
-    ...{ page, trial, rungs: trial?.rungs ?? [], budget: NO_BUDGET },
+    ...{ page, trial, rungs: trial?.rungs ?? [], budget: NO_BUDGET, recipe: null, size: undefined },
     ...{ pause: null, scope: null, isTraining: false, gpuSeconds: 0, step: null },
   };
   handlePause(course);
@@ -87,7 +101,13 @@ export function openPausing(page: RunPage, trial?: Trial): Pausing {
   return {
     async train(spec, attempt) {
       course.budget = spec.budget ?? NO_BUDGET;
+      course.recipe = spec.train;
       course.isTraining = true;
+      const size = sizeOf(course, wanted);
+      if (size !== null) {
+        requireSize(course, size);
+        resize(course, size);
+      }
       return await trainToTheEnd(course, attempt).finally(() => {
         course.isTraining = false;
       });
@@ -111,7 +131,8 @@ async function once(course: Course, attempt: Attempt): Promise<Outcome | null> {
   course.scope = scope;
   const deadline = watchDeadline(course);
   try {
-    return await scope.run(() => attempt(limitsOf(course)));
+    const { size } = course;
+    return await scope.run(() => attempt({ ...limitsOf(course), ...(size && { size }) }));
   } catch (error) {
     if (!isCancellation(error) || CancellationScope.current().consideredCancelled) throw error;
     count(course, stoppedOf(error));
@@ -271,19 +292,32 @@ function handlePause(course: Course): void {
 
 function handleResume(course: Course): void {
   setHandler(
-    defineUpdate<void, [BudgetRequest?]>(UPDATES.resume),
-    ({ by, why, budget } = {}) => {
+    defineUpdate<void, [ResumeRequest?]>(UPDATES.resume),
+    ({ by, why, budget, ...wanted } = {}) => {
       course.budget = { ...course.budget, ...budget };
+      const size = sizeOf(course, wanted);
+      if (size !== null) {
+        resize(course, size);
+        const what = `goes on with ${describeSize(size)}${keepsBytes(course) ? '' : ', no longer bit-exact'}`;
+        course.page.decide(textOf(by, 'somebody'), what, course.pause === null ? textOf(why, '') : '');
+      }
+      if (course.pause === null) {
+        course.scope?.cancel();
+        return;
+      }
       // Somebody who lets a trial go on from its rung wants it to reach its end.
-      if (course.pause?.kind === 'rung') course.rungs = [];
+      if (course.pause.kind === 'rung') course.rungs = [];
       end(course, textOf(by, 'somebody'), textOf(why, ''));
     },
     {
       description:
-        'Goes on where it was paused. Takes {"by": "who", "why": "a reason", "budget": {"gpuHours": 4}}, all optional.',
+        'Goes on where it was paused. Takes {"by": "who", "why": "a reason", "budget": {"gpuHours": 4}, "hosts": 1, "processes": 2}, all optional; with another number of hosts or ranks also a training that is not paused.',
       validator: (request = {}) => {
         requireTexts(request);
-        if (course.pause === null) refuse(`Run ${course.run} is not paused, so there is nothing to resume.`);
+        const size = sizeOf(course, request);
+        if (course.pause === null && size === null)
+          refuse(`Run ${course.run} is not paused, so there is nothing to resume.`);
+        if (size !== null) requireSize(course, size);
         requireRoom(course, request.budget);
       },
     },
@@ -309,6 +343,32 @@ function handleBudget(course: Course): void {
       },
     },
   );
+}
+
+/** What is asked for in place of the training's size; null where nothing is. */
+function sizeOf({ recipe, size }: Course, wanted: Partial<GangSize>): GangSize | null {
+  if (wanted.hosts === undefined && wanted.processes === undefined) return null;
+  const now = size ?? recipe;
+  return { hosts: wanted.hosts ?? now?.hosts ?? 1, processes: wanted.processes ?? now?.processes ?? 1 };
+}
+
+function requireSize({ run, recipe, isTraining }: Course, size: GangSize): void {
+  if (!isTraining || recipe === null)
+    refuse(`Run ${run} is not training, so another number of hosts would change nothing.`);
+  const problem = sizeProblem(recipe, size);
+  if (problem !== null) refuse(`Run ${run} cannot go on so: ${problem}`);
+}
+
+function resize(course: Course, size: GangSize): void {
+  course.size = size;
+  course.page.update({ size });
+}
+
+/** As far as the size goes. */
+function keepsBytes({ recipe, size }: Course): boolean {
+  if (recipe === null || size === undefined) return true;
+  const { microBatch, accumulation } = recipe;
+  return isExact(recipe, [{ atStep: 0, microBatch, accumulation, ...size }]);
 }
 
 /** A budget that is used up already would pause the training again at once. */

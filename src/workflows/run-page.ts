@@ -48,7 +48,7 @@ export interface RunPage {
   keep(story: () => Promise<void>): Promise<RunStatus>;
   begin(spec: Spec): void;
   /** Notes what the run is told and what becomes of it. */
-  update(change: Pick<RunStatus, 'paused' | 'gpuSeconds'>): void;
+  update(change: Pick<RunStatus, 'paused' | 'gpuSeconds' | 'size'>): void;
   decide(by: string, what: string, why: string): void;
   /** Says how far the running stage is. */
   progress(stage: Stage, text: string): void;

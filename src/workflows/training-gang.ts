@@ -119,13 +119,13 @@ export async function trainOnHosts(input: TrainInput, summary: string): Promise<
 type WithHosts = (state: GangState, work: (granted: string[]) => Promise<Outcome>) => Promise<Outcome>;
 
 /** Borrows hosts of the pool and returns them, however the work ends. */
-function openPool({ run, spec }: TrainInput): WithHosts {
+function openPool({ run, spec, size }: TrainInput): WithHosts {
   const { workflowId, runId: workflowRunId } = workflowInfo();
   const answers = new Map<string, PoolAnswer>();
   setHandler(poolAnswer, (answer) => void answers.set(answer.id, answer));
 
   const askFor = async (id: string, prefer: string[]): Promise<string[]> => {
-    const { hosts, processes, device } = spec.train;
+    const { hosts, processes, device } = { ...spec.train, ...size };
     const request: HostRequest = {
       ...{ id, workflowId, workflowRunId, run, hosts, processes, device, prefer },
       team: spec.queue.team ?? 'default',

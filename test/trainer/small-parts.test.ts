@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { isExact } from '../../src/contracts/gang-size.ts';
 import { parseSpec } from '../../src/contracts/spec.ts';
 import { startChild } from '../../src/trainer/child.ts';
 import type { StepEvent } from '../../src/trainer/event-log.ts';
@@ -106,6 +107,29 @@ describe('changes of the recipe', () => {
     expect(smaller.microBatch * smaller.accumulation * smaller.processes).toBe(8 * accumulation * processes);
     const again = changesAt(gang, changes, 30, { factor: 1, processesMax: 16 });
     expect(changedRecipe(gang, again)).toMatchObject({ processes, accumulation });
+  });
+
+  test.each([
+    // Hosts, ranks on each and micro-batches that the recipe says; what somebody wants; what becomes of it; whether the bytes stay.
+    [[2, 1, 2], { hosts: 1, processes: 1 }, { hosts: 1, processes: 1, accumulation: 4 }, false],
+    [[2, 1, 2], { hosts: 1, processes: 2 }, { hosts: 1, processes: 2, accumulation: 2 }, true],
+    [[1, 2, 1], { hosts: 2, processes: 1 }, { hosts: 2, processes: 1, accumulation: 1 }, true],
+    [[2, 2, 3], { hosts: 3, processes: 4 }, { hosts: 3, processes: 4, accumulation: 1 }, false],
+  ] as const)('hosts, ranks and micro-batches %j go on with %j', (of, size, now, isSame) => {
+    const [hosts, processes, accumulation] = of;
+    const gang = { ...recipe, hosts, processes, accumulation };
+    const changes = changesAt(gang, [], 10, { ...SAME, size });
+    expect(changedRecipe(gang, changes)).toMatchObject({ ...now, microBatch: 8 });
+    expect(changesAt(gang, changes, 20, { ...SAME, size })).toEqual(changes);
+    expect(isExact(gang, changes)).toBe(isSame);
+    expect(changedRecipe(gang, changesAt(gang, changes, 20, SAME))).toEqual(gang);
+  });
+
+  test('a number of hosts that would change the effective batch is refused', () => {
+    const gang = { ...recipe, hosts: 2 };
+    expect(() => changesAt(gang, [], 10, { ...SAME, size: { hosts: 3, processes: 1 } })).toThrow(
+      /^Each step has 8 micro-batches of 8, which 3 hosts with 1 rank each cannot share equally/,
+    );
   });
 
   test('none lies after the step that is resumed at', () => {

@@ -141,7 +141,7 @@ describe('the pool', () => {
     expect(Object.keys(before.waiting)).toEqual(['big']);
     const after = decide({ ...given, waiting: first.left }, NOW + HOUR);
     expect(after.refused.big).toBe(
-      'Run big needs 4 hosts with 2 GPUs each, and the pool has 1; start more GPU workers, or lower `train.hosts` or `train.processes`.',
+      'Run big needs 4 hosts with 2 GPUs each, and the pool has 1; start more GPU workers, or lower `train.hosts` or `train.processes`. `anneal resume big --hosts 1` goes on with 1 host.',
     );
   });
 

@@ -175,6 +175,34 @@ describe('a pause', () => {
     expect(callsOf('waits').at(-1)?.from).toBe(10);
   });
 
+  test('a training goes on with other ranks, paused or not, and after its end; what cannot be shared is refused', async () => {
+    holdAt.set('shared', 5);
+    await start('shared', { train: { learningRate: 0.5, accumulation: 4, processes: 2 } });
+    await until('shared', isTraining);
+    await expect(client.resumeRun('shared', { hosts: 3 })).rejects.toMatchObject({
+      kind: 'run_refused',
+      message: expect.stringMatching(
+        /^Run shared cannot go on so: Each step has 8 micro-batches of \d+, which 3 hosts with 2 ranks each cannot share equally, so that the effective batch would change; choose hosts and ranks whose product divides 8\.$/,
+      ),
+    });
+    await expect(client.resumeRun('shared', { processes: 0.5 })).rejects.toMatchObject({
+      message: expect.stringContaining('`processes` must be a whole number from 1 to 16, got 0.5.'),
+    });
+    await client.resumeRun('shared', { by: 'ann', processes: 1, why: 'a GPU broke' });
+    await expect.poll(() => callsOf('shared').at(-1)?.input.size).toEqual({ hosts: 1, processes: 1 });
+    await client.pauseRun('shared', {});
+    await until('shared', isPaused);
+    await client.resumeRun('shared', { by: 'ben', processes: 4 });
+    await expect.poll(() => callsOf('shared').at(-1)?.input.size).toEqual({ hosts: 1, processes: 4 });
+    await client.cancelRun('shared');
+    await end('shared');
+    holdAt.delete('shared');
+    await client.resumeRun('shared');
+    const { status } = await end('shared');
+    expect(status).toMatchObject({ size: { hosts: 1, processes: 4 }, training: { step: STEPS } });
+    expect(callsOf('shared').map(({ input }) => input.size?.processes)).toEqual([undefined, 1, 4, 4]);
+  });
+
   test('is refused where nothing trains', async () => {
     await expect(client.pauseRun('other', {})).rejects.toMatchObject({ kind: 'run_not_running' });
     await start('early', { until: 'ingest' });

@@ -3,6 +3,7 @@ import { hostname, userInfo } from 'node:os';
 import type { AnnealClient } from '../../client/connect.ts';
 import { isOpen, type RunDescription } from '../../client/description.ts';
 import type { Budget } from '../../contracts/budget.ts';
+import type { GangSize } from '../../contracts/gang-size.ts';
 import type { BudgetRequest } from '../../contracts/status.ts';
 import { CliError, EXIT } from '../failures.ts';
 import { createOutput, type Output } from '../output.ts';
@@ -36,11 +37,15 @@ export async function pause(run: string, options: Options): Promise<number> {
   });
 }
 
-export async function resume(run: string, options: BudgetOptions): Promise<number> {
+export interface ResumeOptions extends BudgetOptions, Partial<GangSize> {}
+
+export async function resume(run: string, options: ResumeOptions): Promise<number> {
   const output = createOutput({ json: options.json ?? false });
   return withClient(async (client) => {
     const budget = budgetOf(options);
-    await client.resumeRun(run, { ...requestOf(options), ...(budget === null ? {} : { budget }) });
+    const { hosts, processes } = options;
+    const size = { ...(hosts && { hosts }), ...(processes && { processes }) };
+    await client.resumeRun(run, { ...requestOf(options), ...(budget === null ? {} : { budget }), ...size });
     output.say(`Run ${run} goes on where it stopped: ${client.linkTo(run)}`);
     if (options.wait) return waitAndReport(client, run, output, options);
     if (output.json) output.result({ run, outcome: 'resumed', webUi: client.linkTo(run) });

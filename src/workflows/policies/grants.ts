@@ -126,7 +126,7 @@ function decideOne({ request, impossibleSinceMs }: WaitingRequest, left: Left): 
   const possible = candidates(request, state.hosts);
   if (possible.length === 0) {
     const since = impossibleSinceMs ?? nowMs;
-    const why = tooMuchForPool(request, state.hosts);
+    const why = [tooMuchForPool(request, state.hosts), ...remedyOf(request, state.hosts)].join(' ');
     if (nowMs - since >= left.limits.impossibleMs) return { is: 'refused', why };
     return { is: 'waiting', why, impossibleSinceMs: since, reserved: [] };
   }
@@ -206,6 +206,15 @@ function tooMuchForPool(request: HostRequest, hosts: PoolHost[]): string {
   const fitting = hosts.filter(({ slots }) => slots >= request.processes).length;
   const alike = new Set(hosts.map(kindOf)).size > 1 ? ' of one kind' : '';
   return `Run ${request.run} needs ${plural(request.hosts, 'host')}${alike} with ${plural(request.processes, 'GPU')} each, and the pool has ${fitting}; start more GPU workers, or lower \`train.hosts\` or \`train.processes\`.`;
+}
+
+/** What a run can do that was submitted already: as many hosts as share its batch equally, and as there are of one kind. */
+function remedyOf({ run, hosts: wanted, processes }: HostRequest, hosts: PoolHost[]): string[] {
+  const fitting = hosts.filter(({ slots }) => slots >= processes).map(kindOf);
+  const most = Math.max(1, ...[...new Set(fitting)].map((kind) => fitting.filter((its) => its === kind).length));
+  let fewer = Math.min(most, wanted - 1);
+  while (fewer > 1 && wanted % fewer !== 0) fewer--;
+  return wanted === 1 ? [] : [`\`anneal resume ${run} --hosts ${fewer}\` goes on with ${plural(fewer, 'host')}.`];
 }
 
 function plural(n: number, noun: string): string {
