@@ -1,6 +1,6 @@
 // Stage `train`: one attempt to train, under a confirmed lease and the host's GPU lock.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Context } from '@temporalio/activity';
+import { Context, getClient, type Info } from '@temporalio/activity';
 import { CancelledFailure } from '@temporalio/common';
 import type { GangSeat } from '../contracts/gang.ts';
 import { describeSize, isExact } from '../contracts/gang-size.ts';
@@ -151,7 +151,7 @@ export async function withHost<T>(
     await requireMemory({ ...parts, run, base, dataset, recipe, signal, onProgress });
     return await work({
       ...parts,
-      ...(gang && { gang }),
+      ...(gang && { gang, isHostGone: (host: number) => isMemberGone(info, host) }),
       claimant: {
         ...(gang && { gang: { epoch: gang.epoch, hosts: gang.hosts } }),
         run,
@@ -171,6 +171,18 @@ export async function withHost<T>(
       onProgress: context.report,
     });
   });
+}
+
+/** The part of another host in this host's gang has ended, or its worker is not heard of any more. */
+async function isMemberGone({ workflowExecution, activityId }: Info, host: number): Promise<boolean> {
+  const { workflowId = '', runId } = workflowExecution ?? {};
+  const gang = getClient().workflow.getHandle(workflowId, runId);
+  const described = await gang.describe().catch(() => null);
+  // A server that does not answer tells nothing.
+  if (described === null) return false;
+  // Members are numbered by their place, at the end of their ids.
+  const id = activityId.replace(/\d+$/, String(host));
+  return !(described.raw.pendingActivities ?? []).some((pending) => pending.activityId === id);
 }
 
 /** The training has stopped at a limit of its own. A rung is remembered: whoever asks for it again is told the same. */

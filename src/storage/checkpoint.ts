@@ -9,7 +9,7 @@ import { keys } from './keys.ts';
 import type { ObjectStore } from './object-store.ts';
 import { createJson } from './record.ts';
 import { deleteOldCheckpoints, type Retention } from './retention.ts';
-import { askForShares, collectShares, forgetShares, isPart, ShareGone } from './shares.ts';
+import { askForShares, collectShares, forgetShares, isPart, type Others, ShareGone } from './shares.ts';
 import { untilAnswered } from './until-answered.ts';
 
 export interface LocalSave {
@@ -36,8 +36,8 @@ export interface CommitterOptions {
   store: ObjectStore;
   identity: Pick<Checkpoint, 'run' | 'claim' | 'lineage'>;
   retention: Pick<Retention, 'chain' | 'keep'>;
-  /** Names of a gang's hosts, by place: the others store what this one lacks of a checkpoint's files. */
-  hosts?: string[];
+  /** A gang's hosts: the others store what this one lacks of a checkpoint's files. */
+  hosts?: Others;
   signal: AbortSignal;
   /** A folder whose files are not what its own manifest says was not committed. */
   onRefused?: (message: string) => void;
@@ -61,7 +61,8 @@ type Waiting = LocalSave & Measured;
  * the folders belong to the trainer, which keeps its last few.
  */
 export function createCommitter(options: CommitterOptions): Committer {
-  const { signal, identity, hosts = [] } = options;
+  const { signal, identity, hosts = { names: [] } } = options;
+  const isGang = hosts.names.length > 1;
   let waiting: Waiting | null = null;
   let running: Promise<void> | null = null;
   let current: { step: number; controller: AbortController } | null = null;
@@ -142,7 +143,7 @@ export function createCommitter(options: CommitterOptions): Committer {
     await requireNewest(store, identity);
     const sealed = await readSealed(path);
     const here = await readdir(path);
-    const isShared = hosts.length > 1 && Object.keys(sealed).some((name) => isPart(name) && !here.includes(name));
+    const isShared = isGang && Object.keys(sealed).some((name) => isPart(name) && !here.includes(name));
     if (isShared) await askForShares(store, identity, step);
     const own = await putFolder(partsOf(store, run, claim), path, stop);
     const others = isShared ? await collectShares(store, identity, step, hosts, lateAfter(step), stop) : [];
@@ -166,7 +167,7 @@ export function createCommitter(options: CommitterOptions): Committer {
     const retention: Retention = { ...options.retention, run: identity.run, bestStep: best?.step ?? null };
     const work = async () => {
       await deleteOldCheckpoints(options.store, retention);
-      if (hosts.length > 1) await forgetShares(options.store, identity);
+      if (isGang) await forgetShares(options.store, identity);
     };
     await work().catch((error: unknown) => {
       if (!(error instanceof AnnealError) || error.kind !== 'store_unavailable') throw error;

@@ -20,6 +20,9 @@ import { untilAnswered } from './until-answered.ts';
  */
 const LOOK_MS = { first: 50, most: 2_000 };
 
+/** Between questions whether a host that has not stored its part is still there, ms: each is a request to the server. */
+const ASK_GONE_MS = 2_000;
+
 /** A first host that ends asks at once for the newest save of all; one that has not asked by then is gone, ms. */
 const ASK_MS_MAX = 10_000;
 
@@ -28,37 +31,57 @@ export interface OfClaim {
   claim: number;
 }
 
-/** Another host has deleted its folder: a newer one follows. */
+/** Another host has deleted its folder, because a newer one follows, or is gone itself. */
 export class ShareGone extends Error {}
 
 export async function askForShares(store: ObjectStore, { run, claim }: OfClaim, step: number): Promise<void> {
   await createJson(store, keys.shareWanted(run, claim, step), { step });
 }
 
+export interface Others {
+  /** Names of all hosts, by place. */
+  names: string[];
+  /** Whether the host at this place does nothing for the gang any more; absent = nobody knows. */
+  isGone?: ((host: number) => Promise<boolean>) | undefined;
+}
+
 /**
- * Waits until every other host has stored its files of the step. @param hosts names of all, by place. @param onWait gets those that are
- * waited for. @throws ShareGone, AnnealError `checkpoint_corrupt` with what is wrong on the other host.
+ * Waits until every other host has stored its files of the step. @param onWait gets those that are waited for.
+ * @throws ShareGone, AnnealError `checkpoint_corrupt` with what is wrong on the other host.
  */
 export async function collectShares(
   store: ObjectStore,
   { run, claim }: OfClaim,
   step: number,
-  hosts: string[],
+  { names, isGone }: Others,
   onWait: (missing: string[]) => void,
   signal: AbortSignal,
 ): Promise<FileSet['files']> {
+  const places = [...names.keys()].slice(1);
+  let askMs = Date.now() + ASK_GONE_MS;
+  let gone: number[] = [];
   for (let delayMs = LOOK_MS.first; ; delayMs = Math.min(2 * delayMs, LOOK_MS.most)) {
     const there = (await store.list(keys.sharesOf(run, claim, step))).map(keyNumber);
-    const missing = hosts.filter((_, host) => host > 0 && !there.includes(host));
+    const missing = places.filter((host) => !there.includes(host));
     if (missing.length === 0) break;
-    onWait(missing);
+    // Its last deed may have been to store its part.
+    const lost = missing.find((host) => gone.includes(host));
+    if (lost !== undefined)
+      throw new ShareGone(`Host ${names[lost]} ended before it had stored its part of step ${step}.`);
+    onWait(missing.map((host) => names[host] as string));
+    if (isGone !== undefined && Date.now() >= askMs) {
+      const answers = await Promise.all(missing.map(async (host) => ((await isGone(host)) ? [host] : [])));
+      gone = answers.flat();
+      askMs = Date.now() + ASK_GONE_MS;
+      if (gone.length > 0) continue;
+    }
     await sleep(delayMs, undefined, { signal });
   }
   const files: FileSet['files'] = [];
-  for (let host = 1; host < hosts.length; host++) {
+  for (const host of places) {
     const share = await readJson(store, keys.share(run, claim, step, host), ShareSchema);
-    if (share === null || share.is === 'gone') throw new ShareGone(`Host ${hosts[host]} has step ${step} no more.`);
-    if (share.is === 'corrupt') throw new AnnealError('checkpoint_corrupt', `Host ${hosts[host]}: ${share.message}`);
+    if (share === null || share.is === 'gone') throw new ShareGone(`Host ${names[host]} has step ${step} no more.`);
+    if (share.is === 'corrupt') throw new AnnealError('checkpoint_corrupt', `Host ${names[host]}: ${share.message}`);
     files.push(...share.files.files);
   }
   return files;

@@ -67,6 +67,8 @@ export interface TrainingOptions {
   size?: GangSize | undefined;
   /** This host's place in a gang of several; absent = it trains alone. */
   gang?: GangSeat;
+  /** Whether the host at this place of the gang does nothing for it any more. */
+  isHostGone?: (host: number) => Promise<boolean>;
   /** What this host's GPUs allow; absent = everything. */
   placement?: Placement;
   /** Aborting saves at the next step edge and ends the trainer; a `StopRequest` as its reason says how fast. */
@@ -210,7 +212,7 @@ async function equip(attempt: Attempt, claimed: Claimed, journal: Journal): Prom
     store: attempt.store,
     identity: { run, claim, lineage: claimed.lineage },
     retention: { chain: claimed.chain, keep: recipe.keep },
-    hosts: attempt.gang?.hosts ?? [],
+    hosts: { names: attempt.gang?.hosts ?? [], isGone: attempt.isHostGone },
     signal: AbortSignal.any([attempt.uploads.signal, left.signal]),
     onCommitted: (cpuSeconds) => {
       pacing?.committed(cpuSeconds);

@@ -64,12 +64,12 @@ describe('a checkpoint of two hosts', () => {
     return { path, step, terminal: false, best: null };
   }
 
-  const committer = (): Committer =>
+  const committer = (isGone?: () => Promise<boolean>): Committer =>
     createCommitter({
       store,
       identity: { run: 'r', claim: 1, lineage: 'a'.repeat(64) },
       retention: { chain: [{ claim: 1, stepMax: Number.POSITIVE_INFINITY }], keep: 2 },
-      hosts: HOSTS,
+      hosts: { names: HOSTS, isGone },
       signal: stop.signal,
       onRefused: (message) => refused.push(message),
     });
@@ -111,6 +111,23 @@ describe('a checkpoint of two hosts', () => {
     shares.offer(save(1, 2));
     await Promise.all([commits.drain(), shares.drain()]);
     expect([await read(1), (await read(2))?.step]).toEqual([null, 2]);
+  });
+
+  test('is not waited for when the other host is gone, unless to store its part was its last deed', async () => {
+    const isGone = vi.fn(async () => true);
+    const commits = committer(isGone);
+    commits.offer(save(0, 1), { goodput: GOODPUT });
+    await commits.drain();
+    expect([isGone.mock.calls, await read(1)]).toEqual([[[1]], null]);
+    const shares = giver();
+    isGone.mockImplementation(async () => {
+      shares.offer(save(1, 2));
+      await shares.drain();
+      return true;
+    });
+    commits.offer(save(0, 2), { goodput: GOODPUT });
+    await commits.drain();
+    expect((await read(2))?.step).toBe(2);
   });
 
   test('whose part was damaged or rotated away on one host is left', async () => {
