@@ -1,5 +1,5 @@
 // The activities by task queue, as workflows see them. Types only.
-import type { PoolHost } from '../contracts/pool.ts';
+import type { DecideInput, Decision, PoolHost } from '../contracts/pool.ts';
 import type { checkSpec, checkSweep } from './check-spec.ts';
 import type { createDeployActivities } from './deploy.ts';
 import type { createEvaluateActivities } from './evaluate.ts';
@@ -24,6 +24,7 @@ export interface Host {
 }
 export interface Pool {
   tellPool: typeof tellPool;
+  decideHosts(input: DecideInput): Promise<Decision>;
   findEnded: typeof findEnded;
   judgeDeaths: typeof judgeDeaths;
 }

@@ -59,6 +59,30 @@ export interface WaitingRequest {
   why: string;
 }
 
+export interface WaitLimits {
+  /** How long the pool may be too small for a request before it is refused. */
+  impossibleMs: number;
+  /** How long a request waits before hosts that become free take no new training from the shared queue. */
+  keepMs: number;
+}
+
+/** Who gets what, and why the others wait. */
+export interface Decision {
+  granted: Grant[];
+  refused: { request: HostRequest; why: string }[];
+  waiting: WaitingRequest[];
+  /** By name of a host, the run for which it is kept from the shared queue. */
+  kept: Record<string, string>;
+  /** By team, when it was last granted anything. */
+  servedMs: Record<string, number>;
+}
+
+export interface DecideInput {
+  state: PoolState;
+  nowMs: number;
+  limits: WaitLimits;
+}
+
 export interface QuotaChange {
   team: string;
   /** GPUs that the team may hold at once; null = as many as there are. */

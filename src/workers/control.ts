@@ -6,6 +6,8 @@ import { createDeployActivities } from '../activities/deploy.ts';
 import { findEnded, judgeDeaths, tellPool } from '../activities/pool.ts';
 import { createRegisterActivities } from '../activities/register.ts';
 import { TASK_QUEUES } from '../contracts/names.ts';
+import type { DecideInput } from '../contracts/pool.ts';
+import { decideGrants } from '../workflows/policies/grants.ts';
 import { orExit } from './process.ts';
 import { startWorker } from './start.ts';
 
@@ -19,6 +21,7 @@ orExit(
     workflowsPath: workflows.find((path) => existsSync(path)) as string,
     activities: {
       ...{ checkSpec, checkSweep, tellPool, findEnded, judgeDeaths },
+      decideHosts: async (input: DecideInput) => decideGrants(input),
       ...createRegisterActivities(parts),
       ...createDeployActivities(parts),
     },

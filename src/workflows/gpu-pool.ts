@@ -4,6 +4,9 @@
 // does, so that its heartbeat tells of the host's death without an event in between. Away: the host works for the queue that all share;
 // it counts as one that will be free again. Waiting: a request waits until `decideGrants` says otherwise. Granted: the hosts are the gang's
 // until it gives them back or its workflow has ended, however that came.
+//
+// What is decided stands in the history, as the result of a local activity: a release that would decide otherwise replays what was decided
+// before it, and decides what comes after.
 import {
   ApplicationFailure,
   allHandlersFinished,
@@ -15,7 +18,9 @@ import {
   defineUpdate,
   getExternalWorkflowHandle,
   log,
+  patched,
   proxyActivities,
+  proxyLocalActivities,
   setCurrentDetails,
   setHandler,
   workflowInfo,
@@ -23,6 +28,7 @@ import {
 import type * as activities from '../activities/types.ts';
 import { hostQueue, POOL } from '../contracts/names.ts';
 import type {
+  Decision,
   Grant,
   HostAway,
   HostRelease,
@@ -31,8 +37,9 @@ import type {
   PoolHost,
   PoolState,
   QuotaChange,
+  WaitLimits,
 } from '../contracts/pool.ts';
-import { decideGrants, type WaitLimits } from './policies/grants.ts';
+import { decideGrants } from './policies/grants.ts';
 import { renderPoolPage } from './pool-page-text.ts';
 import { STAGE_OPTIONS } from './stage-options.ts';
 
@@ -46,6 +53,9 @@ const LOOK_MS = { waiting: 60_000, quiet: 10 * 60_000 };
 
 const { stayInPool } = proxyActivities<activities.Host>(STAGE_OPTIONS.presence);
 const { findEnded } = proxyActivities<activities.Pool>(STAGE_OPTIONS.pool);
+const { decideHosts } = proxyLocalActivities<activities.Pool>({
+  startToCloseTimeout: STAGE_OPTIONS.pool.startToCloseTimeout,
+});
 
 const registerHost = defineSignal<[PoolHost]>(POOL.registerHost);
 const hostAway = defineSignal<[HostAway]>(POOL.hostAway);
@@ -69,7 +79,10 @@ export async function GpuPool({ state: earlier, limits = {} }: GpuPoolInput = {}
   receive(state, hosts, changed);
   for (;;) {
     hasNews = false;
-    await decide(state, { ...WAIT_LIMITS, ...limits }, changed);
+    const decision = await decide(state, { ...WAIT_LIMITS, ...limits });
+    // It is about a state that is no more.
+    if (hasNews) continue;
+    await carryOut(decision, state, changed);
     setCurrentDetails(renderPoolPage(state));
     if (workflowInfo().continueAsNewSuggested) {
       await condition(allHandlersFinished);
@@ -173,8 +186,13 @@ function forgetRequest(state: PoolState, id: string): void {
   state.grants = state.grants.filter(({ request }) => request.id !== id);
 }
 
-async function decide(state: PoolState, limits: WaitLimits, changed: () => void): Promise<void> {
-  const { granted, refused, waiting, kept, servedMs } = decideGrants(state, Date.now(), limits);
+async function decide(state: PoolState, limits: WaitLimits): Promise<Decision> {
+  const input = { state, nowMs: Date.now(), limits };
+  return patched('decided-outside') ? await decideHosts(input) : decideGrants(input);
+}
+
+async function carryOut(decision: Decision, state: PoolState, changed: () => void): Promise<void> {
+  const { granted, refused, waiting, kept, servedMs } = decision;
   const tooMany = waiting.slice(WAITING_MAX).map(({ request }) => ({
     request,
     why: `The pool has ${WAITING_MAX} waiting requests already; resume run ${request.run} later.`,

@@ -20,6 +20,8 @@ export const HISTORIES = {
   'two-hosts': 'a run on two hosts',
   'two-hosts-gang': 'its gang, which lost a host and began anew',
   'anneal-gpu-pool': 'the pool that granted the hosts; it never ends',
+  'pool-of-teams':
+    'a pool with requests of two teams that waited, from before its decisions stood in its history: not to be made anew',
 } as const;
 export type HistoryName = keyof typeof HISTORIES;
 

@@ -14,11 +14,12 @@ import { findEnded, judgeDeaths, tellPool } from '../../src/activities/pool.ts';
 import { type AnnealClient, connect } from '../../src/client/connect.ts';
 import type { HostOffer, MemberInput, MemberOutcome } from '../../src/contracts/gang.ts';
 import { hostQueue, POOL, TASK_QUEUES, WORKFLOWS } from '../../src/contracts/names.ts';
-import type { PoolState } from '../../src/contracts/pool.ts';
+import type { DecideInput, PoolState } from '../../src/contracts/pool.ts';
 import { parseSpec } from '../../src/contracts/spec.ts';
 import type { TrainInput, TrainResultSummary } from '../../src/contracts/stages.ts';
 import { createLog } from '../../src/telemetry/log.ts';
 import { createPoolMember, type PoolMember } from '../../src/workers/pool-member.ts';
+import { decideGrants } from '../../src/workflows/policies/grants.ts';
 import { bundle, startServer } from '../cli/pretend-workers.ts';
 import { createAnneal, lastObject } from '../support/anneal.ts';
 
@@ -45,7 +46,7 @@ beforeAll(async () => {
       connection: env.nativeConnection,
       taskQueue: TASK_QUEUES.control,
       workflowBundle: code,
-      activities: { tellPool, findEnded, judgeDeaths },
+      activities: { tellPool, findEnded, judgeDeaths, decideHosts: async (input: DecideInput) => decideGrants(input) },
     }),
   );
   const limits = { impossibleMs: 4_000, keepMs: 500, lookMs: 500 };

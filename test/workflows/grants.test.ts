@@ -31,7 +31,7 @@ interface Given {
 function decide({ hosts, waiting, held = [], quotas = {} }: Given, nowMs = NOW) {
   const grants = held.map(([of, names]) => ({ request: of, hosts: names, sinceMs: NOW - HOUR }));
   const state: PoolState = { hosts, waiting, grants, quotas };
-  const { granted, refused, waiting: left, kept } = decideGrants(state, nowMs, LIMITS);
+  const { granted, refused, waiting: left, kept } = decideGrants({ state, nowMs, limits: LIMITS });
   return {
     granted: Object.fromEntries(granted.map((grant) => [grant.request.run, grant.hosts])),
     refused: Object.fromEntries(refused.map(({ request: of, why }) => [of.run, why])),
@@ -198,7 +198,7 @@ describe('over time, with teams that always want more', () => {
         if (wanted !== null) state.waiting.push(waits(wanted, nowMs));
       }
       const before = state;
-      const decision = decideGrants(state, nowMs, LIMITS);
+      const decision = decideGrants({ state, nowMs, limits: LIMITS });
       state = {
         ...state,
         waiting: decision.waiting,

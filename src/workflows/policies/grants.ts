@@ -6,29 +6,21 @@
 // its team a request that waits, among the teams one that has got nothing meanwhile. A request that has to wait for busy hosts reserves
 // every host that it could use, so that smaller ones behind it do not starve it, and after a while also keeps them from the queue that all
 // share; one that waits for its team's quota holds up its own team only; one that the pool is too small for holds up nobody.
-import type { Grant, HostRequest, PoolHost, PoolState, WaitingRequest } from '../../contracts/pool.ts';
+import type {
+  DecideInput,
+  Decision,
+  Grant,
+  HostRequest,
+  PoolHost,
+  PoolState,
+  WaitingRequest,
+  WaitLimits,
+} from '../../contracts/pool.ts';
 
 /** Who waits rises by one priority in so long, ms. */
 const RISE_MS = 60 * 60_000;
 /** Nobody rises further. */
 const HIGHEST = 1;
-export interface WaitLimits {
-  /** How long the pool may be too small for a request before it is refused. */
-  impossibleMs: number;
-  /** How long a request waits before hosts that become free take no new training from the shared queue. */
-  keepMs: number;
-}
-
-export interface Decision {
-  granted: Grant[];
-  refused: { request: HostRequest; why: string }[];
-  waiting: WaitingRequest[];
-  /** By name of a host, the run for which it is kept from the shared queue. */
-  kept: Record<string, string>;
-  /** By team, when it was last granted anything. */
-  servedMs: Record<string, number>;
-}
-
 type Fate =
   | { is: 'granted'; hosts: string[] }
   | { is: 'refused'; why: string }
@@ -50,7 +42,7 @@ interface Left {
   heldUp: Set<string>;
 }
 
-export function decideGrants(state: PoolState, nowMs: number, limits: WaitLimits): Decision {
+export function decideGrants({ state, nowMs, limits }: DecideInput): Decision {
   const servedMs = { ...state.servedMs };
   const decision: Decision = { granted: [], refused: [], waiting: [], kept: {}, servedMs };
   const taken = new Set(state.grants.flatMap(({ hosts }) => hosts));
