@@ -333,7 +333,7 @@ describe('gangs of several hosts', () => {
     const plan = await anneal(['plan', 'big.json']);
     rmSync(folder, { recursive: true, force: true });
     expect(plan.stdout.replace(/\s+/g, ' ')).toContain(
-      'train.hosts Run big needs 3 hosts with 1 GPU each, and the pool has 1',
+      'train.hosts: Run big needs 3 hosts with 1 GPU each, and the pool has 1',
     );
   });
 
