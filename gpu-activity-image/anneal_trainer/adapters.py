@@ -24,6 +24,9 @@ MODEL_WEIGHTS = "model.safetensors"
 # The one output of a reward model, as transformers names it.
 _REWARD_HEAD = "score"
 
+# Of a parameter's name.
+_LAYER = re.compile(r"\.(\d+)\.")
+
 # More than any model's weights take.
 _SHARD_BYTES_MAX = 1 << 50
 
@@ -54,6 +57,7 @@ def lora_config(base: PreTrainedModel, recipe: Recipe) -> LoraConfig:
         target_modules=_resolve_targets(base, recipe),
         # Modules of the part that sees have the same names.
         exclude_modules=rf"(?!{re.escape(language)}\.).*" if language else None,
+        target_parameters=_resolve_experts(base, lora.first_layer) if lora.experts else None,
         layers_to_transform=_resolve_layers(base, lora.first_layer),
         task_type=TaskType.SEQ_CLS if is_reward else TaskType.CAUSAL_LM,
         # A head that is new is trained as a whole.
@@ -133,6 +137,19 @@ def _resolve_targets(base: PreTrainedModel, recipe: Recipe) -> list[str]:
     if unknown := wanted - linear:
         raise BadRequest(f"`train.lora.targets` names {sorted(unknown)}, which the model does not have; it has {sorted(linear)}.")
     return sorted(wanted)
+
+
+def expert_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The tensors that hold the weights of a layer's experts: (experts, rows, columns), or the other way round."""
+    return {name: parameter for name, parameter in model.named_parameters() if ".experts." in name and parameter.ndim == 3}
+
+
+def _resolve_experts(base: PreTrainedModel, first_layer: int) -> list[str]:
+    """Whole names: PEFT looks at layers with modules alone."""
+    experts = [name for name in expert_parameters(base) if int(_LAYER.search(name)[1]) >= first_layer]
+    if not experts:
+        raise BadRequest(f"`train.lora.experts` is true, but {type(base).__name__} has no experts in one tensor a layer; set it to false.")
+    return experts
 
 
 def _resolve_layers(base: PreTrainedModel, first_layer: int) -> list[int] | None:

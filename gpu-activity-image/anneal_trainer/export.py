@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
+from transformers.integrations import deepspeed
 
 from anneal_trainer.adapters import write_merged, write_trained
 from anneal_trainer.durable import DurableTrainer
@@ -56,10 +59,22 @@ def _write(name: str, job: TrainJob, trainer: DurableTrainer, tokenizer: PreTrai
     adapter = folder.with_name(f".{name}-adapter")
     try:
         write_trained(adapter, trainer.model, job.base_name)
-        base = load_base(job.base_model, torch.device("cpu"), "auto", METHODS[job.recipe.method].scores)
-        return write_merged(folder, base, adapter, tokenizer)
+        with _whole():
+            base = load_base(job.base_model, torch.device("cpu"), "auto", METHODS[job.recipe.method].scores)
+            return write_merged(folder, base, adapter, tokenizer)
     finally:
         shutil.rmtree(adapter, ignore_errors=True)
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """While ZeRO-3 trains, transformers would cut every model that it loads into parts; this rank alone loads one, and all of it."""
+    configuration = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed._hf_deepspeed_config_weak_ref = None
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = configuration
 
 
 def _describe_best(job: TrainJob, trainer: DurableTrainer, digests: dict[str, str]) -> dict[str, Any] | None:

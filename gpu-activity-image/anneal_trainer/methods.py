@@ -17,7 +17,7 @@ from anneal_trainer import answer_scores
 from anneal_trainer.batches import NO_LABEL, Collator, JudgedCollator, PadCollator, PreferenceCollator
 from anneal_trainer.durable import DurableTrainer, Score
 from anneal_trainer.protocol import Recipe
-from anneal_trainer.scoring import token_losses
+from anneal_trainer.scoring import token_losses, token_losses_and_balance
 from anneal_trainer.shards import AnyShard, read_judged_shard, read_preference_shard, read_shard
 
 Batch = dict[str, torch.Tensor]
@@ -36,12 +36,16 @@ class SftTrainer(DurableTrainer, SFTTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean over the labels of the effective batch, so that accumulation and ranks change nothing but rounding."""
-        losses = token_losses(model, inputs)
+        losses, balance = token_losses_and_balance(model, {**inputs, **({"output_router_logits": True} if self.aux_loss_enabled else {})})
         attended = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
         self.count_tokens(attended)
         labels = len(losses) if num_items_in_batch is None else num_items_in_batch
         # DDP takes the mean over ranks.
-        return losses.sum() * self.args.world_size / labels
+        loss = losses.sum() * self.args.world_size / labels
+        if not self.aux_loss_enabled:
+            return loss
+        # Of each micro-batch by itself, as TRL has it.
+        return loss + self.router_aux_loss_coef * balance / self.current_gradient_accumulation_steps
 
     def score(self, inputs: Batch) -> Score:
         losses = token_losses(self.model, inputs)
@@ -147,7 +151,13 @@ def _answer_log_probs(model: torch.nn.Module, inputs: Batch, prefix: str) -> tor
 
 def _kto_options(recipe: Recipe) -> dict[str, Any]:
     kto = recipe.kto
-    return {"beta": kto.beta, "desirable_weight": kto.desirable_weight, "undesirable_weight": kto.undesirable_weight}
+    weights = {"desirable_weight": kto.desirable_weight, "undesirable_weight": kto.undesirable_weight}
+    return {"beta": kto.beta, **weights, **_balance_options(recipe)}
+
+
+def _balance_options(recipe: Recipe) -> dict[str, Any]:
+    """What chooses a layer's experts is frozen under an adapter; else it is kept even, by the weight that the model's configuration names."""
+    return {} if recipe.tuning == "full" else {"router_aux_loss_coef": 0.0}
 
 
 @dataclass(frozen=True)
@@ -169,12 +179,17 @@ METHODS: dict[str, Method] = {
     "sft": Method(
         SftTrainer,
         SFTConfig,
-        lambda _: {"dataset_kwargs": {"skip_prepare_dataset": True}},
+        lambda recipe: {"dataset_kwargs": {"skip_prepare_dataset": True}, **_balance_options(recipe)},
         read_shard,
         PadCollator,
     ),
     "dpo": Method(
-        DpoTrainer, DPOConfig, lambda recipe: {"beta": recipe.dpo_beta}, read_preference_shard, PreferenceCollator, has_reference=True
+        DpoTrainer,
+        DPOConfig,
+        lambda recipe: {"beta": recipe.dpo_beta, **_balance_options(recipe)},
+        read_preference_shard,
+        PreferenceCollator,
+        has_reference=True,
     ),
     # Its KL term needs another row in the micro-batch.
     "kto": Method(KtoTrainer, KTOConfig, _kto_options, read_judged_shard, JudgedCollator, has_reference=True, micro_batch_min=2),

@@ -79,6 +79,8 @@ class Lora:
     first_layer: int
     rslora: bool = False
     dora: bool = False
+    # A layer's experts, too, each with matrices of its own.
+    experts: bool = False
 
 
 @dataclass(frozen=True)

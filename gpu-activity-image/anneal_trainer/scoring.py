@@ -8,6 +8,7 @@ import inspect
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from anneal_trainer.batches import NO_LABEL
 
@@ -20,22 +21,32 @@ def token_losses(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tor
     Returns:
         (labelled tokens,), fp32, natural logarithm.
     """
+    return token_losses_and_balance(model, inputs)[0]
+
+
+def token_losses_and_balance(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """`token_losses`, and how unevenly a model's experts were chosen (arXiv 2101.03961, equations 4 to 6): a scalar, None where it does not say."""
     labels = inputs["labels"][:, 1:]
     scored = labels != NO_LABEL
     arguments = {name: value for name, value in inputs.items() if name != "labels"}
-    logits = scored_logits(model, scored, arguments)
-    return functional.cross_entropy(logits.float(), labels[scored], reduction="none")
+    outputs = _run_scored(model, scored, arguments)
+    return functional.cross_entropy(outputs.logits[0].float(), labels[scored], reduction="none"), outputs.get("aux_loss")
 
 
 def scored_logits(model: torch.nn.Module, scored: torch.Tensor, arguments: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Logits (scored positions, vocabulary) of the positions that `scored` (rows, length - 1) marks.
+    """Logits (scored positions, vocabulary) of the positions that `scored` (rows, length - 1) marks."""
+    return _run_scored(model, scored, arguments).logits[0]
+
+
+def _run_scored(model: torch.nn.Module, scored: torch.Tensor, arguments: dict[str, torch.Tensor]) -> ModelOutput:
+    """What the model says, with logits (1, scored positions, vocabulary).
 
     A hook narrows the hidden states in front of the output layer, so that each architecture's own scaling of logits still holds.
     """
     head: torch.nn.Module = _output_layer(model)
     narrow = head.register_forward_pre_hook(lambda _module, args: (args[0][:, : scored.shape[1]][scored].unsqueeze(0),))
     try:
-        return model(**arguments, use_cache=False).logits[0]
+        return model(**arguments, use_cache=False)
     finally:
         narrow.remove()
 

@@ -5,6 +5,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
+    GptOssConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     OPTConfig,
     Phi3Config,
     PreTrainedConfig,
@@ -29,6 +32,7 @@ from transformers import (
     Qwen2Config,
     Qwen2MoeConfig,
     Qwen3Config,
+    Qwen3MoeConfig,
 )
 
 _WORDS = 500
@@ -79,7 +83,13 @@ FAMILIES: dict[str, PreTrainedConfig] = {
     "qwen2-moe": Qwen2MoeConfig(
         **_SIZES, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, shared_expert_intermediate_size=16
     ),
+    "qwen3-moe": Qwen3MoeConfig(**_SIZES, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, head_dim=8),
+    # Experts that its files name otherwise.
+    "mixtral": MixtralConfig(**_SIZES, num_local_experts=4, num_experts_per_tok=2),
+    # Experts with biases, which its files hold in one tensor, too, the other way round; sinks in attention.
+    "gpt-oss": GptOssConfig(**_SIZES, num_local_experts=4, num_experts_per_tok=2, head_dim=8, sliding_window=8),
 }
+WITH_EXPERTS = ("qwen2-moe", "qwen3-moe", "mixtral", "gpt-oss")
 
 
 def write_family(name: str, folder: Path) -> str:
@@ -93,12 +103,18 @@ def write_family(name: str, folder: Path) -> str:
     return str(folder)
 
 
-def _count(folder: str) -> dict[str, Any]:
+def _count(name: str, folder: str) -> dict[str, Any]:
     _, whole = count_parameters(load_base(folder, torch.device("cpu")))
-    trainable, total = count_parameters(add_adapter(load_base(folder, torch.device("cpu")), recipe()))
-    return {"whole": whole, "adapted": {"trainable": trainable, "total": total}}
+    experts = {"experts": _count_adapted(folder, experts=True)} if name in WITH_EXPERTS else {}
+    return {"whole": whole, "adapted": _count_adapted(folder), **experts}
+
+
+def _count_adapted(folder: str, experts: bool = False) -> dict[str, int]:
+    lora = replace(recipe().lora, dropout=0.0, experts=experts)
+    trainable, total = count_parameters(add_adapter(load_base(folder, torch.device("cpu")), recipe(lora=lora)))
+    return {"trainable": trainable, "total": total}
 
 
 if __name__ == "__main__":
     folders = {name: write_family(name, Path(sys.argv[1]) / name) for name in FAMILIES}
-    print(json.dumps({name: _count(folder) for name, folder in folders.items()}))
+    print(json.dumps({name: _count(name, folder) for name, folder in folders.items()}))

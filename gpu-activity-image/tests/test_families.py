@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from anneal_trainer.adapters import add_adapter, lora_config
+from anneal_trainer.adapters import add_adapter, expert_parameters, lora_config
 from anneal_trainer.models import load_base
 from anneal_trainer.protocol import BadRequest, parse_job
 from anneal_trainer.train import train
-from families import FAMILIES, write_family
+from families import FAMILIES, WITH_EXPERTS, write_family
 from kills import Kill, run_cell
 from peft import PeftModel
 from support import Events, recipe, train_job
 from test_exactness import require_exact
+from test_strategies import losses, of_all
 from transformers import AutoModelForCausalLM, Qwen3NextConfig
 
 CPU = torch.device("cpu")
@@ -28,7 +29,7 @@ TARGETS = {
     "falcon": {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"},
     "gpt2": {"c_attn", "c_proj", "c_fc"},
     "opt": {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"},
-    "qwen2-moe": {"q_proj", "k_proj", "v_proj", "o_proj"},
+    **{name: {"q_proj", "k_proj", "v_proj", "o_proj"} for name in WITH_EXPERTS},
 }
 LLAMA = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
@@ -104,3 +105,67 @@ def test_experts_have_no_adapters_with_dropout():
     named = replace(recipe().lora, targets=["gate_proj", "up_proj"])
     with pytest.raises(BadRequest, match=r"`train.lora` does not go together with Qwen3NextForCausalLM: .*dropout"):
         add_adapter(model, recipe(lora=named))
+
+
+EXPERTS = {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": "auto", "firstLayer": 0, "experts": True}
+PARTS = {"fsdp": {"strategy": "fsdp"}, "zero3": {"strategy": "deepspeed", "deepspeed": "zero3"}}
+
+
+@pytest.mark.parametrize("name", WITH_EXPERTS)
+def test_adapted_experts_resume_exactly_and_merge(drill: dict[str, Path], tmp_path: Path, name: str):
+    write_family(name, tmp_path / "base")
+    whole = run_cell(job(drill["sft"], tmp_path, "whole", lora=EXPERTS, outputs=["merged-final"]), [])
+    kills = [Kill(2, "after optimizer")]
+    killed = run_cell(job(drill["sft"], tmp_path, "killed", lora=EXPERTS), kills)
+    # Its merged model is not asked for.
+    del whole.result["outputs"], killed.result["outputs"]
+    require_exact(killed, whole, kills)
+    base = load_base(str(tmp_path / "base"), CPU)
+    merged = load_whole(tmp_path / "whole" / "merged-final")
+    changed = [
+        not torch.equal(before, after) for before, after in zip(*(expert_parameters(m).values() for m in (base, merged)), strict=True)
+    ]
+    assert len(changed) == 4 and all(changed)
+    beside = logits(PeftModel.from_pretrained(base, str(tmp_path / "whole" / "adapter")))
+    torch.testing.assert_close(logits(merged), beside, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", of_all(PARTS))
+def test_adapted_experts_in_parts_learn_the_same(drill: dict[str, Path], tmp_path: Path, recipe: dict[str, Any]):
+    write_family("gpt-oss", tmp_path / "base")
+    ranks = {"processes": 2, "microBatch": 2, "lora": EXPERTS}
+    kills = [Kill(2, "after optimizer")]
+    ddp, whole, killed = (
+        run_cell(job(drill["sft"], tmp_path, name, **ranks, **more), plan)
+        for name, more, plan in (("ddp", {}, []), ("whole", recipe, []), ("killed", recipe, kills))
+    )
+    require_exact(killed, whole, kills)
+    assert losses(whole) == pytest.approx(losses(ddp), rel=1e-5)
+
+
+def test_quantised_models_learn_with_adapted_experts(drill: dict[str, Path], tmp_path: Path):
+    write_family("mixtral", tmp_path / "base")
+    experts = job(drill["sft"], tmp_path, "experts", tuning="qlora", lora=EXPERTS)
+    others = job(drill["sft"], tmp_path, "others", tuning="qlora", lora=EXPERTS | {"experts": False})
+    one, other = (losses(run_cell(cell, [])) for cell in (experts, others))
+    assert one[0] == other[0] and one[2] != other[2]
+
+
+def test_choice_of_experts_is_kept_even_where_it_is_trained(drill: dict[str, Path], tmp_path: Path):
+    """By the weight of the model's configuration, as TRL does; under an adapter what chooses is frozen."""
+    write_family("mixtral", tmp_path / "base")
+    config = json.loads((tmp_path / "base" / "config.json").read_text("utf-8"))
+    results: dict[tuple[str, float], list[float]] = {}
+    for weight in (0.0, 10.0):
+        (tmp_path / "base" / "config.json").write_text(json.dumps(config | {"router_aux_loss_coef": weight}))
+        for tuning in ("full", "lora"):
+            results[tuning, weight] = losses(run_cell(job(drill["sft"], tmp_path, f"{tuning}-{weight}", tuning=tuning, accumulation=2), []))
+    assert results["lora", 0.0] == results["lora", 10.0]
+    # Evenly chosen experts cost 2, the number that each token meets; each layer of a fresh model is nearly that.
+    assert results["full", 10.0][0] - results["full", 0.0][0] == pytest.approx(20, rel=0.2)
+
+
+def test_a_model_without_experts_has_none_to_adapt(tmp_path: Path):
+    base = load_base(write_family("llama", tmp_path / "base"), CPU)
+    with pytest.raises(BadRequest, match=r"`train.lora.experts` is true, but LlamaForCausalLM has no experts"):
+        add_adapter(base, recipe(lora=replace(recipe().lora, dropout=0.0, experts=True)))

@@ -115,6 +115,18 @@ def test_random_kill_changes_nothing_and_ddp_trains_the_same(cell, recipe: dict[
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
 
 
+@pytest.mark.parametrize("recipe", of_all({"fsdp": FSDP, "zero3": ZERO3}))
+def test_merged_outputs_are_whole(cell, recipe: dict[str, Any]):  # noqa: F811
+    """Beside DDP's, of which a part of a model would not have the sizes."""
+    merged = {"maxSteps": 1, "outputs": ["merged-final"]}
+    digests = []
+    for name, strategy in (("parts", recipe), ("ddp", {"strategy": "ddp"})):
+        (output,) = run_cell(cell(name, **RANKS | strategy | merged), []).result["outputs"]
+        with safe_open(Path(output["path"]) / "model.safetensors", "pt") as file:
+            digests.append({tensor: file.get_slice(tensor).get_shape() for tensor in file.keys()})  # noqa: SIM118
+    assert digests[0] == digests[1] and all(digests[0].values())
+
+
 @pytest.mark.parametrize(
     "recipe",
     of_all(

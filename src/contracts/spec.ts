@@ -34,6 +34,8 @@ const LoraSchema = z.strictObject({
   rslora: z.boolean().default(false),
   /** Trains the weights' lengths apart from their directions (DoRA, arXiv 2402.09353): nearer to full tuning, and slower. */
   dora: z.boolean().default(false),
+  /** Adapts a layer's experts, too, each with matrices of its own: `targets` alone leaves them as they are. */
+  experts: z.boolean().default(false),
   /** Adapt this layer and those above it; 0 = all. Gradients stop below it, which saves time. */
   firstLayer: z.int().min(0).max(1000).default(0),
 });
@@ -158,6 +160,13 @@ export const RecipeSchema = TrainFieldsSchema.superRefine((train, context) => {
       `must be 0 with \`schedule: ${train.schedule}\`; ${SCHEDULES_WITH_MINIMUM.join(', ')} have one`,
     );
   if (train.minLearningRate >= train.learningRate) refuse('minLearningRate', 'must be below `learningRate`');
+  // PEFT adds an adapter to an expert's weights, not beside them.
+  for (const [field, holds] of [
+    ['dropout', train.lora.dropout > 0],
+    ['dora', train.lora.dora],
+  ] as const)
+    if (train.lora.experts && holds)
+      context.addIssue({ code: 'custom', path: ['lora', field], message: 'must be off with `experts: true`' });
   if (method === 'kto' && train.microBatch < KTO_MICRO_BATCH_MIN)
     refuse('microBatch', 'must be at least 2 with `method: kto`, which compares each answer with another row’s');
   if (train.tuning === 'full' && train.outputs.some((name) => name.startsWith('merged-')))

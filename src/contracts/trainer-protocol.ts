@@ -54,6 +54,8 @@ export const ResolvedRecipeSchema = z.object({
     firstLayer: z.int(),
     rslora: z.boolean(),
     dora: z.boolean(),
+    /** Absent in jobs of runs that began before there was one. */
+    experts: z.boolean().optional(),
   }),
   qlora: z.object({ bits: z.union([z.literal(4), z.literal(8)]) }),
   epochs: z.number(),

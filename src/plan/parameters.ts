@@ -25,6 +25,9 @@ const OF_EXPERTS = new Set(['gate_proj', 'up_proj', 'down_proj', 'gate_up_proj']
 /** What sees, and what hands it to the language model: frozen, as the trainer's `freeze_sight` says. */
 const SIGHT = /(^|\.)(vision_tower|vision_model|vision_encoder|visual|embed_vision|multi_modal_projector|connector)\./;
 
+/** Which of the model's layers a tensor lies in. */
+const LAYER = /\.(\d+)\./;
+
 function isTrainedIn(shape: ModelShape, name: string): boolean {
   return !shape.readsImages || !SIGHT.test(name);
 }
@@ -44,7 +47,9 @@ export function countParameters(shape: ModelShape, recipe: Tuned): ParameterCoun
       linear,
     };
   }
-  const adapter = adaptedLayers(shape, recipe).reduce((sum, layer) => sum + adapterSize(layer, recipe), 0);
+  const adapter =
+    adaptedLayers(shape, recipe).reduce((sum, layer) => sum + adapterSize(layer, recipe), 0) +
+    (recipe.lora.experts ? expertsOf(shape, recipe.lora.firstLayer) * recipe.lora.rank : 0);
   return { trainable: adapter + head, total: base + adapter + head, linear };
 }
 
@@ -60,7 +65,7 @@ interface Layer {
 
 export function adaptedLayers(shape: ModelShape, { lora }: Tuned): Layer[] {
   const { targets, firstLayer } = lora;
-  const isMixture = shape.weights.some(({ name }) => name.includes('.experts.'));
+  const isMixture = hasExperts(shape);
   return linearLayers(shape).filter(({ name, module, index }) => {
     if (!isTrainedIn(shape, name)) return false;
     if (firstLayer > 0 && (index === null || index < firstLayer)) return false;
@@ -68,6 +73,24 @@ export function adaptedLayers(shape: ModelShape, { lora }: Tuned): Layer[] {
     if (isMixture && OF_EXPERTS.has(module)) return false;
     return targets === 'all-linear' || PROJECTIONS.has(module);
   });
+}
+
+export function hasExperts(shape: ModelShape): boolean {
+  return shape.weights.some(({ name }) => name.includes('.experts.'));
+}
+
+/** Of a whole tensor, or of the half that a second one shares: the trainer puts an expert's gate and what it gates together. */
+const EXPERT = /\.experts\.(?:\d+\.)?(?<module>gate_proj|up_proj|down_proj|gate_up_proj|w1|w2|w3)(?:\.weight)?$/;
+const SECOND_HALVES = ['up_proj', 'w3'];
+
+/** Numbers of experts' adapters of rank 1. */
+function expertsOf(shape: ModelShape, firstLayer: number): number {
+  return shape.weights.reduce((sum, { name, shape: sizes }) => {
+    const module = EXPERT.exec(name)?.groups?.module;
+    if (module === undefined || Number(LAYER.exec(name)?.[1] ?? 0) < firstLayer) return sum;
+    const [columns, rows, experts = 1] = sizes.toReversed() as [number, number, number?];
+    return sum + experts * (rows + (SECOND_HALVES.includes(module) ? 0 : columns));
+  }, 0);
 }
 
 /** Names that `lora.targets` may hold. */
@@ -81,7 +104,7 @@ function linearLayers(shape: ModelShape): Layer[] {
     const path = name.endsWith('.weight') ? name.slice(0, -'.weight'.length) : null;
     if (path === null || rows === undefined || columns === undefined || rest.length > 0) return [];
     if (NOT_ADAPTED.test(path)) return [];
-    const index = /\.(\d+)\./.exec(name)?.[1];
+    const index = LAYER.exec(name)?.[1];
     const module = path.slice(path.lastIndexOf('.') + 1);
     return [{ name, module, index: index === undefined ? null : Number(index), rows, columns }];
   });

@@ -18,7 +18,7 @@ import {
   strategyFor,
 } from './memory-check.ts';
 import type { ModelShape } from './model-shape.ts';
-import { countParameters, type ParameterCount } from './parameters.ts';
+import { countParameters, hasExperts, type ParameterCount } from './parameters.ts';
 import { isOf, type Price, type Prices, priceOf } from './prices.ts';
 import { speedOf } from './probe.ts';
 import type { Speed } from './speed.ts';
@@ -112,7 +112,12 @@ export function makePlan(facts: PlanFacts): Plan {
   ];
   return {
     ...{ name: spec.name, base: spec.model.base, method: recipe.method, tuning: recipe.tuning },
-    ...{ data: data && planData(data), notes: facts.notes, steps, parameters: shape && countParameters(shape, recipe) },
+    ...{
+      data: data && planData(data),
+      notes: [...facts.notes, ...expertNotes(shape, recipe)],
+      steps,
+      parameters: shape && countParameters(shape, recipe),
+    },
     ...{ strategy: shape && strategyFor(shape, recipe, host), memory, time },
     ...{ costs, pricesOf: prices?.date ?? null, problems },
   };
@@ -160,6 +165,17 @@ function costOn(
     fits: bytes === null || price.memoryGiB === null ? null : judge(bytes, price.memoryGiB * 1024 ** 3),
     usd: seconds === null ? null : (seconds / 3600) * count * price.usdPerHour,
   };
+}
+
+function expertNotes(shape: ModelShape | null, { tuning, lora }: Recipe): string[] {
+  if (shape === null || !hasExperts(shape)) return [];
+  const notes = [
+    tuning !== 'full' && !lora.experts
+      ? 'The adapter leaves the experts as they are; `train.lora.experts: true` adapts them, too.'
+      : null,
+    tuning === 'qlora' ? 'The experts are not quantised.' : null,
+  ];
+  return notes.filter((note) => note !== null);
 }
 
 function gpuProblems({ gpus }: Host, { device, processes }: Recipe): Problem[] {

@@ -2,7 +2,7 @@
 import type { Problem } from '../contracts/failure.ts';
 import type { Recipe } from '../contracts/spec.ts';
 import type { ModelShape } from './model-shape.ts';
-import { adaptedLayers, moduleNames } from './parameters.ts';
+import { adaptedLayers, hasExperts, moduleNames } from './parameters.ts';
 
 export function targetProblems(shape: ModelShape, recipe: Recipe): Problem[] {
   const { lora, tuning } = recipe;
@@ -22,6 +22,9 @@ export function targetProblems(shape: ModelShape, recipe: Recipe): Problem[] {
             message: `must be below the model's ${shape.layers} layers, got ${lora.firstLayer}`,
           },
         ]
+      : []),
+    ...(lora.experts && !hasExperts(shape)
+      ? [{ path: 'train.lora.experts', message: 'must be false: the model has no experts' }]
       : []),
     ...(finds ? [] : [{ path, message: `finds no layer to adapt; name some of ${has}` }]),
   ];

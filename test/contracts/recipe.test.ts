@@ -30,6 +30,7 @@ describe('recipe', () => {
     [{ method: 'dpo', tuning: 'full' }],
     [{ method: 'kto', earlyStopping: { patience: 2, metric: 'evalAccuracy' }, kto: { undesirableWeight: 2 } }],
     [{ tuning: 'qlora', qlora: { bits: 8 }, outputs: ['best', 'merged-best'], lora: { rslora: true, dora: true } }],
+    [{ lora: { experts: true } }],
     [{ schedule: 'warmup_stable_decay', minLearningRate: 1e-5, decayRatio: 0.1 }],
     [{ lora: { targets: 'all-linear' }, saveSteps: 'epoch', evalSteps: 'epoch', warmupSteps: 5 }],
   ])('takes %j', (train) => {
@@ -93,6 +94,10 @@ describe('recipe', () => {
   it('names every problem at once, and the field that was meant', () => {
     const problems = problemsOf({ method: 'kto', microBatch: 1, packing: true, tokenDropout: 0.1, streaming: true });
     expect(problems).toHaveLength(4);
+    expect(problemsOf({ lora: { experts: true, dropout: 0.1, dora: true } })).toEqual([
+      expect.stringContaining('train.lora.dropout must be off with `experts: true`'),
+      expect.stringContaining('train.lora.dora must be off with `experts: true`'),
+    ]);
     expect(problemsOf({ procesess: 2 })).toEqual(['train.procesess is not a field; did you mean `processes`?']);
     expect(problemsOf({ tokenDropout: 2 })[0]).toContain('train.tokenDropout');
   });

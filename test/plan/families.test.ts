@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { locateLocal } from '../../src/cli/drill/local.ts';
 import { readModelShape } from '../../src/plan/model-shape.ts';
-import { countParameters } from '../../src/plan/parameters.ts';
+import { countParameters, hasExperts } from '../../src/plan/parameters.ts';
 import { recipeOf } from './given.ts';
 
 const { python } = locateLocal();
@@ -20,10 +20,13 @@ test('parameters of every family, all of them and those of adapters', async () =
     });
     const counts = JSON.parse(output.trim().split('\n').at(-1) ?? '') as Record<string, Counts>;
     expect(Object.keys(counts).length).toBeGreaterThan(8);
-    for (const [family, { whole, adapted }] of Object.entries(counts)) {
+    for (const [family, { whole, adapted, experts }] of Object.entries(counts)) {
       const shape = await readModelShape(join(folder, family));
       expect(countParameters(shape, recipeOf({ tuning: 'full' })).total, family).toBe(whole);
       expect(countParameters(shape, recipeOf({ lora: { rank: 16 } })), family).toMatchObject(adapted);
+      expect(hasExperts(shape), family).toBe(experts !== undefined);
+      if (experts !== undefined)
+        expect(countParameters(shape, recipeOf({ lora: { experts: true } })), family).toMatchObject(experts);
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -34,4 +37,6 @@ test('parameters of every family, all of them and those of adapters', async () =
 interface Counts {
   whole: number;
   adapted: { trainable: number; total: number };
+  /** With their experts adapted. */
+  experts?: { trainable: number; total: number };
 }

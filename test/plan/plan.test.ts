@@ -123,6 +123,17 @@ describe('problems', () => {
     expect(paths).toEqual(['train.lora.targets', 'train.lora.firstLayer', 'train.processes', 'train.microBatch']);
   });
 
+  test('experts: left alone with a note, or adapted where there are some', () => {
+    const expert = { name: 'model.layers.0.mlp.experts.0.gate_proj.weight', shape: [8, 16] };
+    const shape = { ...llama8b(), weights: [...llama8b().weights, expert] };
+    const notesOf = (train: object) => makePlan(facts({ train, until: 'register' }, { shape })).notes;
+    expect(notesOf({})).toEqual([expect.stringContaining('leaves the experts as they are')]);
+    expect(notesOf({ tuning: 'qlora', lora: { experts: true } })).toEqual(['The experts are not quantised.']);
+    expect(notesOf({ tuning: 'full' })).toEqual([]);
+    const [refused] = problemsOf({ train: { lora: { experts: true } } });
+    expect(refused).toMatchObject({ path: 'train.lora.experts', message: 'must be false: the model has no experts' });
+  });
+
   test('more ranks than GPUs, but not on a CPU host', () => {
     expect(problemsOf({ train: { processes: 4 } })[0]?.message).toBe(
       'must be at most 1, because this host has 1 GPU, got 4; or set `train.device: cpu`',
