@@ -26,8 +26,16 @@ def _run(share: int, parameters: list[torch.nn.Parameter], names: dict[torch.nn.
     return {"share": share, "parameters": [[names[each], list(getattr(each, "ds_shape", each.shape))] for each in parameters]}
 
 
-def join(layout: dict[str, Any], shares: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """From all ranks' tensors by `<kind>/<piece>` whole parameters by `<kind>/<name>`."""
+def join(layout: dict[str, Any] | None, shares: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """From all ranks' tensors by `<kind>/<piece>` whole parameters by `<kind>/<name>`.
+
+    Raises BadRequest where there is no layout: each older checkpoint of the run lacks it as well.
+    """
+    if layout is None:
+        raise BadRequest(
+            f"The checkpoint was made by {len(shares)} ranks, without a record of how DeepSpeed cut the model, so that another number of "
+            f"ranks cannot read it; resume with {len(shares)} ranks, or start a new run."
+        )
     whole = {}
     for place in shares[0]:
         kind, number = place.split("/")

@@ -266,3 +266,8 @@ def test_rows_are_cut_as_fsdp_cuts_them():
     tensor = torch.arange(5).reshape(5, 1)
     assert [shares.rows_of(tensor, rank, 3).tolist() for rank in range(3)] == [[[0], [1]], [[2], [3]], [[4]]]
     assert [len(shares.rows_of(tensor[:1], rank, 3)) for rank in range(3)] == [1, 0, 0]
+
+
+def test_checkpoints_from_before_layouts_say_what_reads_them():
+    with pytest.raises(BadRequest, match=r"made by 3 ranks, without a record .* resume with 3 ranks, or start a new run"):
+        pieces.join(None, [{"weights/000000": torch.zeros(2)}] * 3)
