@@ -5,6 +5,7 @@ them, on the CPU, so that the same bytes are the same numbers on every host. Not
 """
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -129,11 +130,17 @@ def _is_inside(place: int, spans: Sequence[Span]) -> bool:
 
 
 def load_processor(folder: str) -> Any:
-    """The model's own, without its part for videos, which needs torchvision and which no row has a use for."""
+    """The model's own, without its part for videos, which needs torchvision and num2words and which no row has a use for."""
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-    class ImagesOnly(PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(folder, local_files_only=True))]):
+    own = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(folder, local_files_only=True))]
+    module = sys.modules[own.__module__]
+    if getattr(module, "num2words", own) is None:
+        # SmolVLM's spells how many frames a video has.
+        module.num2words = str
+
+    class ImagesOnly(own):
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
             return None if argument is None else super().check_argument_for_proper_class(argument_name, argument)
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import seeing
 import torch
-from anneal_trainer.adapters import add_adapter, count_parameters
+from anneal_trainer.adapters import add_adapter, count_parameters, freeze_sight
 from anneal_trainer.models import load_base
 from support import recipe
 from tokenizers import Tokenizer, models
@@ -104,9 +105,11 @@ def write_family(name: str, folder: Path) -> str:
 
 
 def _count(name: str, folder: str) -> dict[str, Any]:
-    _, whole = count_parameters(load_base(folder, torch.device("cpu")))
+    base = load_base(folder, torch.device("cpu"))
+    freeze_sight(base)
+    trainable, total = count_parameters(base)
     experts = {"experts": _count_adapted(folder, experts=True)} if name in WITH_EXPERTS else {}
-    return {"whole": whole, "adapted": _count_adapted(folder), **experts}
+    return {"whole": {"trainable": trainable, "total": total}, "adapted": _count_adapted(folder), **experts}
 
 
 def _count_adapted(folder: str, experts: bool = False) -> dict[str, int]:
@@ -117,4 +120,5 @@ def _count_adapted(folder: str, experts: bool = False) -> dict[str, int]:
 
 if __name__ == "__main__":
     folders = {name: write_family(name, Path(sys.argv[1]) / name) for name in FAMILIES}
+    folders |= {name: seeing.make_seeing(Path(sys.argv[1]) / name, name) for name in seeing.FAMILIES}
     print(json.dumps({name: _count(name, folder) for name, folder in folders.items()}))

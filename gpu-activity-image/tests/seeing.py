@@ -13,15 +13,26 @@ from support import make_row, write_rows
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessorPil,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3ImageProcessorPil,
+    GotOcr2ImageProcessorPil,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessorPil,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
     LlavaConfig,
     LlavaForConditionalGeneration,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessorPil,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMImageProcessorPil,
 )
 
 SIZE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16, "patch_size": 4}
@@ -44,15 +55,30 @@ GRID_TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role'] }
 {% endif %}"""
 
 
-def _make_tokenizer(folder: Path, special: list[str], template: str) -> PreTrainedTokenizerFast:
-    """Bytes are tokens."""
+SOFT_TEMPLATE = """{% for message in messages %}<start_of_turn>{{ message['role'] }}
+{% if message['content'] is string %}{{ message['content'] | trim }}{% else %}{% for content in message['content'] %}\
+{% if content['type'] == 'image' %}<start_of_image>{% else %}{{ content['text'] | trim }}{% endif %}{% endfor %}{% endif %}<end>
+{% endfor %}{% if add_generation_prompt %}<start_of_turn>assistant
+{% endif %}"""
+CONTEXT_TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role'] }}
+{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for content in message['content'] %}\
+{% if content['type'] == 'image' %}<IMG_CONTEXT>
+{% else %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}<end>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def _make_tokenizer(folder: Path, special: list[str], template: str, **names_of: str) -> PreTrainedTokenizerFast:
+    """Bytes are tokens. `names_of`: tokens by the names that a processor asks its tokenizer for."""
     names = ["<pad>", "<|im_start|>", "<end>", *special]
     letters = [*names, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
     end = "<end_of_utterance>" if "<end_of_utterance>" in special else "<end>"
-    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token=end, chat_template=template)
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token=end, chat_template=template, extra_special_tokens=names_of
+    )
     made.save_pretrained(folder)
     return made
 
@@ -100,7 +126,63 @@ def _make_grid(folder: Path) -> torch.nn.Module:
     return Qwen2VLForConditionalGeneration(Qwen2VLConfig(vision_config=vision, text_config={**_language(tokenizer), **rope}, **ids))
 
 
-FAMILIES: dict[str, Callable[[Path], torch.nn.Module]] = {"tiles": _make_tiles, "squares": _make_squares, "grid": _make_grid}
+def _make_soft(folder: Path) -> torch.nn.Module:
+    """Gemma 3: one token in the template, many in the text, which see each other both ways."""
+    names = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
+    tokenizer = _make_tokenizer(folder, [*names.values(), "<start_of_turn>"], SOFT_TEMPLATE, **names)
+    Gemma3ImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    (folder / "processor_config.json").write_text('{"processor_class": "Gemma3Processor", "image_seq_length": 4}')
+    ids = {f"{name.removesuffix('_token')}_token_index": tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
+    window = {"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"], "head_dim": 8, "query_pre_attn_scalar": 8}
+    return Gemma3ForConditionalGeneration(
+        Gemma3Config(vision_config=SIZE, text_config=_language(tokenizer) | window, mm_tokens_per_image=4, **ids)
+    )
+
+
+def _make_context(folder: Path) -> torch.nn.Module:
+    """InternVL: tokens of patches between a beginning and an end."""
+    names = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"}
+    tokenizer = _make_tokenizer(folder, list(names.values()), CONTEXT_TEMPLATE, **names)
+    GotOcr2ImageProcessorPil(size={"height": 16, "width": 16}, crop_to_patches=True, max_patches=2).save_pretrained(folder)
+    (folder / "processor_config.json").write_text('{"processor_class": "InternVLProcessor", "image_seq_length": 4}')
+    image = tokenizer.convert_tokens_to_ids(names["context_image_token"])
+    vision = SIZE | {"image_size": [16, 16], "patch_size": [4, 4]}
+    text = {"model_type": "qwen2", **_language(tokenizer)}
+    return InternVLForConditionalGeneration(
+        InternVLConfig(vision_config=vision, text_config=text, image_token_id=image, image_seq_length=4, tie_word_embeddings=False)
+    )
+
+
+def _make_small(folder: Path) -> torch.nn.Module:
+    """SmolVLM: as Idefics3, with a processor that wants a package for videos."""
+    _make_tiles(folder)
+    SmolVLMImageProcessorPil(size={"longest_edge": 32}, max_image_size={"longest_edge": 16}).save_pretrained(folder)
+    (folder / "processor_config.json").write_text('{"processor_class": "SmolVLMProcessor", "image_seq_len": 4}')
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    text = {"model_type": "llama", **_language(tokenizer)}
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    return SmolVLMForConditionalGeneration(
+        SmolVLMConfig(vision_config=SIZE, text_config=text, scale_factor=2, image_token_id=image, pad_token_id=0)
+    )
+
+
+def _make_windows(folder: Path) -> torch.nn.Module:
+    """Qwen2.5-VL: as Qwen2-VL, with windows in which patches see each other."""
+    _make_grid(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    rope = {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}}
+    vision = {"depth": 2, "hidden_size": 16, "num_heads": 2, "out_hidden_size": 32, "patch_size": 4, "intermediate_size": 24}
+    vision |= {"window_size": 16, "fullatt_block_indexes": [1]}
+    names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
+    names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
+    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(vision_config=vision, text_config={**_language(tokenizer), **rope}, **ids))
+
+
+FAMILIES: dict[str, Callable[[Path], torch.nn.Module]] = {
+    **{"tiles": _make_tiles, "squares": _make_squares, "grid": _make_grid, "soft": _make_soft},
+    **{"context": _make_context, "small": _make_small, "windows": _make_windows},
+}
 
 
 def make_seeing(folder: Path, family: str) -> str:
