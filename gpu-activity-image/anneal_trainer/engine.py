@@ -246,6 +246,9 @@ def _adapter_config(path: str) -> PeftConfig:
         raise Rejection("bad_request", f"adapter_config.json in {path} cannot be read: {error}") from error
     if config.peft_type != "LORA":
         raise Rejection("bad_request", f"Adapter in {path} is of type {config.peft_type}; this engine serves LORA.")
+    if config.target_parameters:
+        why = "adapts experts, which this engine cannot serve beside other adapters"
+        raise Rejection("bad_request", f"Adapter in {path} {why}; merge it into its base model.")
     config.inference_mode = True
     return config
 

@@ -306,6 +306,11 @@ export const SpecSchema = SpecFieldsSchema.superRefine(({ data, train, evaluate,
     );
   if (train.tuning === 'full' && until === 'deploy')
     refuse(['until'], 'must be `register` or earlier with `train.tuning: full`: the gateway serves adapters');
+  if (train.tuning !== 'full' && train.lora.experts && until === 'deploy')
+    refuse(
+      ['until'],
+      'must be `register` or earlier with `train.lora.experts: true`: the gateway serves adapters side by side, which these do not go with',
+    );
 });
 export type Spec = z.infer<typeof SpecSchema>;
 /** What a user may leave out. */

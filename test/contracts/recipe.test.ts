@@ -41,6 +41,9 @@ describe('recipe', () => {
     expect(problemsOf({ tuning: 'full' }, 'deploy')).toEqual([
       'until must be `register` or earlier with `train.tuning: full`: the gateway serves adapters, got "deploy"',
     ]);
+    expect(problemsOf({ lora: { experts: true } }, 'deploy')).toEqual([
+      expect.stringContaining('until must be `register` or earlier with `train.lora.experts: true`'),
+    ]);
   });
 
   it.each([

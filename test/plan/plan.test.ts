@@ -130,7 +130,7 @@ describe('problems', () => {
     expect(notesOf({})).toEqual([expect.stringContaining('leaves the experts as they are')]);
     expect(notesOf({ tuning: 'qlora', lora: { experts: true } })).toEqual(['The experts are not quantised.']);
     expect(notesOf({ tuning: 'full' })).toEqual([]);
-    const [refused] = problemsOf({ train: { lora: { experts: true } } });
+    const [refused] = problemsOf({ train: { lora: { experts: true } }, until: 'register' });
     expect(refused).toMatchObject({ path: 'train.lora.experts', message: 'must be false: the model has no experts' });
   });
 
