@@ -17,6 +17,8 @@ const SampleLevelSchema = z.object({
   rows: Count,
   /** ISO 639-1; `und` where the text is too short to tell. */
   languages: Counts,
+  /** Of rows whose language is not told yet: the beginning of their text, redacted. */
+  starts: z.array(z.string()).default([]),
   /** `path:type` of the source row's fields, two deep, such as `messages[].role:string`. */
   fields: Counts,
   mojibake: Count,

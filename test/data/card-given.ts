@@ -4,9 +4,9 @@ import { PrivacySchema } from '../../src/contracts/privacy-rules.ts';
 import type { Profile } from '../../src/contracts/profile.ts';
 import type { Accounts, QuarantinedRow } from '../../src/contracts/rows.ts';
 import type { CardInput } from '../../src/data/card/input.ts';
-import type { LanguageOf } from '../../src/data/language.ts';
 import type { Content } from '../../src/data/mapping.ts';
 import { createProfile } from '../../src/data/profile/profile.ts';
+import { tellLanguages } from '../../src/data/profile/stored.ts';
 
 export interface GivenRow {
   content: Content;
@@ -36,12 +36,14 @@ export function givenChats(count: number, { seed = 1, source = 0, firstLine = 1 
   });
 }
 
-export function profileOf(
-  rows: GivenRow[],
-  dropped: QuarantinedRow[] = [],
-  language: LanguageOf = () => 'en',
-): Profile {
-  const profile = createProfile(language);
+/** All of it in English. */
+export function profileOf(rows: GivenRow[], dropped: QuarantinedRow[] = []): Profile {
+  return tellLanguages(rangeProfileOf(rows, dropped), () => 'en');
+}
+
+/** As a range leaves it. */
+export function rangeProfileOf(rows: GivenRow[], dropped: QuarantinedRow[] = []): Profile {
+  const profile = createProfile();
   for (const { content, line, source } of rows) {
     const id = hash('sha256', JSON.stringify(content), 'hex').slice(0, 32);
     profile.add(content, { source, line, id, jsonBytes: JSON.stringify(content).length }, () => content);

@@ -2,18 +2,22 @@
 import { expect, test } from 'vitest';
 import type { Profile } from '../../src/contracts/profile.ts';
 import { ProfileSchema } from '../../src/contracts/profile.ts';
+import type { CleanedPiece } from '../../src/contracts/ranges.ts';
 import type { Content } from '../../src/data/mapping.ts';
 import { bucketStart, countLength, quantileOf } from '../../src/data/profile/log-buckets.ts';
 import { createProfile, emptyProfile, mergeProfiles } from '../../src/data/profile/profile.ts';
-import { wholeSample } from '../../src/data/profile/row-sample.ts';
-import { brokenLine, type GivenRow, givenChats, profileOf } from './card-given.ts';
+import { addCounts, wholeSample } from '../../src/data/profile/row-sample.ts';
+import { loadProfile } from '../../src/data/profile/stored.ts';
+import { putFolder } from '../../src/storage/file-set.ts';
+import { createMemoryStore } from '../support/memory-store.ts';
+import { brokenLine, type GivenRow, givenChats, profileOf, rangeProfileOf } from './card-given.ts';
+import { temporaryFolder } from './given.ts';
 
 test('ranges cut anywhere merge into the profile of the whole, also where the sample is full', () => {
   const rows = [...givenChats(1_900), ...givenChats(700, { seed: 3, source: 1 })];
-  const language = (text: string) => (text.length % 3 === 0 ? 'de' : 'en');
-  const whole = profileOf(rows, [], language);
+  const whole = rangeProfileOf(rows);
   for (const cuts of [[1], [700, 1_300], [1_899, 1_900, 2_599], [5, 6, 7, 2_000]]) {
-    const parts = [0, ...cuts].map((from, i) => profileOf(rows.slice(from, cuts[i] ?? rows.length), [], language));
+    const parts = [0, ...cuts].map((from, i) => rangeProfileOf(rows.slice(from, cuts[i] ?? rows.length)));
     const merged = mergeProfiles(parts);
     expect(merged).toEqual(whole);
     expect(mergeProfiles([emptyProfile(), ...parts])).toEqual(whole);
@@ -83,7 +87,7 @@ test.each([
 });
 
 test('personal data is not shown: not in system messages, not in answers', () => {
-  const profile = profileOf(
+  const profile = rangeProfileOf(
     Array.from({ length: 3 }, (_, i) => ({
       ...{ source: 0, line: i + 1 },
       content: chat('Who?', 'Write to jo.miller@example.com.', 'You work for kim@example.com.'),
@@ -93,9 +97,25 @@ test('personal data is not shown: not in system messages, not in answers', () =>
   expect(JSON.stringify(profile)).not.toContain('example.com');
 });
 
+test('languages are told of the whole, from what its ranges left', async () => {
+  const store = createMemoryStore();
+  await using folder = await temporaryFolder();
+  const german = 'Wie kann ich mein Passwort zurücksetzen, wenn ich keine E-Mail mehr bekomme?';
+  const english = 'How can I reset my password when the message never arrives at my address?';
+  const pieces: CleanedPiece[] = [];
+  for (const [source, questions] of [[german, english], [german], ['?']].entries()) {
+    const rows = questions.map((question, line) => ({ content: chat(question, question), line, source }));
+    await folder.write('profile.json', JSON.stringify(rangeProfileOf(rows)));
+    pieces.push({ files: await putFolder(store, folder.path) } as CleanedPiece);
+  }
+  const { levels } = (await loadProfile(store, pieces)).sample;
+  expect(levels.reduce((sum, { languages }) => addCounts(sum, languages), {})).toEqual({ de: 2, en: 1, und: 1 });
+  expect(levels.flatMap(({ starts }) => starts)).toEqual([]);
+});
+
 test('the first three examples of a code stay, in the order of the ranges', () => {
   const lines = [5, 9, 12, 30].map((line) => brokenLine('invalid_json', line, 'the row is not valid JSON', ''));
-  const parts = [createProfile(null), createProfile(null)];
+  const parts = [createProfile(), createProfile()];
   lines.forEach((line, i) => void parts[i < 2 ? 0 : 1]?.addDropped(line));
   const { examples } = mergeProfiles(parts.map((part) => part.toJson()));
   expect(examples.invalid_json?.map(({ line }) => line)).toEqual([5, 9, 12]);

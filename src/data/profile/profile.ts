@@ -1,7 +1,6 @@
 // The profile of a range's rows, taken as they go by, and of many ranges together. Cheap: a few counts a row, the rest of a sample.
 import type { Profile } from '../../contracts/profile.ts';
 import type { Message, QuarantinedRow } from '../../contracts/rows.ts';
-import type { LanguageOf } from '../language.ts';
 import type { Content } from '../mapping.ts';
 import { countLength, mergeHistograms } from './log-buckets.ts';
 import { factsOf, type RowFacts } from './row-facts.ts';
@@ -62,10 +61,9 @@ export interface RowProfile {
   toJson(): Profile;
 }
 
-/** @param languageOf null = languages are not told. */
-export function createProfile(languageOf: LanguageOf | null): RowProfile {
+export function createProfile(): RowProfile {
   const profile = emptyProfile();
-  const sample = createRowSample(languageOf);
+  const sample = createRowSample();
   return {
     add(content, place, source) {
       const facts = factsOf(content);

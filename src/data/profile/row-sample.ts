@@ -3,7 +3,6 @@
 import { hash } from 'node:crypto';
 import { toUSVString } from 'node:util';
 import type { Profile, SampledTexts, SampleLevel } from '../../contracts/profile.ts';
-import type { LanguageOf } from '../language.ts';
 import { holdsMojibake } from '../mojibake.ts';
 import { redactPreview } from '../privacy/redact.ts';
 import { type RowFacts, rolePatternOf } from './row-facts.ts';
@@ -12,7 +11,7 @@ import { hasOpenFence, isRefusal } from './text-checks.ts';
 
 /** Rows of a sample: shares are known to ± 3 points then. */
 const ROWS_MAX = 1_024;
-/** Characters from which a language is told: enough for shares, and telling it costs as much as cleaning 50 rows. */
+/** Characters from which a language is told: enough for shares. */
 const LANGUAGE_CHARS = 200;
 /** Names of fields of a level: a table whose names are values would have as many as rows. */
 const FIELDS_MAX = 200;
@@ -61,7 +60,7 @@ export interface RowSample {
   toJson(): Profile['sample'];
 }
 
-export function createRowSample(languageOf: LanguageOf | null): RowSample {
+export function createRowSample(): RowSample {
   let rows: SampledRow[] = [];
   let least = 0;
   /** By level: the rows of one give way together. */
@@ -84,7 +83,7 @@ export function createRowSample(languageOf: LanguageOf | null): RowSample {
       const levels: SampleLevel[] = [];
       for (const row of rows) {
         while (levels.length <= row.level - least) levels.push(emptyLevel());
-        countRow(levels[row.level - least] as SampleLevel, row.look(), languageOf);
+        countRow(levels[row.level - least] as SampleLevel, row.look());
       }
       return { level: least, levels };
     },
@@ -113,7 +112,7 @@ export function wholeSample({ levels }: Profile['sample']): SampleLevel {
 
 function emptyLevel(): SampleLevel {
   return {
-    ...{ rows: 0, languages: {}, fields: {}, mojibake: 0, openFences: 0, refusals: 0 },
+    ...{ rows: 0, languages: {}, starts: [], fields: {}, mojibake: 0, openFences: 0, refusals: 0 },
     ...{ rolePatterns: {}, systemPrompts: {}, answers: {}, copies: {} },
   };
 }
@@ -122,6 +121,7 @@ function addLevels(a: SampleLevel, b: SampleLevel): SampleLevel {
   return {
     rows: a.rows + b.rows,
     languages: addCounts(a.languages, b.languages),
+    starts: [...a.starts, ...b.starts],
     fields: firstFields(addCounts(a.fields, b.fields)),
     mojibake: a.mojibake + b.mojibake,
     openFences: a.openFences + b.openFences,
@@ -145,12 +145,12 @@ export function addCounts(a: Record<string, number>, b: Record<string, number>):
   return sum;
 }
 
-function countRow(into: SampleLevel, row: SeenRow, languageOf: LanguageOf | null): void {
+function countRow(into: SampleLevel, row: SeenRow): void {
   into.rows++;
   if (row.mojibake) into.mojibake++;
   if (row.openFence) into.openFences++;
   if (row.refusal) into.refusals++;
-  if (languageOf !== null) countOne(into.languages, languageOf(row.start) ?? 'und');
+  into.starts.push(toUSVString(redactPreview(row.start)));
   countText(into.copies, row.itself);
   if (row.rolePattern !== '') countOne(into.rolePatterns, row.rolePattern);
   countText(into.systemPrompts, row.systemPrompt);

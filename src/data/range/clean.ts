@@ -47,7 +47,7 @@ export async function cleanRange(
   } finally {
     files.close();
   }
-  writeFileSync(join(folder, RANGE_FILES.profile), JSON.stringify(await tools.finishProfile()));
+  writeFileSync(join(folder, RANGE_FILES.profile), JSON.stringify(tools.profile.toJson()));
   return cleaner.result();
 }
 

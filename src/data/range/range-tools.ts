@@ -2,9 +2,8 @@
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Profile } from '../../contracts/profile.ts';
 import { createFilters, type Filter, isFiltered } from '../filters.ts';
-import { type LanguageOf, loadLanguages } from '../language.ts';
+import { loadLanguages } from '../language.ts';
 import { createMediaReader, type MediaReader, noImages } from '../media/media.ts';
 import { createSketcher, type Sketcher } from '../near/sketch.ts';
 import { createPresidio, type Presidio } from '../privacy/presidio.ts';
@@ -20,9 +19,7 @@ export interface RangeTools {
   presidio: Presidio | null;
   /** null where near duplicates are not looked for. */
   sketch: Sketcher | null;
-  profile: Omit<RowProfile, 'toJson'>;
-  /** The profile of the rows that were added. */
-  finishProfile(): Promise<Profile>;
+  profile: RowProfile;
   readMedia: MediaReader;
 }
 
@@ -31,19 +28,13 @@ export async function openRangeTools(
   folder: string,
   { findImage = noImages, signal = new AbortController().signal }: RangeContext,
 ): Promise<RangeTools> {
-  // Large, so it is loaded when the rows are through, if no filter needs it before.
-  let languageOf: LanguageOf | null = rules.filters.languages.length === 0 ? null : await loadLanguages();
-  const profile = createProfile((text) => languageOf?.(text) ?? null);
+  const languageOf = rules.filters.languages.length === 0 ? null : await loadLanguages();
   return {
     filter: isFiltered(rules.filters) ? createFilters(rules.filters, languageOf) : null,
     privacy: createPrivacy(rules.privacy, pseudonymKey),
     presidio: rules.privacy.presidio === null ? null : createPresidio(rules.privacy, pseudonymKey, signal),
     sketch: rules.nearDuplicates.action === 'off' ? null : createSketcher(),
-    profile,
-    async finishProfile() {
-      languageOf ??= await loadLanguages();
-      return profile.toJson();
-    },
+    profile: createProfile(),
     readMedia: createMediaReader({ find: findImage, keep: (digest, bytes) => keepMedia(folder, digest, bytes) }),
   };
 }
