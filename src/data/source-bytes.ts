@@ -2,7 +2,7 @@
 import type { FrozenSource } from '../contracts/records.ts';
 import { getBlob } from '../storage/file-set.ts';
 import { type ObjectStore, PART_BYTES_MAX } from '../storage/object-store.ts';
-import { free } from './own-memory.ts';
+import { free } from '../storage/own-memory.ts';
 import { countNewlines } from './rows-read.ts';
 
 /** @param endPart the first part that is not read. */
@@ -50,6 +50,8 @@ export async function countLinesBefore(store: ObjectStore, source: FrozenSource,
 }
 
 async function linesIn(store: ObjectStore, { parts }: FrozenSource, part: number, to: number): Promise<number> {
-  const bytes = Buffer.from(await getBlob(store, parts[part] as string));
-  return countNewlines(bytes, 0, Math.min(to, bytes.length));
+  const bytes = await getBlob(store, parts[part] as string);
+  const lines = countNewlines(bytes, 0, Math.min(to, bytes.length));
+  free(bytes);
+  return lines;
 }

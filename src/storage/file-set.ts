@@ -1,7 +1,7 @@
 // Folders as sets of content-addressed parts: the one way that files enter and leave the store.
 // Every read verifies length and digest; parts that the store already has are not sent again.
 import { createHash } from 'node:crypto';
-import { mkdir, open, readdir, rename, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, posix, relative, sep } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
 import type { FileSet } from '../contracts/records.ts';
@@ -9,6 +9,7 @@ import { canonicalJson, sha256Hex } from './digest.ts';
 import { inLanes } from './in-lanes.ts';
 import { keys } from './keys.ts';
 import { type ObjectStore, PART_BYTES_MAX } from './object-store.ts';
+import { free } from './own-memory.ts';
 
 /** As many as hide the way to the store, at 10 MiB and less each. */
 const BLOBS_AT_ONCE = 8;
@@ -41,9 +42,9 @@ export async function putFile(
   const whole = createHash('sha256');
   const parts: string[] = [];
   let size = 0;
+  const buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(PART_BYTES_MAX, (await stat(path)).size)));
   const file = await open(path, 'r');
   try {
-    const buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(PART_BYTES_MAX, (await file.stat()).size)));
     for (;;) {
       signal?.throwIfAborted();
       const length = await fill(file, buffer);
@@ -57,6 +58,7 @@ export async function putFile(
       size += length;
     }
   } finally {
+    free(buffer);
     await file.close();
   }
   return { size, sha256: whole.digest('hex'), parts };
@@ -118,6 +120,7 @@ export async function getFile(
       if (!isOnePart) whole.update(bytes);
       size += bytes.length;
       await out.writeFile(bytes);
+      free(bytes);
     }
     await out.sync();
   } finally {

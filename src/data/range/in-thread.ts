@@ -2,8 +2,8 @@
 import type { Worker } from 'node:worker_threads';
 import type { CleanedRange } from '../../contracts/cleaned-range.ts';
 import { AnnealError } from '../../contracts/failure.ts';
+import { isOwn } from '../../storage/own-memory.ts';
 import { type FindImage, noImages } from '../media/media.ts';
-import { isOwn } from '../own-memory.ts';
 import type { RangeContext, RangeOptions } from './options.ts';
 import type { FromThread, ToThread } from './thread-messages.ts';
 import { giveBack, HEAP_MIB_MAX, takeThread } from './thread-pool.ts';

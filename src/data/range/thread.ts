@@ -2,7 +2,7 @@
 import { parentPort } from 'node:worker_threads';
 import { AnnealError, type FailureKind } from '../../contracts/failure.ts';
 import type { MediaRef } from '../../contracts/rows.ts';
-import { free } from '../own-memory.ts';
+import { free } from '../../storage/own-memory.ts';
 import { cleanRange } from './clean.ts';
 import type { RangeOptions, RangeProgress } from './options.ts';
 import type { FromThread, ToThread } from './thread-messages.ts';
