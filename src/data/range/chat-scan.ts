@@ -4,6 +4,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { Fields } from '../fields.ts';
 import { ByteSignals } from '../privacy/byte-signals.ts';
+import { FieldScan } from './field-scan.ts';
 import { PlainBytes, plainText } from './plain-text.ts';
 
 /** What stands between the texts of a chat that has no more than roles and texts, written without white space. */
@@ -27,12 +28,11 @@ const OTHER_FIELDS = [
   'system_prompt',
   'label',
   'kto_tag',
-];
+].map((name) => Buffer.from(name));
 
 const QUOTE = 0x22;
 const COMMA = 0x2c;
 const BACKSLASH = 0x5c;
-const SMALL_U = 0x75;
 const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 
@@ -91,8 +91,10 @@ export class ChatScan {
   #isAscii = true;
   /** Of the text that was scanned last. */
   #chars = 0;
-  #head: Fields | null = null;
-  #tail: Fields | null = null;
+  /** The fields before the messages and behind them; empty where there are none. */
+  readonly #head: Span = { from: 0, to: 0 };
+  readonly #tail: Span = { from: 0, to: 0 };
+  readonly #fields = new FieldScan();
 
   /**
    * @param marks of the source's bytes
@@ -143,22 +145,23 @@ export class ChatScan {
 
   /** A field of the row beside the content. */
   field(name: string): unknown {
-    for (const fields of [this.#tail, this.#head])
-      if (fields !== null && Object.hasOwn(fields, name)) return fields[name];
+    for (const { from, to } of [this.#tail, this.#head]) {
+      const fields = from === to ? {} : (JSON.parse(`{${this.#decode(from, to)}}`) as Fields);
+      if (Object.hasOwn(fields, name)) return fields[name];
+    }
     return undefined;
   }
 
   /** As the row's first field, or behind others. */
   #findOpen(from: number, to: number): boolean {
     const { source } = this;
-    this.#head = null;
+    this.#head.from = this.#head.to;
     this.from = from;
     if (standsAt(source, from, to, OPEN)) return true;
     if (source[from] !== QUOTE) return false;
     this.from = from + source.subarray(from, to).indexOf(OPEN);
     if (this.from <= from || source[this.from - 1] !== COMMA) return false;
-    this.#head = this.#readFields(from, this.from - 1);
-    return this.#head !== null;
+    return this.#scanFields(from, this.from - 1, this.#head);
   }
 
   /** User and assistant by turns, with a system or developer message before them or not. @returns what is behind the list, or -1 */
@@ -268,23 +271,21 @@ export class ChatScan {
   /** What is behind the content: the row's end, or more fields. */
   #readTail(to: number): boolean {
     const { source } = this;
-    this.#tail = null;
+    this.#tail.from = this.#tail.to;
     if (source[this.to] === CLOSE_BRACE && this.to + 1 === to) return true;
     if (source[this.to] !== COMMA || source[this.to + 1] !== QUOTE || source[to - 1] !== CLOSE_BRACE) return false;
-    this.#tail = this.#readFields(this.to + 1, to - 1);
-    return this.#tail !== null;
+    return this.#scanFields(this.to + 1, to - 1, this.#tail);
   }
 
-  /** Null when there are none, when they change what the row means, and when they may hold half a surrogate pair. */
-  #readFields(from: number, to: number): Fields | null {
-    const { source } = this;
-    for (let at = from; at < to; at++) {
-      const byte = source[at] as number;
-      if (byte >= 0x80) this.#isAscii = false;
-      if (byte === BACKSLASH && source[at + 1] === SMALL_U) return null;
-    }
-    const fields = parseOrNull(`{${this.#decode(from, to)}}`);
-    return fields === null || OTHER_FIELDS.some((field) => field in fields) ? null : fields;
+  /** Notes where they stand; false for what is no fields, and for fields that change what the row means. */
+  #scanFields(from: number, to: number, found: Span): boolean {
+    const fields = this.#fields;
+    fields.isAscii = true;
+    found.from = from;
+    found.to = to;
+    if (!fields.scan(this.source, from, to, OTHER_FIELDS)) return false;
+    this.#isAscii &&= fields.isAscii;
+    return true;
   }
 
   #textOf(from: number, to: number): string {
@@ -294,14 +295,6 @@ export class ChatScan {
 
   #decode(from: number, to: number): string {
     return this.source.toString(this.#isAscii ? 'latin1' : 'utf8', from, to);
-  }
-}
-
-function parseOrNull(json: string): Fields | null {
-  try {
-    return JSON.parse(json) as Fields;
-  } catch {
-    return null;
   }
 }
 
