@@ -92,7 +92,8 @@ const PRIVATE: Record<string, (random: Random) => string> = {
     `${wordOf(r).toLowerCase()}.${wordOf(r).toLowerCase()}${digits(r, 2)}@mail-${wordOf(r).toLowerCase()}.com`,
   phone: (r) => `+1 (212) ${2 + r.below(8)}${2 + r.below(8)}${2 + r.below(8)}-${digits(r, 4)}`,
   card: (r) => withLuhn(`4${digits(r, 14)}`).replaceAll(/(\d{4})(?=\d)/g, '$1 '),
-  ip: (r) => `${11 + r.below(80)}.${r.below(256)}.${r.below(256)}.${1 + r.below(250)}`,
+  // Four small parts are taken for a version.
+  ip: (r) => `${11 + r.below(80)}.${r.below(256)}.${r.below(256)}.${32 + r.below(219)}`,
   secret: (r) => `sk-${Array.from({ length: 39 }, () => r.pick([...LETTERS])).join('')}${r.below(10)}`,
 };
 
@@ -277,6 +278,27 @@ function openOutput(path: string) {
 
 export function writeChats(path: string, sizeBytes: number, seed: number): Truth {
   return writeRows(path, sizeBytes, seed, makeChat, '');
+}
+
+/** The same chats as `json.dumps` writes them: blanks behind commas and colons, characters that are no ASCII by their numbers. */
+export function writePythonChats(path: string, sizeBytes: number, seed: number): Truth {
+  const makePythonChat: MakeRow = (...given) => {
+    const made = makeChat(...given);
+    return made.code === null ? { ...made, bytes: asPython(JSON.parse(made.bytes as string)) } : made;
+  };
+  return writeRows(path, sizeBytes, seed, makePythonChat, '');
+}
+
+function asPython(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(asPython).join(', ')}]`;
+  if (typeof value === 'object' && value !== null)
+    return `{${Object.entries(value)
+      .map(([name, inner]) => `"${name}": ${asPython(inner)}`)
+      .join(', ')}}`;
+  return JSON.stringify(value).replaceAll(
+    /[\u0080-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 export function writeQuestions(path: string, sizeBytes: number, seed: number): Truth {

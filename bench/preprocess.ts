@@ -12,7 +12,7 @@ import type { RangeLimits } from '../src/data/preparation/plan.ts';
 import { loadSnapshot } from '../src/data/preparation/snapshots.ts';
 import { takeSnapshot } from '../src/data/snapshot.ts';
 import { createFileStore } from '../src/storage/file-store.ts';
-import { type Truth, writeChats, writeQuestions } from './messy-data.ts';
+import { type Truth, writeChats, writePythonChats, writeQuestions } from './messy-data.ts';
 import { doWork, type WorkDone } from './preprocess-crew.ts';
 import { type BenchOptions, type BenchReport, round, show } from './report.ts';
 import { pythonEnvironment } from './small-model.ts';
@@ -29,6 +29,7 @@ interface Input {
 
 const FULL: Input[] = [
   { name: 'chats, 400 MB', file: 'chats.jsonl', sizeBytes: 400 * MB, write: writeChats },
+  { name: 'chats as Python writes them, 400 MB', file: 'python.jsonl', sizeBytes: 400 * MB, write: writePythonChats },
   { name: 'chats, 1.6 GB', file: 'more-chats.jsonl', sizeBytes: 1600 * MB, write: writeChats },
   { name: 'CSV, 200 MB', file: 'questions.csv', sizeBytes: 200 * MB, write: writeQuestions },
 ];
