@@ -23,8 +23,8 @@ const PAUSED_SIGN = '‖';
 
 /** Held-out examples that are shown. */
 const EXAMPLES_MAX = 3;
-/** Columns of the line of losses: narrower than the page beside the sidebar. */
-const CURVE_COLUMNS = 40;
+/** Columns of the line of losses, whose bars are as wide as two letters: with both ends it is as wide as the page. */
+const CURVE_COLUMNS = 24;
 /** Validations that are shown, evenly spread. */
 const VALIDATIONS_SHOWN = 10;
 /** Decisions that are shown, the last ones: with a thousand characters each, more would fill the page. */

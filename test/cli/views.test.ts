@@ -9,8 +9,10 @@ import { bar, createPaint, cutTo, formatAge, formatSeconds, visibleWidth, wrap }
 import { logLine } from '../../src/cli/views/log-line.ts';
 import { runLines, runLogLine, stageChangeLines } from '../../src/cli/views/run.ts';
 import { summaryLines } from '../../src/cli/views/summary.ts';
+import { sweepLines } from '../../src/cli/views/sweep.ts';
 import { modelsTable, runsTable, schedulesTable } from '../../src/cli/views/tables.ts';
 import type { PendingActivity, RunDescription } from '../../src/client/description.ts';
+import type { SweepDescription } from '../../src/client/sweeps.ts';
 import { parseSpec } from '../../src/contracts/spec.ts';
 import type { Progress, StageState, StageStatus } from '../../src/contracts/status.ts';
 import { ACCOUNTS, EVALUATION } from './pretend-results.ts';
@@ -170,6 +172,34 @@ test('the summary: rows, before and after with intervals, the gate, examples', (
     '            5.0 s',
     '',
     'Model       meters version 3, served as meters',
+  ]);
+});
+
+test('a sweep fits a terminal of 80 columns: trials by number, and where the winner came to', () => {
+  const trial = { share: 0.5, step: 36, evalLoss: 10.5898, why: 'place 2 of 2 at 50 %' };
+  const { status } = running(pending(null));
+  const training = {
+    ...{ step: 71, loss: 10, evalLoss: 10.4721, trainableParameters: 1, totalParameters: 2, recoveries: 0 },
+    ...{ weightsSha256: '', goodput: { share: 1, lostSeconds: {} } },
+  };
+  const rates = ['0.0005', '0.002'].map((rate) => `train.learningRate=${rate}, train.lora.rank=8`);
+  const description: SweepDescription = {
+    ...{ sweep: 'r-sweep-0123456789ab', state: 'completed', startedAt: '', closedAt: null, failure: null },
+    status: {
+      ...{ sweep: 'r-sweep-0123456789ab', name: 'r', rungs: [0.5], winner: 'r-sweep-0123456789ab-02' },
+      trials: [
+        { ...trial, run: 'r-sweep-0123456789ab-01', state: 'lost', changes: rates[0] as string },
+        { ...trial, run: 'r-sweep-0123456789ab-02', state: 'won', changes: rates[1] as string, why: null },
+      ],
+      result: { ...status, training },
+    },
+  };
+  expect(sweepLines(description, 80, plain)).toEqual([
+    'r-sweep-0123456789ab  completed',
+    '  TRIAL  STATE  STEP     LOSS  CHANGES                           WHY',
+    '  -01    lost     36  10.5898  learningRate=0.0005, lora.rank=8  place 2 of 2 a…',
+    '  -02    won      36  10.5898  learningRate=0.002, lora.rank=8',
+    '  best: r-sweep-0123456789ab-02, 71 steps, validation 10.4721',
   ]);
 });
 

@@ -18,17 +18,27 @@ export interface Compared {
 
 /** Columns of the line of losses: two runs fit on a terminal of 80. */
 const CURVE_COLUMNS = 12;
+/** Longest title that is not a field, `best validation`. */
+const TITLE_WIDTH_MIN = 15;
+/** Columns of a value where many runs share the terminal: less says nothing. */
+const CELL_WIDTH_MIN = 12;
+/** Columns between two. */
+const GAP = 2;
 const UNKNOWN = '-';
 
 export function comparisonLines(runs: Compared[], width: number, paint: Paint): string[] {
-  const row = (title: string, cell: (run: Compared) => string | null) => [
+  const fields = differences(runs);
+  const titleWidth = Math.max(TITLE_WIDTH_MIN, ...Object.keys(fields).map((path) => path.length));
+  const cellWidth = Math.max(CELL_WIDTH_MIN, Math.floor((width - titleWidth) / runs.length) - GAP);
+  const line = (title: string, cells: (string | null)[]) => [
     paint.dim(title),
-    ...runs.map((run) => cell(run) ?? UNKNOWN),
+    ...cells.map((cell) => cutTo(cell ?? UNKNOWN, cellWidth)),
   ];
+  const row = (title: string, cell: (run: Compared) => string | null) => line(title, runs.map(cell));
   const rows = [
     row('', ({ run }) => paint.bold(run)),
     row('state', ({ state }) => state),
-    ...Object.entries(differences(runs)).map(([path, values]) => [paint.dim(path), ...values]),
+    ...Object.entries(fields).map(([path, values]) => line(path, values)),
     row('steps', ({ curve }) => lastStep(curve)),
     row('loss', ({ curve }) => curve && describeLosses(curve.steps, CURVE_COLUMNS)),
     row('best validation', ({ curve }) => describeBest(curve)),

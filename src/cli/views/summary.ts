@@ -144,7 +144,7 @@ function gateLines(gate: Scores['gate'], width: number, paint: Paint): string[] 
 }
 
 function exampleLines(examples: Scores['examples'], width: number, paint: Paint): string[] {
-  const answer = (text: string | null) => oneLine(text ?? '(not generated)');
+  const answer = (text: string | null) => oneLine(text ?? '(not generated)') || '(nothing)';
   return examples
     .filter(({ before, after }) => before !== null || after !== null)
     .slice(0, EXAMPLES_MAX)
