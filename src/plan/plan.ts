@@ -101,7 +101,7 @@ export function makePlan(facts: PlanFacts): Plan {
   const question = shape && tokens ? questionOf(shape, recipe, tokens, host) : null;
   const memory = question && checkMemory(question, host, facts.probe);
   const time = steps && planTime(facts, steps);
-  const costs = prices === null ? [] : prices.gpus.map((price) => costOn(price, facts, steps, question));
+  const costs = prices === null ? [] : prices.gpus.map((price) => costOn(price, facts, { steps, time, question }));
   const problems = [
     ...facts.problems,
     ...(shape ? targetProblems(shape, recipe) : []),
@@ -153,12 +153,13 @@ function planTime({ spec, host, speeds, probe }: PlanFacts, steps: StepPlan): Ti
 function costOn(
   price: Price,
   { spec, speeds }: PlanFacts,
-  steps: StepPlan | null,
-  question: MemoryQuestion | null,
+  { steps, time, question }: { steps: StepPlan | null; time: TimePlan | null; question: MemoryQuestion | null },
 ): Cost {
   const count = spec.train.processes * spec.train.hosts;
   const speed = speeds.find(({ device }) => isOf(price, device));
-  const seconds = speed && steps ? steps.tokens / speed.tokensPerSecond : null;
+  const elsewhere = speed && steps ? steps.tokens / speed.tokensPerSecond : null;
+  // This host's time may be known from the probe alone.
+  const seconds = time && isOf(price, time.device) ? time.seconds : elsewhere;
   const bytes = question && totalOf(predictMemory({ ...question, device: 'gpu' }));
   return {
     ...{ gpu: price.name, count, usdPerHour: price.usdPerHour, seconds },

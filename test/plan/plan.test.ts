@@ -97,12 +97,13 @@ describe('time and cost', () => {
     expect(plan.costs.find(({ gpu }) => gpu === 'L4')).toMatchObject({ seconds: null, usd: null, fits: 'too_large' });
   });
 
-  test('the speed of the probe serves where there is no other', () => {
+  test('the speed of the probe serves where there is no other, for the price of this host, too', async () => {
     const points = [{ rows: 1, bytes: 1, saveBytes: 1, tokens: 500, seconds: 2 }];
-    expect(makePlan(facts({}, { probe: { points } })).time).toMatchObject({
-      tokensPerSecond: 250,
-      from: 'two short steps',
-    });
+    const prices = await readPrices(join(PROJECT_FOLDER, 'examples', 'prices.yaml'));
+    const { time, costs } = makePlan(facts({}, { probe: { points }, prices }));
+    expect(time).toMatchObject({ tokensPerSecond: 250, from: 'two short steps' });
+    const priced = costs.filter(({ seconds }) => seconds !== null);
+    expect(priced).toMatchObject([{ gpu: 'H100', seconds: time?.seconds }]);
   });
 
   test('a table with a mistake is refused with the mistake', async () => {
