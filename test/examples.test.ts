@@ -37,6 +37,20 @@ afterAll(async () => {
   await folder[Symbol.asyncDispose]();
 });
 
+test('what the README shows as a spec is one', async () => {
+  const blocks = [...(await readFile('README.md', 'utf8')).matchAll(/```yaml\n(.*?)```/gs)].map(([, text]) =>
+    parse(text ?? ''),
+  );
+  expect(blocks.length).toBeGreaterThan(3);
+  // A block may leave out what another has said.
+  const given = { name: 'readme', data: { sources: [{ uri: 'rows.jsonl' }] } };
+  for (const { data, ...block } of blocks)
+    expect(
+      () => parseSpec({ ...given, ...block, data: { ...given.data, ...data } }),
+      JSON.stringify(block),
+    ).not.toThrow();
+});
+
 const readSpec = async (name: string) => parse(await readFile(join(EXAMPLES, `${name}.yaml`), 'utf8'));
 const readJson = async (...path: string[]) => JSON.parse(await readFile(join(...path), 'utf8'));
 
