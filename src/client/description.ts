@@ -84,7 +84,7 @@ export async function describeRun(caller: Caller, run: string): Promise<RunDescr
     status: state === 'running' ? status : await closeStatus(caller, handle, state, status),
     pending,
     progress: stageProgress(pending),
-    note: note ?? waitingNote(pending) ?? pauseNote(status),
+    note: note ?? heldNote(pending) ?? pauseNote(status),
   };
 }
 
@@ -131,7 +131,8 @@ function pauseNote({ run, paused }: RunStatus): string | null {
   return `Paused${who} since ${since}: ${why.replace(/\.?$/, '.')}${how}`;
 }
 
-function waitingNote(pending: PendingActivity[]): string | null {
+/** What to do about a stage that the Web UI's own button has paused, or null. */
+export function heldNote(pending: PendingActivity[]): string | null {
   const paused = pending.find((p) => p.state === 'paused');
   if (paused) return `Stage ${paused.activity} was paused by an operator; unpause it in the Web UI.`;
   return null;

@@ -9,6 +9,7 @@ import type { Progress, ResumeRequest } from '../contracts/status.ts';
 import type { Caller } from './connect.ts';
 import {
   describeRun,
+  heldNote,
   isOpen,
   pendingActivities,
   type RunDescription,
@@ -192,8 +193,10 @@ async function resumeRun(caller: Caller, run: string, request: ResumeRequest): P
   const handle = caller.client.workflow.getHandle(run);
   const { status } = await caller.call(() => handle.describe());
   if (status.name === 'RUNNING') {
-    if (isResized || (await describeRun(caller, run)).status.paused)
-      return await update(caller, run, UPDATES.resume, request);
+    const { status: said, pending } = await describeRun(caller, run);
+    if (isResized || said.paused) return await update(caller, run, UPDATES.resume, request);
+    const held = heldNote(pending);
+    if (held !== null) throw new ClientError('run_not_resumable', held);
     throw new ClientError('run_not_resumable', `Run ${run} is still running; follow it with \`anneal watch ${run}\`.`);
   }
   if (status.name === 'COMPLETED') {

@@ -105,6 +105,10 @@ test('a stage that waits for a worker, one that is tried again, and one that cou
   expect(line(pending(null, { attempt: 3, lastFailure: 'The store\nis down.' }))).toBe(
     '  ▸ train                   attempt 3 after: The store is down.',
   );
+  const held = running(pending(TRAINING, { state: 'paused' }));
+  const lines = runLines({ description: held, nowMs, webUi }, 100, plain);
+  expect(lines[3]).toBe('  ▸ train                   paused by an operator after step 50');
+  expect(lines.join()).not.toContain('left');
   const bytes: Progress = { stage: 'preprocess', phase: 'tokenise', step: 300, of: 1000 };
   expect(line(pending(bytes))).toBe('  ▸ train                   █████████░░░░░░░░░░░░░░░░░░░░░ tokenise 30 %');
 });

@@ -129,6 +129,7 @@ describe('a running training', () => {
     await until('the commit', async () => ((await committed('paused', 1))[0] ?? 0) >= 20);
     await pause(1_000);
     expect(readTrainerRecord(state)).toBeNull();
+    await expect(client.resumeRun('paused')).rejects.toThrow(/paused by an operator; unpause it in the Web UI/);
     await temporal.workflowService.unpauseActivity(activity('paused'));
     await expectHandedOver('paused');
   });

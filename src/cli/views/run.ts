@@ -63,6 +63,7 @@ function stageText(stage: StageStatus, description: RunDescription, width: numbe
   if (stage.state !== 'running') return stage.outcome ?? '';
   const pending = description.pending.find((p) => p.activity === stage.stage);
   if (description.state === 'paused') return pausedText(description);
+  if (isHeld(pending)) return heldText(pending?.progress ?? null);
   return pending?.progress ? progressText(pending.progress, width - TEXT_COLUMN) : pendingText(pending);
 }
 
@@ -75,13 +76,22 @@ function progressText(progress: Progress, width: number): string {
   return counts !== null && room >= BAR_MIN ? `${bar(counts.done, counts.of, room)} ${text}` : text;
 }
 
+/** By the Web UI's own button: nothing of what its last heartbeat says goes on. */
+function isHeld(pending: PendingActivity | undefined): boolean {
+  return pending?.state === 'paused';
+}
+
+function heldText(progress: Progress | null): string {
+  const counts = progress && countsOf(progress);
+  return `paused by an operator${counts && progress.stage === 'train' ? ` after step ${counts.done}` : ''}`;
+}
+
 function pausedText({ status: { paused } }: RunDescription): string {
   return paused?.step == null ? 'paused before its first step' : `paused after step ${paused.step}`;
 }
 
 function pendingText(pending: PendingActivity | undefined): string {
   if (!pending) return '';
-  if (pending.state === 'paused') return 'paused by an operator';
   if (pending.state === 'cancelling') return 'stopping';
   const again = pending.attempt > 1 ? `attempt ${pending.attempt}` : '';
   const why = pending.lastFailure ? ` after: ${pending.lastFailure}` : '';
@@ -91,7 +101,7 @@ function pendingText(pending: PendingActivity | undefined): string {
 
 function trainingLines({ description }: RunView, paint: Paint): string[] {
   const progress = description.progress;
-  if (description.state !== 'running' || progress?.stage !== 'train') return [];
+  if (description.state !== 'running' || progress?.stage !== 'train' || description.pending.some(isHeld)) return [];
   const facts = [
     progress.loss === undefined ? '' : `loss ${progress.loss.toFixed(3)}`,
     progress.curve === undefined ? '' : paint.cyan(progress.curve),
