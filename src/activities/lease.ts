@@ -69,9 +69,10 @@ export function holdLease(progress: () => Progress, heartbeatTimeoutMs: number):
 
   // The SDK's own heartbeat may learn of it first.
   const onCancelled = () => {
-    const { notFound, cancelRequested } = context.cancellationDetails ?? {};
+    const { notFound, cancelRequested, paused } = context.cancellationDetails ?? {};
     if (notFound) lose(superseded('This attempt was superseded.'));
-    else lose(cancelRequested ? cancelled() : cancellationSignal.reason);
+    else if (cancelRequested) lose(asked('cancelled'));
+    else lose(paused ? asked('paused') : cancellationSignal.reason);
   };
   cancellationSignal.addEventListener('abort', onCancelled, { once: true });
   if (cancellationSignal.aborted) onCancelled();
@@ -101,16 +102,17 @@ function unconfirmed(silentMs: number): StopRequest {
   );
 }
 
-function cancelled(): PauseReached {
-  return new PauseReached('asked', 'Training was handed over: the activity was cancelled.');
+/** People wanted it: the time until it goes on is nobody's loss. */
+function asked(how: 'cancelled' | 'paused'): PauseReached {
+  return new PauseReached('asked', `Training was handed over: the activity was ${how}.`);
 }
 
 /** null when the answer says nothing about the attempt. */
 function verdictOf(error: unknown): AnnealError | null {
   if (error instanceof ActivityNotFoundError) return superseded('This attempt was superseded.');
-  const handedOver = (why: string) => new AnnealError('preempted', `Training was handed over: ${why}.`);
-  if (error instanceof ActivityPausedError) return handedOver('the activity was paused');
-  if (error instanceof ActivityResetError) return handedOver('the activity was reset');
-  if (error instanceof ActivityCancelledError) return cancelled();
+  if (error instanceof ActivityPausedError) return asked('paused');
+  if (error instanceof ActivityResetError)
+    return new AnnealError('preempted', 'Training was handed over: the activity was reset.');
+  if (error instanceof ActivityCancelledError) return asked('cancelled');
   return null;
 }

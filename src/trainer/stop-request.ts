@@ -17,7 +17,7 @@ export class StopRequest extends AnnealError {
 
 /**
  * Somebody or a limit wants the training to wait: there is time to commit everything, and the time until it goes on is nobody's loss.
- * `asked` = from outside (the activity was cancelled).
+ * `asked` = from outside (the activity was cancelled or paused).
  */
 export class PauseReached extends AnnealError {
   readonly why: 'asked' | 'budget_reached' | 'rung';

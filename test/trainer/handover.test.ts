@@ -131,7 +131,7 @@ describe('a running training', () => {
     expect(readTrainerRecord(state)).toBeNull();
     await expect(client.resumeRun('paused')).rejects.toThrow(/paused by an operator; unpause it in the Web UI/);
     await temporal.workflowService.unpauseActivity(activity('paused'));
-    await expectHandedOver('paused');
+    await expectWaited('paused');
   });
 
   test('reset: the next attempt goes on where it was', { timeout: RUN_MS_MAX }, async () => {
