@@ -389,7 +389,7 @@ describe('the command line', () => {
     const watched = await anneal(['watch', id]);
     expect(watched.code).toBe(0);
     expect(watched.stdout).toContain(`best: ${winner}`);
-    expect(watched.stdout).toMatch(/-02 +lost +10 +0\.5000 +train\.seed=2 +place 2 of 2 at 100 %/);
+    expect(watched.stdout).toMatch(/-02 +lost +10 +0\.5000 +seed=2 +place 2 of 2 at 100 %/);
     const again = await anneal(['sweep', join(folder, 'seeds.json'), '--json']);
     expect(lastObject(again)).toMatchObject({ sweep: id, outcome: 'finished' });
     await client.cancelRun(`${id}-02`);
