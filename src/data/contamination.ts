@@ -1,9 +1,8 @@
 // Finds rows that hold what they will be evaluated on: n words in a row that an evaluation has, too, or a short question as it
 // stands there. The rule of GPT-3 and of lm-evaluation-harness.
-import type { Content } from './mapping.ts';
-import { createGramTable, type GramTable } from './near/gram-table.ts';
-import { createWordHasher, type WordHasher } from './near/words.ts';
-import { ownTexts, promptTexts } from './row-texts.ts';
+import { createGramTable } from './near/gram-table.ts';
+import { RowWords } from './near/row-words.ts';
+import { createWordHasher } from './near/words.ts';
 
 export interface EvalText {
   /** What people call the evaluation. */
@@ -13,7 +12,8 @@ export interface EvalText {
   isPrompt: boolean;
 }
 
-export type Contamination = (content: Content) => { evalName: string } | null;
+/** Asked of a cleaned row as it lies in its file: the line [from, to). */
+export type Contamination = (source: Buffer, from: number, to: number) => { evalName: string } | null;
 
 /** Shorter questions, such as a greeting, are everybody's. */
 const SHORT_WORDS_MIN = 4;
@@ -31,34 +31,17 @@ export function createContamination(texts: Iterable<EvalText>, ngram = 13, grams
     grams.add(words, name);
     if (isPrompt && isShort(words, ngram) && !questions.has(keyOf(words))) questions.set(keyOf(words), name);
   }
-  return (content) => {
-    const name =
-      findGrams(ownTexts(content), hashWords, grams) ?? findQuestion(promptTexts(content), hashWords, questions, ngram);
+  const rowWords = new RowWords();
+  return (source, from, to) => {
+    let byGram = null as number | null;
+    let byQuestion = null as number | null;
+    rowWords.eachText(source, from, to, (words, isPrompt) => {
+      byGram ??= grams.find(words);
+      if (isPrompt && isShort(words, ngram)) byQuestion ??= questions.get(keyOf(words)) ?? null;
+    });
+    const name = byGram ?? byQuestion;
     return name === null ? null : { evalName: names[name] as string };
   };
-}
-
-function findGrams(texts: string[], hashWords: WordHasher, grams: GramTable): number | null {
-  for (const text of texts) {
-    const name = grams.find(hashWords(text));
-    if (name !== null) return name;
-  }
-  return null;
-}
-
-function findQuestion(
-  texts: string[],
-  hashWords: WordHasher,
-  questions: Map<string, number>,
-  ngram: number,
-): number | null {
-  if (questions.size === 0) return null;
-  for (const text of texts) {
-    const words = hashWords(text);
-    const name = isShort(words, ngram) ? questions.get(keyOf(words)) : undefined;
-    if (name !== undefined) return name;
-  }
-  return null;
 }
 
 function isShort(words: Int32Array, ngram: number): boolean {

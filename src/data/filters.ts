@@ -21,7 +21,7 @@ export function isFiltered({ minChars, maxChars, languages }: FilterRules): bool
 export function createFilters(rules: FilterRules, languageOf: LanguageOf | null): Filter {
   const { languages } = rules;
   return (content) => {
-    const texts = ownTexts(content);
+    const texts = ownTexts(content).map(({ text }) => text);
     return judgeLength(texts, rules) ?? (languages.length === 0 ? null : judgeLanguage(texts, languages, languageOf));
   };
 }

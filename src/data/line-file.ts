@@ -1,7 +1,7 @@
 // Reads the JSONL files of a folder, and says what it means that one cannot be written.
 import { createReadStream } from 'node:fs';
 import { AnnealError } from '../contracts/failure.ts';
-import { createLineCutter } from './jsonl.ts';
+import { createLineCutter } from './lines.ts';
 
 /** The lines of a file that this program wrote. */
 export async function* readLines(path: string): AsyncGenerator<string> {

@@ -19,7 +19,7 @@ import { getBlob, readStoredFile } from '../storage/file-set.ts';
 import { keys } from '../storage/keys.ts';
 import { type ObjectStore, PART_BYTES_MAX } from '../storage/object-store.ts';
 import { readJson } from '../storage/record.ts';
-import { createLineCutter } from './jsonl.ts';
+import { createLineCutter } from './lines.ts';
 import { addCounts } from './profile/row-sample.ts';
 import { sourceNames } from './source-names.ts';
 

@@ -2,24 +2,24 @@
 import type { Message } from '../contracts/rows.ts';
 import type { Content } from './mapping.ts';
 
+export interface OwnText {
+  text: string;
+  /** It is what the row asks: a user's turn, or a text without turns. */
+  isPrompt: boolean;
+}
+
 /** In the order of the row: prompt before answers, the chosen one first. */
-export function ownTexts(content: Content): string[] {
-  if ('text' in content) return [content.text];
-  return ownMessages(content).flatMap((message) =>
-    [message.reasoning_content, message.content, message.tool_calls].filter((text) => text !== undefined),
-  );
+export function ownTexts(content: Content): OwnText[] {
+  if ('text' in content) return [{ text: content.text, isPrompt: true }];
+  return messagesOf(content)
+    .filter(({ role }) => role !== 'system' && role !== 'developer')
+    .flatMap(textsOf);
 }
 
-/** What the row asks: its users' turns, or the whole text. */
-export function promptTexts(content: Content): string[] {
-  if ('text' in content) return [content.text];
-  return ownMessages(content)
-    .filter(({ role }) => role === 'user')
-    .map(({ content: text }) => text);
-}
-
-function ownMessages(content: Exclude<Content, { text: string }>): Message[] {
-  return messagesOf(content).filter(({ role }) => role !== 'system' && role !== 'developer');
+function textsOf({ role, reasoning_content, content, tool_calls }: Message): OwnText[] {
+  const own = { text: content, isPrompt: role === 'user' };
+  const others = (text: string | undefined) => (text === undefined ? [] : [{ text, isPrompt: false }]);
+  return [...others(reasoning_content), own, ...others(tool_calls)];
 }
 
 function messagesOf(content: Exclude<Content, { text: string }>): Message[] {

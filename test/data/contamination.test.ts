@@ -1,6 +1,6 @@
 // Contamination: what of an evaluation is found in a row, what is not held against it, and that memory has its limit.
 import { expect, test } from 'vitest';
-import { createContamination, type EvalText, evalTexts } from '../../src/data/contamination.ts';
+import { createContamination as createOfLines, type EvalText, evalTexts } from '../../src/data/contamination.ts';
 import type { Content } from '../../src/data/mapping.ts';
 
 const chat = (user: string, assistant = 'Sure, here it is.', system = 'You are kind.'): Content => ({
@@ -10,6 +10,15 @@ const chat = (user: string, assistant = 'Sure, here it is.', system = 'You are k
     { role: 'assistant', content: assistant },
   ],
 });
+
+/** Asked of a row as cleaning writes it. */
+function createContamination(...options: Parameters<typeof createOfLines>) {
+  const find = createOfLines(...options);
+  return (content: Content) => {
+    const line = Buffer.from(`{"id":"${'0'.repeat(32)}",${JSON.stringify(content).slice(1)}`);
+    return find(line, 0, line.length);
+  };
+}
 
 const QUESTION =
   'A train leaves the station at noon and travels sixty miles an hour towards the coast; when does it arrive there?';

@@ -1,14 +1,12 @@
 // A table of the n-grams of many texts, in bounded memory: when it is full, every second gram by its hash is given up, so that
 // of a passage that two texts share some grams are still found.
-import { mix } from './words.ts';
+import { Grams } from './grams.ts';
 
 /** Grams that are held, 30 bytes each: 126 MB. */
 const GRAMS_MAX = 4_194_304;
 /** Grams that more texts than this share are their template (lm-evaluation-harness: 10). */
 const SHARED_TEXTS_MAX = 10;
 
-const FACTOR = 0x9e3779b1 | 0;
-const FACTOR_2 = 0x85ebca6b | 0;
 /** Marks a free place; no number of an evaluation is as high. */
 const FREE = 0xffff;
 
@@ -29,6 +27,7 @@ interface Slots {
 }
 
 export function createGramTable(n: number, gramsMax = GRAMS_MAX): GramTable {
+  const grams = new Grams(n);
   let slots = createSlots(1024);
   let used = 0;
   let text = 0;
@@ -70,23 +69,24 @@ export function createGramTable(n: number, gramsMax = GRAMS_MAX): GramTable {
   return {
     add(words, owner) {
       text++;
-      forEachGram(words, n, (high, low) => {
-        if ((low & sampled) !== 0) return false;
+      grams.read(words);
+      for (let i = 0; i < grams.count; i++) {
+        const [high, low] = [grams.highs[i] as number, grams.lows[i] as number];
+        if ((low & sampled) !== 0) continue;
         if (2 * used >= slots.owner.length || used >= gramsMax) makeRoom();
         insert(high, low, owner, 1, text);
-        return false;
-      });
+      }
     },
     find(words) {
-      let found: number | null = null;
-      forEachGram(words, n, (high, low) => {
-        if ((low & sampled) !== 0) return false;
+      grams.read(words);
+      for (let i = 0; i < grams.count; i++) {
+        const [high, low] = [grams.highs[i] as number, grams.lows[i] as number];
+        if ((low & sampled) !== 0) continue;
         const at = placeOf(slots, high, low);
-        if (slots.owner[at] === FREE || (slots.texts[at] as number) > SHARED_TEXTS_MAX) return false;
-        found = slots.owner[at] as number;
-        return true;
-      });
-      return found;
+        if (slots.owner[at] === FREE || (slots.texts[at] as number) > SHARED_TEXTS_MAX) continue;
+        return slots.owner[at] as number;
+      }
+      return null;
     },
   };
 }
@@ -108,39 +108,4 @@ function placeOf({ high: highs, low: lows, owner }: Slots, high: number, low: nu
   let at = high & last;
   while (owner[at] !== FREE && (highs[at] !== high || lows[at] !== low)) at = (at + 1) & last;
   return at;
-}
-
-/** Calls back with 64 bits of hash of each n words in a row, until it says true. */
-export function forEachGram(words: Int32Array, n: number, callback: (high: number, low: number) => unknown): void {
-  let high = 0;
-  let low = 0;
-  const out = power(FACTOR, n);
-  const out2 = power(FACTOR_2, n);
-  for (let i = 0; i < words.length; i++) {
-    const word = words[i] as number;
-    const left = i < n ? 0 : (words[i - n] as number);
-    high = (Math.imul(high, FACTOR) + word - Math.imul(left, out)) | 0;
-    low = (Math.imul(low, FACTOR_2) + mix(word) - Math.imul(i < n ? 0 : mix(left), out2)) | 0;
-    if (i >= n - 1 && callback(mix(high), mix(low)) === true) return;
-  }
-}
-
-/** The same hash of every n words that stand one behind the other: of the n-th part of the grams. */
-export function forEachBlock(words: Int32Array, n: number, callback: (high: number, low: number) => unknown): void {
-  for (let from = 0; from + n <= words.length; from += n) {
-    let high = 0;
-    let low = 0;
-    for (let i = from; i < from + n; i++) {
-      const word = words[i] as number;
-      high = (Math.imul(high, FACTOR) + word) | 0;
-      low = (Math.imul(low, FACTOR_2) + mix(word)) | 0;
-    }
-    if (callback(mix(high), mix(low)) === true) return;
-  }
-}
-
-function power(factor: number, n: number): number {
-  let product = 1;
-  for (let i = 0; i < n; i++) product = Math.imul(product, factor);
-  return product;
 }

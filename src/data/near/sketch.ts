@@ -27,7 +27,9 @@ export function createSketcher(): Sketcher {
   const signature = new Uint8Array(BINS);
   const bands = new BigUint64Array(signature.buffer);
   return (content) => {
-    const text = ownTexts(content).join('\n');
+    const text = ownTexts(content)
+      .map((own) => own.text)
+      .join('\n');
     const words = hashWords(text);
     isFilled.fill(0);
     fillBins(words.length === 0 ? unitsOf(text) : words, seedOf(content), least, isFilled);

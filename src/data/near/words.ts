@@ -1,21 +1,26 @@
 // Cuts a text into words and hashes them: runs of letters and digits without case; in scripts without spaces each character.
 // Punctuation, white space and markup make no difference.
 
-const ALONE = 2;
-const IN_WORD = 1;
+export const ALONE = 2;
+export const IN_WORD = 1;
 
 /** What a UTF-16 code unit is; made when first needed. */
 let kinds: Uint8Array | null = null;
 
-const FNV_OFFSET = 0x811c9dc5 | 0;
-const FNV_PRIME = 0x01000193;
+/** `IN_WORD`, `ALONE`, or 0 for what stands between words. */
+export function unitKinds(): Uint8Array {
+  kinds ??= classifyUnits();
+  return kinds;
+}
+
+export const FNV_OFFSET = 0x811c9dc5 | 0;
+export const FNV_PRIME = 0x01000193;
 
 /** 32 bits a word, signed, because V8 counts in those. Valid until the next call. */
 export type WordHasher = (text: string) => Int32Array;
 
 export function createWordHasher(): WordHasher {
-  kinds ??= classifyUnits();
-  const kindOf = kinds;
+  const kindOf = unitKinds();
   let units = new Uint16Array(1024);
   let hashes = new Int32Array(1024);
   return (text) => {

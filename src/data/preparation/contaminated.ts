@@ -1,13 +1,13 @@
 // Finds the rows of a cleaned piece that hold what an evaluation suite asks, and notes them beside the piece.
+import { createReadStream } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { type Contamination, createContamination, type EvalText, evalTexts } from '../contamination.ts';
-import { readLines } from '../line-file.ts';
-import type { Content } from '../mapping.ts';
+import { createLineCutter } from '../lines.ts';
 import { RANGE_FILES } from '../range/options.ts';
 import { readRecords } from '../readers.ts';
-import { isBroken } from '../rows-read.ts';
+import { isBroken, type RawRow } from '../rows-read.ts';
 import { readSource } from '../source-bytes.ts';
 import type { PreparationHost } from './host.ts';
 import { loadSnapshot } from './snapshots.ts';
@@ -18,6 +18,9 @@ export interface Decontamination {
   /** Words in a row that are a hit. */
   ngram: number;
 }
+
+/** Read at once, bytes. */
+const READ_BYTES = 1024 * 1024;
 
 /** JSON of `[row, name of the evaluation]` for each row that must not be trained on. */
 export const CONTAMINATED_FILE = 'contaminated.json';
@@ -34,15 +37,18 @@ export async function findContaminated(
   const find = await contaminationOf(store, decontamination);
   const found: ContaminatedRows = [];
   let row = 0;
-  for await (const line of readLines(join(folder, RANGE_FILES.rows))) {
-    if (row % 10_000 === 0) {
-      signal.throwIfAborted();
-      report({ phase: `compare with the evaluations, ${row} rows` });
-    }
-    const hit = find(JSON.parse(line) as Content);
+  const lines = createLineCutter(Number.POSITIVE_INFINITY);
+  const take = ({ source, from, to }: RawRow) => {
+    const hit = find(source, from, to);
     if (hit !== null) found.push([row, hit.evalName]);
     row++;
+  };
+  for await (const chunk of createReadStream(join(folder, RANGE_FILES.rows), { highWaterMark: READ_BYTES })) {
+    signal.throwIfAborted();
+    lines.push(chunk as Buffer, take);
+    report({ phase: `compare with the evaluations, ${row} rows` });
   }
+  lines.end(take);
   await writeFile(join(folder, CONTAMINATED_FILE), JSON.stringify(found));
 }
 

@@ -5,7 +5,7 @@ import type { CleanedPiece, TokenisedRange } from '../../contracts/ranges.ts';
 import type { StoredFile } from '../../contracts/records.ts';
 import { getFile } from '../../storage/file-set.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
-import { createLineCutter } from '../jsonl.ts';
+import { createLineCutter } from '../lines.ts';
 import { openBlockWriter } from '../range/block-writer.ts';
 import { RANGE_FILES } from '../range/options.ts';
 import { QUARANTINE_ROWS_MAX } from './notes.ts';

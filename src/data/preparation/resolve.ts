@@ -24,7 +24,7 @@ import { countRows } from '../resolve/count-rows.ts';
 import { markDuplicates } from '../resolve/duplicates.ts';
 import { FATE } from '../resolve/fates.ts';
 import { blockedBy } from '../resolve/gates.ts';
-import { findHeldOutText } from '../resolve/held-out-text.ts';
+import { findHeldOutText } from '../resolve/held-out/find.ts';
 import { fetchIndexes, fileOf, type RowIndex } from '../resolve/indexes.ts';
 import { countSharedGroups } from '../resolve/leakage.ts';
 import { markNearDuplicates } from '../resolve/near.ts';

@@ -7,7 +7,7 @@ import type { Snapshot, StoredFile } from '../../contracts/records.ts';
 import { SPLITS } from '../../contracts/rows.ts';
 import { getFile } from '../../storage/file-set.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
-import { createLineCutter } from '../jsonl.ts';
+import { createLineCutter } from '../lines.ts';
 import { type BlockWriter, openBlockWriter } from '../range/block-writer.ts';
 import { RANGE_FILES } from '../range/options.ts';
 import { FATE, isKept } from '../resolve/fates.ts';

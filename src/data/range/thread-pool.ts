@@ -40,7 +40,7 @@ export function takeThread(): Worker {
 }
 
 /** Where the process keeps compiled sources, there a thread finds them, too: they are half of what starting one takes. */
-function compileCache(): Record<string, string> {
+export function compileCache(): Record<string, string> {
   // Node names the folder of its own version in the one that it was given.
   const own = getCompileCacheDir();
   return own === undefined ? {} : { NODE_COMPILE_CACHE: dirname(own) };
