@@ -246,7 +246,7 @@ micro_batch_size: 2
       ],
       maxLength: 4096,
       tooLong: 'drop',
-      split: { test: 0.05 },
+      split: { validation: 0.05 },
     });
     expect(imported.notes).toEqual([
       'datasets[0].roles_to_train: only assistant turns are trained on here.',
@@ -254,6 +254,7 @@ micro_batch_size: 2
       expect.stringMatching(
         /^datasets\[0\]: fozziethebeat\/alpaca_messages_2k_test lies on the Hugging Face hub; fetch it/,
       ),
+      expect.stringMatching(/^val_set_size: 0\.05 becomes `data\.split\.validation`/),
       'Not about data, and left out: base_model, chat_template, sample_packing, micro_batch_size; `model` and `train` of a spec say it.',
     ]);
     const row = {

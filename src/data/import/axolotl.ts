@@ -200,6 +200,10 @@ function readLimits(keys: Keys, notes: string[]): Omit<Imported['data'], 'source
   if (keys.get('train_on_inputs') === true) notes.push('train_on_inputs: only answers are trained on here.');
   if (typeof held === 'number' && held > 1)
     notes.push(`val_set_size: ${held} rows is not carried over; \`data.split\` holds out shares.`);
+  if (typeof held === 'number' && held > 0 && held <= 0.5)
+    notes.push(
+      `val_set_size: ${held} becomes \`data.split.validation\`; \`data.split.test\` holds out as many rows as it does by default, for the evaluation after training.`,
+    );
   if (keys.get('test_datasets') !== undefined)
     notes.push(
       'test_datasets: rows are held out of the sources by a hash; a Hugging Face folder with a test split keeps it.',
@@ -207,7 +211,7 @@ function readLimits(keys: Keys, notes: string[]): Omit<Imported['data'], 'source
   return compact({
     maxLength: typeof length === 'number' ? length : undefined,
     tooLong: excess === 'drop' || excess === 'truncate' ? excess : undefined,
-    split: typeof held === 'number' && held > 0 && held <= 0.5 ? { test: held } : undefined,
+    split: typeof held === 'number' && held > 0 && held <= 0.5 ? { validation: held } : undefined,
   });
 }
 
