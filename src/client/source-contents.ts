@@ -2,9 +2,9 @@
 // It only names a run; what the run reads is frozen and verified by its ingest stage.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { pipeline } from 'node:stream/promises';
 import type { Source } from '../contracts/data-spec.ts';
 import { isDatabase, isRemote, showUri } from '../contracts/source-uri.ts';
+import { mayNameImages, SIGN_BYTES } from '../data/media/named.ts';
 import type { SourceContext } from '../data/source/context.ts';
 import { findFiles, type SourceFiles } from '../data/source/files.ts';
 import { identifyFiles } from '../data/source/identity.ts';
@@ -34,6 +34,9 @@ export interface IdentifyOptions {
 /** How long a server may take to answer a HEAD request, ms. */
 const HEAD_MS_MAX = 5_000;
 
+/** Read at once, bytes. */
+const READ_BYTES = 1024 * 1024;
+
 /** In the order of the sources. */
 export async function identifySources(sources: NamedSource[], options: IdentifyOptions): Promise<SourceIdentity[]> {
   const identities: SourceIdentity[] = [];
@@ -53,22 +56,27 @@ async function identify(source: NamedSource, options: IdentifyOptions): Promise<
   const content = await contentOf(source, options);
   const isKnown = content.sha256 !== null || content.etag !== null;
   const why = isRemote(uri) ? 'gave no ETag' : 'cannot be read from here';
-  const note = isKnown ? null : `${showUri(uri)} ${why}; the run id follows its address only.`;
+  const unknown = `${showUri(uri)} ${why}; the run id follows its address only.`;
+  const images = `${showUri(uri)} may name images by path or address; the run id does not follow what lies there, so give the spec another \`name\` where that has changed.`;
+  const note = isKnown ? (content.namesImages ? images : null) : unknown;
   return { identity: identifyContent(uri, content), note };
 }
 
-const UNKNOWN: SourceContent = { sha256: null, etag: null };
+type Found = SourceContent & { namesImages: boolean };
 
-async function contentOf(source: NamedSource, options: IdentifyOptions): Promise<SourceContent> {
+const UNKNOWN: Found = { sha256: null, etag: null, namesImages: false };
+
+async function contentOf(source: NamedSource, options: IdentifyOptions): Promise<Found> {
   const { uri } = source;
-  if (/^https?:/i.test(uri)) return { sha256: null, etag: await httpETag(uri, options.signal) };
+  if (/^https?:/i.test(uri)) return { ...UNKNOWN, etag: await httpETag(uri, options.signal) };
   const found = await find(source, options).catch(absent(options.signal));
   if (found === null) return UNKNOWN;
   const { files, isMany } = found;
-  if (isRemote(uri)) return { sha256: null, etag: isMany ? identifyETags(files) : await options.s3ETag(uri) };
-  const hashes = await hashFiles(files, options).catch(absent(options.signal));
+  if (isRemote(uri)) return { ...UNKNOWN, etag: isMany ? identifyETags(files) : await options.s3ETag(uri) };
+  const hashes = await hashFiles(source, files, options).catch(absent(options.signal));
   if (hashes === null) return UNKNOWN;
-  return { sha256: isMany ? identifyFiles(hashes) : (hashes[0]?.sha256 ?? null), etag: null };
+  const namesImages = hashes.some((file) => file.namesImages);
+  return { sha256: isMany ? identifyFiles(hashes) : (hashes[0]?.sha256 ?? null), etag: null, namesImages };
 }
 
 /** The files that the ingest stage will find, by the same rules. */
@@ -83,14 +91,21 @@ function identifyETags(files: SourceFiles['files']): string | null {
   return isKnown ? identifyFiles(files.map(({ name, etag }) => ({ name, sha256: etag as string }))) : null;
 }
 
+interface HashedFile {
+  name: string;
+  sha256: string;
+  namesImages: boolean;
+}
+
 async function hashFiles(
+  source: NamedSource,
   files: SourceFiles['files'],
   options: IdentifyOptions,
-): Promise<{ name: string; sha256: string }[]> {
-  const hashes: { name: string; sha256: string }[] = [];
+): Promise<HashedFile[]> {
+  const hashes: HashedFile[] = [];
   for (const { name, address } of files) {
     const path = placeOf(address, { examplesFolder: options.examples, readS3: async () => null })?.path ?? address;
-    hashes.push({ name, sha256: await hashFile(path, options.signal) });
+    hashes.push({ name, ...(await hashFile(path, source.columns, options.signal)) });
   }
   return hashes;
 }
@@ -113,8 +128,14 @@ async function httpETag(uri: string, signal?: AbortSignal): Promise<string | nul
   }
 }
 
-async function hashFile(path: string, signal?: AbortSignal): Promise<string> {
+async function hashFile(path: string, columns: NamedSource['columns'] = null, signal?: AbortSignal) {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash, { signal });
-  return hash.digest('hex');
+  const format = /\.[ct]sv$/i.test(path) ? 'csv' : 'jsonl';
+  let [tail, namesImages] = [Buffer.alloc(0), false];
+  for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES, signal })) {
+    hash.update(chunk as Buffer);
+    namesImages ||= mayNameImages(chunk as Buffer, tail, format, { columns });
+    tail = Buffer.from((chunk as Buffer).subarray(-SIGN_BYTES));
+  }
+  return { sha256: hash.digest('hex'), namesImages };
 }

@@ -166,6 +166,9 @@ async function readSource(reading: Reading, after: Mark | null): Promise<{ inges
 function contentOf(frozen: FrozenFile[], openings: Opening[], isMany: boolean): Ingested['content'] {
   const entries = frozen.flatMap(({ entry }) => entry ?? []);
   const [first] = frozen;
+  const images = entries.flatMap((entry) => entry.images ?? []);
+  // What lies at the addresses that rows name is part of it, and no ETag tells when that changes.
+  if (images.length > 0) return { sha256: digestOf([frozen.flatMap(({ origins }) => origins), images]), etag: null };
   if (!isMany)
     return { sha256: first?.origins[0]?.sha256 ?? entries[0]?.sha256 ?? digestOf([]), etag: entries[0]?.etag ?? null };
   const isKnown = openings.every(({ etag }) => etag !== null);

@@ -74,6 +74,17 @@ test('example sources are hashed from the examples folder', async () => {
   expect(source?.identity).toMatch(/^sha256:[0-9a-f]{64}$/);
 });
 
+test('a source whose rows may name images says that the id does not follow them', async () => {
+  writeFileSync(join(folder, 'images.jsonl'), '{"prompt": "what is it?", "images": ["x.png"]}\n');
+  writeFileSync(join(folder, 'images.csv'), 'question,answer,image\nwhat is it?,a square,x.png\n');
+  writeFileSync(join(folder, 'plain.jsonl'), '{"prompt": "what is an image?"}\n');
+  const sources = ['images.jsonl', 'images.csv', 'plain.jsonl'].map((name) => ({ uri: `file://${folder}/${name}` }));
+  const notes = (await identifySources(sources, options())).map(({ note }) => note);
+  expect(notes[0]).toContain('the run id does not follow what lies there');
+  expect(notes[1]).toContain('give the spec another `name`');
+  expect(notes[2]).toBeNull();
+});
+
 test('a web source is known by its ETag, and by its address with a note where it gives none', async () => {
   let etag: string | undefined = '"v1"';
   const server = createServer((request, response) => {

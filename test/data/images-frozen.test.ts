@@ -40,13 +40,14 @@ async function freeze(name: string, rows: unknown[], options: FreezeOptions = {}
   const uri = await folder.write(`${name}.jsonl`, jsonl([...rows, ...PLAIN]));
   const spec = specOf({ sources: [{ uri, allowPrivate }] });
   const host = { ...hostIn(folder.path), store: createMemoryStore() };
-  const frozen = async () =>
-    (await freezeSources(host.store, spec.data.sources, host.sources, () => {}, undefined, { spec, ...options }))
-      .snapshot;
+  const whole = async () =>
+    await freezeSources(host.store, spec.data.sources, host.sources, () => {}, undefined, { spec, ...options });
+  const frozen = async () => (await whole()).snapshot;
   return {
     host,
     spec,
     frozen,
+    contents: async () => (await whole()).contents,
     cleaned: async (snapshot: Snapshot) => await cleanSnapshot(folder, spec, snapshot, host),
   };
 }
@@ -72,9 +73,13 @@ const digestsOf = ({ kept }: { kept: unknown[] }) =>
 test('a file that is another one later, or gone, changes nothing of the snapshot that was taken before', async () => {
   const path = await folder.write('x.png', png(5, 3));
   const rows = Array.from({ length: 40 }, (_, i) => asking('x.png', i));
-  const { frozen, cleaned } = await freeze('files', rows);
+  const { frozen, contents, cleaned } = await freeze('files', rows);
   const before = await frozen();
+  const known = await contents();
+  expect(await contents()).toEqual(known);
   await writeFile(path, png(7, 7));
+  // What a scheduled run is known by.
+  expect(await contents()).not.toEqual(known);
   const after = await frozen();
   await rm(path);
   const digests = digestsOf(await cleaned(before));
