@@ -17,7 +17,7 @@ export function checkLines({ files, total, blocked, card }: CheckedData, width: 
     ...verdictLines(verdict.state, verdict.sentence, width, paint),
     ...said.flatMap((sentence) => noteLines(sentence, width)),
     '',
-    ...filesTable(files, total, paint),
+    ...filesTable(files, total, width, paint),
     ...files.flatMap((file) => codeLines(file, width, paint)),
     ...(blocked === null ? [] : ['', 'A run would stop here, before anything is trained.']),
   ];
@@ -34,16 +34,34 @@ const VERDICTS = {
   blocked: { text: 'BLOCKED', colour: 'red' },
 } as const;
 
-function filesTable(files: CheckedFile[], total: CheckedData['total'], paint: Paint): string[] {
-  const head = ['FILE', 'ROWS IN', 'KEPT', 'DUPLICATES', 'NEARLY', 'DROPPED', 'PERSONAL'].map((title) =>
-    paint.dim(title),
-  );
-  const row = (name: string, one: CheckedData['total']) => [
-    name,
-    ...[one.rowsIn, one.kept, one.duplicates, one.nearDuplicates, sum(one.dropped), sum(one.pii)].map(formatCount),
+const COUNTS: [title: string, count: (one: CheckedData['total']) => number][] = [
+  ['ROWS IN', (one) => one.rowsIn],
+  ['KEPT', (one) => one.kept],
+  ['DUPLICATES', (one) => one.duplicates],
+  ['NEAR DUPLICATES', (one) => one.nearDuplicates],
+  ['DROPPED', (one) => sum(one.dropped)],
+  ['PERSONAL DATA FOUND', (one) => sum(one.pii)],
+];
+
+/** A line a file; where that has no room, a line for each count that is not 0. */
+function filesTable(files: CheckedFile[], total: CheckedData['total'], width: number, paint: Paint): string[] {
+  const all = [
+    ...files.map((file) => ({ name: shortName(file.uri), one: file as CheckedData['total'] })),
+    ...(files.length > 1 ? [{ name: paint.bold('all'), one: total }] : []),
   ];
-  const rows = files.map((file) => row(shortName(file.uri), file));
-  return table([head, ...rows, ...(files.length > 1 ? [row(paint.bold('all'), total)] : [])], [1, 2, 3, 4, 5, 6]);
+  const head = ['FILE', ...COUNTS.map(([title]) => title)].map((title) => paint.dim(title));
+  const rows = all.map(({ name, one }) => [name, ...COUNTS.map(([, count]) => formatCount(count(one)))]);
+  const lines = table([head, ...rows], [1, 2, 3, 4, 5, 6]);
+  if (lines.every((line) => visibleWidth(line) <= width)) return lines;
+  return all.flatMap(({ name, one }) => [cutTo(name, width), ...countLines(one, paint)]);
+}
+
+function countLines(one: CheckedData['total'], paint: Paint): string[] {
+  const found = COUNTS.filter(([title, count]) => count(one) > 0 || title === 'ROWS IN' || title === 'KEPT');
+  return table(
+    found.map(([title, count]) => [`  ${paint.dim(title)}`, formatCount(count(one))]),
+    [1],
+  );
 }
 
 function codeLines({ uri, dropped, pii, firstBadLines }: CheckedFile, width: number, paint: Paint): string[] {
