@@ -256,7 +256,8 @@ function wrongColumns(found: number, columns: string[], bytes: Buffer, place: Pl
   const code = found < columns.length ? 'csv_missing_columns' : 'csv_too_many_columns';
   const fix = found < columns.length ? 'add what is missing' : 'put fields that hold the delimiter into quotes';
   const message = `the row has ${countOf(found, 'column')}, the header has ${columns.length} (${columns.join(', ')}); ${fix}`;
-  return brokenRow(place, code, message, bytes);
+  const mismatch = { expected: countOf(columns.length, 'column'), found: countOf(found, 'column') };
+  return { ...brokenRow(place, code, message, bytes), mismatch };
 }
 
 function headerError(name: string, line: number, what: string): AnnealError {

@@ -46,6 +46,12 @@ test('clean data pass, odd data pass with a warning, and what a gate refuses is 
   expect(blocked.markdown).toContain('**BLOCKED.** Too few rows; add some.');
 });
 
+test('what was mended is told on the page and in Markdown', () => {
+  const { html, markdown } = buildCard({ ...clean(), fixed: { invalid_utf8: 3 } });
+  expect(html).toContain('mended: 3 rows with <code>invalid_utf8</code>');
+  expect(markdown).toContain('- mended: 3 rows with `invalid_utf8`');
+});
+
 /** Elements that have no end. */
 const VOID = new Set(['meta', 'br', 'rect', 'line', '!doctype']);
 

@@ -80,6 +80,7 @@ describe('a messy input', () => {
       message: 'chat.jsonl line 3: messages[1].content must be text, found the number 2; put it into quotes',
       preview: chatLine('b', 2),
     });
+    expect(quarantine[2]).toMatchObject({ expected: '2 columns', found: '1 column' });
   });
 
   test('the first copy is kept, also across files and shapes', async () => {

@@ -23,6 +23,7 @@ export function renderMarkdown(card: Card): string {
     list(card.alerts.slice(state === 'warnings' ? 1 : 0).map((alert) => plain(alert.sentence))),
     '## From rows in to rows kept',
     waterfall(card),
+    changes(card),
     ...(card.sources.length > 1 ? ['## Sources', sources(card)] : []),
     ...(card.codes.length > 0 ? ['## Why rows were dropped', codes(card)] : []),
     '## Splits',
@@ -75,6 +76,15 @@ function waterfall({ rows }: Card): string {
       share(n),
     ]),
   );
+}
+
+/** What was done to rows that stay. */
+function changes({ fixed, repeated, nearFound, rows }: Card): string {
+  return list([
+    ...Object.entries(fixed).map(([name, n]) => `mended: ${rowsOf(n)} with ${code(name)}`),
+    ...(repeated > 0 ? [`added to the training split by weights of sources: ${rowsOf(repeated)}`] : []),
+    ...(nearFound && rows.nearDuplicates === 0 ? [`nearly the same as another and kept: ${rowsOf(nearFound)}`] : []),
+  ]);
 }
 
 function sources({ sources: all }: Card): string {

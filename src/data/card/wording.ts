@@ -39,7 +39,7 @@ export function speedText({ rows, lineage: { seconds, megabytesPerSecond } }: Sp
   const speed = megabytesPerSecond < 10 ? megabytesPerSecond.toFixed(1) : count(megabytesPerSecond);
   return {
     time: seconds < 100 ? `${seconds.toFixed(1)} s` : `${count(seconds / 60)} min`,
-    speed: `${count(rows.rowsIn / seconds)} rows, ${speed} MB a second`,
+    speed: `${count(rows.rowsIn / seconds)} rows, ${speed} MB a second, waits for workers included`,
   };
 }
 
