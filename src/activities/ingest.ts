@@ -34,20 +34,25 @@ export function createIngestActivities(
 }
 
 /** A run that a schedule planned reads nothing: the plan has read it, and what is followed is given once. */
-async function readHanded(store: ObjectStore, run: string): Promise<FrozenSources | null> {
+async function readHanded(store: ObjectStore, run: string): Promise<FrozenInputs | null> {
   const handed = await readJson(store, keys.handed(run), HandedSnapshotSchema);
   if (handed === null) return null;
   const snapshot: Snapshot = await readRecord(store, keys.snapshot(handed.snapshot), SnapshotSchema);
-  return { snapshot, contents: handed.contents, notes: [] };
+  return { snapshot, contents: handed.contents, suites: handed.suites, notes: [] };
 }
 
-/** The sources as the run's snapshot. Of the evaluation suites only the contents are told, which are part of what a run is known by. */
+interface FrozenInputs extends FrozenSources {
+  /** Digest of the evaluation suites' snapshot; null = there are none, undefined = they were not read. */
+  suites: string | null | undefined;
+}
+
+/** The sources as the run's snapshot, and the evaluation suites as one of their own; the contents of both are what a run is known by. */
 async function freezeInputs(
   store: ObjectStore,
   { run, spec }: StageInput,
   sources: SourceContext,
   context: StageContext,
-): Promise<FrozenSources> {
+): Promise<FrozenInputs> {
   const options = optionsFor(store, run, spec.name);
   const freeze = (inputs: Source[], more: FreezeOptions) =>
     freezeSources(store, inputs, sources, (progress) => report(context, progress), context.signal, {
@@ -56,8 +61,13 @@ async function freezeInputs(
     });
   const frozen = await freeze(spec.data.sources, { spec });
   const suites = suitesOf(spec.data);
-  if (suites.length === 0) return frozen;
-  return { ...frozen, contents: [...frozen.contents, ...(await freeze(suites, {})).contents] };
+  if (suites.length === 0) return { ...frozen, suites: null };
+  const frozenSuites = await freeze(suites, {});
+  return {
+    ...frozen,
+    contents: [...frozen.contents, ...frozenSuites.contents],
+    suites: frozenSuites.snapshot.digest,
+  };
 }
 
 /** Remembered for this execution alone: one that is started anew reads what is there then. */
@@ -75,7 +85,7 @@ function report(context: StageContext, { source, of, uri, bytesRead, sizeBytes }
   context.report({ phase, step: bytesRead, ...(sizeBytes === null ? {} : { of: sizeBytes }) });
 }
 
-function resultOf({ snapshot, contents, notes }: FrozenSources, count: number): IngestResult {
+function resultOf({ snapshot, contents, suites, notes }: FrozenInputs, count: number): IngestResult {
   const sizeBytes = snapshot.sources.reduce((sum, source) => sum + source.sizeBytes, 0);
   const files = snapshot.sources.length > count ? ` (${snapshot.sources.length} files)` : '';
   const told = [
@@ -83,7 +93,8 @@ function resultOf({ snapshot, contents, notes }: FrozenSources, count: number): 
     ...(notes.length > NOTES_MAX ? [`${notes.length - NOTES_MAX} more notes`] : []),
   ];
   const outcome = `${count} ${count === 1 ? 'source' : 'sources'}${files}, ${formatBytes(sizeBytes)}, snapshot ${snapshot.digest.slice(0, 12)}`;
-  return { snapshot: snapshot.digest, contents, sizeBytes, outcome: [outcome, ...told].join('; ') };
+  const digests = { snapshot: snapshot.digest, ...(suites !== undefined && { suites }) };
+  return { ...digests, contents, sizeBytes, outcome: [outcome, ...told].join('; ') };
 }
 
 function formatBytes(bytes: number): string {

@@ -47,10 +47,14 @@ export function createPreprocessActivities(parts: Parts, options: PreparationOpt
   const { store } = parts;
 
   return {
-    async planRanges({ run, spec, snapshot }: PreprocessInput): Promise<PlanRangesResult> {
+    async planRanges({ run, spec, snapshot, suites }: PreprocessInput): Promise<PlanRangesResult> {
       return await runStage('preprocess', async (context) => {
         const host = hostOf(parts, options, context, workFolder(parts, run, 'plan'));
-        const plan = await planRanges(host, { spec, snapshot }, options.limits);
+        const plan = await planRanges(
+          host,
+          { spec, snapshot, ...(suites !== undefined && { suites }) },
+          options.limits,
+        );
         const preparation = digestOf({ spec, plan });
         await createJson(store, keys.rangePlan(preparation), { spec, plan });
         const input = await digestOfInput(parts, spec, plan, options.pseudonymKey);

@@ -59,7 +59,13 @@ export function createRegisterActivities(parts: Parts) {
     },
 
     /** Would a run on this content do anything new? Says which run it would be. */
-    async planRetraining({ spec, snapshot, contents, sizeBytes }: PlanRetrainingInput): Promise<RetrainingPlan> {
+    async planRetraining({
+      spec,
+      snapshot,
+      contents,
+      suites,
+      sizeBytes,
+    }: PlanRetrainingInput): Promise<RetrainingPlan> {
       return await runStage('ingest', async () => {
         const identities = inputsOf(spec.data).map(({ uri }, i) =>
           identifyContent(uri, contents[i] ?? { sha256: null, etag: null }),
@@ -73,7 +79,7 @@ export function createRegisterActivities(parts: Parts) {
         );
         if (trained !== undefined)
           return { run, skip: `The sources are unchanged since ${model} version ${trained.version}.` };
-        await createJson(store, keys.handed(run), { snapshot, contents });
+        await createJson(store, keys.handed(run), { snapshot, contents, ...(suites !== undefined && { suites }) });
         const evaluated = (await store.list(`runs/${run}/stages/evaluate-`)).length > 0;
         return {
           run,

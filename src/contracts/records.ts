@@ -75,7 +75,12 @@ export const IngestedSchema = z.object({
 export type Ingested = z.infer<typeof IngestedSchema>;
 
 /** The snapshot that a run was handed: it reads no source again. */
-export const HandedSnapshotSchema = z.object({ snapshot: Digest, contents: z.array(SourceContentSchema) });
+export const HandedSnapshotSchema = z.object({
+  snapshot: Digest,
+  contents: z.array(SourceContentSchema),
+  /** Of the evaluation suites; null = there are none; absent in records of older versions. */
+  suites: Digest.nullable().optional(),
+});
 
 /** Up to where a followed source was taken. */
 export const MarkSchema = z.object({

@@ -25,11 +25,15 @@ export interface IngestResult extends Outcome {
   snapshot: string;
   /** By source and then by evaluation suite, as they were read: two with the same bytes may have other ETags. */
   contents: { sha256: string; etag: string | null }[];
+  /** Snapshot of the evaluation suites; null = the spec has none; absent in results of older versions. */
+  suites?: string | null;
   sizeBytes: number;
 }
 
 export interface PreprocessInput extends StageInput {
   snapshot: string;
+  /** As ingest gave it; absent = the suites are read by preprocess. */
+  suites?: string | null;
 }
 export interface PreprocessResult extends Outcome {
   dataset: string;
@@ -162,7 +166,7 @@ export interface DeployResult extends Outcome {
   url: string;
 }
 
-export interface PlanRetrainingInput extends Pick<IngestResult, 'snapshot' | 'contents'> {
+export interface PlanRetrainingInput extends Pick<IngestResult, 'snapshot' | 'contents' | 'suites'> {
   /** Absent in histories of older versions; 0 = the sources gave nothing new. */
   sizeBytes?: number;
   spec: Spec;

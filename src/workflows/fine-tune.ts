@@ -28,11 +28,13 @@ export async function FineTune(input?: SpecInput, trial?: Trial | null, size?: P
     const spec = await checkSpec.executeWithOptions({ activityId: 'check-spec', summary: 'the spec' }, [{ input }]);
     page.begin(spec);
 
-    const { snapshot } = await page.stage('ingest', (options) => ingest.executeWithOptions(options, [{ run, spec }]));
+    const { snapshot, suites } = await page.stage('ingest', (options) =>
+      ingest.executeWithOptions(options, [{ run, spec }]),
+    );
     if (spec.until === 'ingest') return;
 
     const { dataset } = await page.stage('preprocess', (options) =>
-      prepareDataset({ run, spec, snapshot }, options, (text) => page.progress('preprocess', text)),
+      prepareDataset({ run, spec, snapshot, suites }, options, (text) => page.progress('preprocess', text)),
     );
     if (spec.until === 'preprocess') return;
 

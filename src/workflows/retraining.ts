@@ -25,12 +25,12 @@ export interface RetrainingInput {
 
 export async function Retraining({ spec: input }: RetrainingInput = {}): Promise<RetrainingResult> {
   const spec = await checkSpec.executeWithOptions({ activityId: 'check-spec', summary: 'the spec' }, [{ input }]);
-  const { snapshot, contents, sizeBytes } = await ingest.executeWithOptions(
+  const { snapshot, contents, suites, sizeBytes } = await ingest.executeWithOptions(
     { activityId: 'ingest', summary: 'the present content' },
     [{ run: workflowInfo().workflowId, spec }],
   );
   const { run, skip } = await planRetraining.executeWithOptions({ activityId: 'plan', summary: 'anything new?' }, [
-    { spec, snapshot, contents, sizeBytes },
+    { spec, snapshot, contents, suites, sizeBytes },
   ]);
   // The Web UI fills in the namespace.
   setCurrentDetails(skip ?? `Trained by run [${run}](/namespaces/{namespace}/workflows/${run}).`);

@@ -140,10 +140,10 @@ function listen({ status: { trials }, handles, show }: Contest): void {
 
 /** Once for all trials, which then find it done, and so that wrong data ends the sweep before any of them begins. */
 async function prepareData(run: string, { spec }: CheckedSweep): Promise<void> {
-  const { snapshot } = await ingest.executeWithOptions({ activityId: 'ingest', summary: 'the sources' }, [
+  const { snapshot, suites } = await ingest.executeWithOptions({ activityId: 'ingest', summary: 'the sources' }, [
     { run, spec },
   ]);
-  await prepareDataset({ run, spec, snapshot }, { activityId: 'preprocess', summary: 'for all trials' });
+  await prepareDataset({ run, spec, snapshot, suites }, { activityId: 'preprocess', summary: 'for all trials' });
 }
 
 /** Resolves when the trial waits at the rung, or has ended. */

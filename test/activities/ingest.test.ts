@@ -12,6 +12,7 @@ import type { Parts } from '../../src/activities/parts.ts';
 import { createRegisterActivities } from '../../src/activities/register.ts';
 import { parseSpec } from '../../src/contracts/spec.ts';
 import type { IngestResult } from '../../src/contracts/stages.ts';
+import { planRanges } from '../../src/data/preparation/plan.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import { PROJECT_FOLDER } from '../../src/telemetry/code-identity.ts';
 
@@ -136,4 +137,30 @@ test('a run that a schedule planned gets the snapshot that was read for it, what
   const fourth = await schedule('start-4');
   expect(fourth.plan).toEqual(third.plan);
   expect(await run(giveBack, { run: 'start-3', spec }, 'start-3')).toEqual({ outcome: 'nothing to give back' });
+});
+
+test('evaluation suites are read once, by ingest, also for the run that a schedule planned', async () => {
+  const [rows, suite] = [join(folder, 'rows.jsonl'), join(folder, 'suite.jsonl')];
+  writeFileSync(rows, '{"question":"a","answer":"b"}\n');
+  writeFileSync(suite, '{"question":"c"}\n');
+  const data = { sources: [{ uri: rows }], decontaminate: { against: [suite] } };
+  const spec = parseSpec({ name: 'suites', model: { base: 'tiny' }, data });
+  const { ingest, planRetraining } = activities();
+  const run = <I, O>(activity: (input: I) => Promise<O>, input: I) =>
+    new MockActivityEnvironment({}, quiet).run(activity, input) as Promise<O>;
+  const first = await run(ingest, { run: 'suites-1', spec });
+  expect(first.suites).toMatch(/^[0-9a-f]{64}$/);
+  const planned = await run(planRetraining, { spec, ...first });
+  rmSync(suite);
+  const handed = await run(ingest, { run: planned.run, spec });
+  expect(handed.suites).toBe(first.suites);
+  const host = {
+    ...{ store: createFileStore(join(folder, 'store')), folder, pseudonymKey: null, report: () => {} },
+    ...{ sources: { examplesFolder: folder, readS3: async () => null }, signal: new AbortController().signal },
+  };
+  const { snapshot, suites = null } = handed;
+  expect((await planRanges(host, { spec, snapshot, suites })).suites).toBe(first.suites);
+  await expect(planRanges(host, { spec, snapshot })).rejects.toThrow(/suite\.jsonl/);
+  const without = parseSpec({ name: 'suites', model: { base: 'tiny' }, data: { sources: [{ uri: rows }] } });
+  expect((await run(ingest, { run: 'suites-2', spec: without })).suites).toBeNull();
 });

@@ -19,4 +19,6 @@ export interface PreparationInput {
   spec: Spec;
   /** Digest of the snapshot. */
   snapshot: string;
+  /** Of the evaluation suites' snapshot; null = there are none; absent = they are read when the ranges are planned. */
+  suites?: string | null;
 }

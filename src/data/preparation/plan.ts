@@ -34,7 +34,7 @@ export const RANGE_LIMITS: RangeLimits = {
 /** @throws AnnealError `data_rejected` for a CSV header that cannot be used, and for more data than one run takes. */
 export async function planRanges(
   host: PreparationHost,
-  { spec, snapshot: digest }: PreparationInput,
+  { spec, snapshot: digest, suites }: PreparationInput,
   limits: RangeLimits = RANGE_LIMITS,
 ): Promise<RangePlan> {
   const snapshot = await loadSnapshot(host.store, digest);
@@ -50,7 +50,7 @@ export async function planRanges(
     snapshot: digest,
     ranges: packPieces(pieces, bytes),
     pins: await pinsFor(host.store, spec, digest),
-    suites: await freezeSuites(host, suitesOf(spec.data)),
+    suites: suites === undefined ? await freezeSuites(host, suitesOf(spec.data)) : suites,
   };
 }
 
