@@ -1,6 +1,6 @@
 // A thread that looks at pieces for `findHeldOutText`: asks its parent for bytes, and says what it found.
 import { parentPort, workerData } from 'node:worker_threads';
-import { free } from '../../own-memory.ts';
+import { free } from '../../../storage/own-memory.ts';
 import { type PieceRows, PieceScan, type ScanOptions } from './scan.ts';
 
 /** null = there are no more bytes of the piece. */

@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { AnnealError } from '../../../contracts/failure.ts';
-import { isOwn } from '../../own-memory.ts';
+import { isOwn } from '../../../storage/own-memory.ts';
 import { compileCache } from '../../range/thread-pool.ts';
 import type { PieceRows, ScanOptions, TakeFound } from './scan.ts';
 import type { FromThread, ToThread } from './thread.ts';
