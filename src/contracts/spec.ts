@@ -6,6 +6,7 @@ import { CHAT_SHAPES, DataSchema, type Source } from './data-spec.ts';
 import { DEMO_SPEC } from './demo-spec.ts';
 import { AnnealError, type Problem } from './failure.ts';
 import { HOSTS_MAX, PROCESSES_MAX } from './gang-size.ts';
+import { pathOf, wordsWithValue } from './issue-words.ts';
 import { STAGES } from './names.ts';
 import { ROW_KINDS, type RowKind } from './rows.ts';
 import { SCHEDULES } from './schedules.ts';
@@ -332,7 +333,10 @@ export function parseSpec(input: unknown): Spec {
   const lines = problems.map((p) => `\`${p.path || 'spec'}\` ${p.message}`);
   throw new AnnealError(
     'bad_request',
-    `The spec has ${problems.length === 1 ? 'one problem' : `${problems.length} problems`}: ${lines.join('; ')}.`,
+    `The spec has ${problems.length === 1 ? 'one problem' : `${problems.length} problems`}: ${lines.join('; ')}.`.replace(
+      /\?\.$/,
+      '?',
+    ),
     {
       problems,
     },
@@ -340,9 +344,7 @@ export function parseSpec(input: unknown): Spec {
 }
 
 function describeIssue(issue: z.core.$ZodIssue, input: unknown): Problem[] {
-  const path = issue.path
-    .map((part, i) => (typeof part === 'number' ? `[${part}]` : `${i ? '.' : ''}${String(part)}`))
-    .join('');
+  const path = pathOf(issue.path);
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map((key) => {
       const known = knownKeys(issue.path);
@@ -353,23 +355,7 @@ function describeIssue(issue: z.core.$ZodIssue, input: unknown): Problem[] {
       };
     });
   }
-  const found = issue.path.reduce<unknown>(
-    (value, part) => (value as Record<PropertyKey, unknown> | undefined)?.[part],
-    input,
-  );
-  // An address may hold a password.
-  const shown =
-    found === undefined
-      ? 'nothing'
-      : JSON.stringify(found)
-          ?.replace(/\/\/[^/@]*@/, '//…@')
-          .slice(0, 80);
-  return [
-    {
-      path,
-      message: `${issue.message.replace(/^Invalid input: /, '').replace(/^Too (small|big): /, '')}, got ${shown}`,
-    },
-  ];
+  return [{ path, message: wordsWithValue(issue, input) }];
 }
 
 function knownKeys(path: PropertyKey[]): string[] {

@@ -2,6 +2,7 @@
 // (Jamieson and Talwalkar 2016): each rung keeps the best share of them, the last one keeps one.
 import { z } from 'zod';
 import { AnnealError, type Problem } from './failure.ts';
+import { pathOf, wordsWithValue } from './issue-words.ts';
 import { partsOf, setPath } from './paths.ts';
 import { NameSchema, parseSpec, type Spec } from './spec.ts';
 
@@ -52,7 +53,7 @@ export interface SweepPlan {
 /** @throws AnnealError `bad_request` with every problem of the sweep and of its trials. */
 export function parseSweep(input: unknown): SweepPlan {
   const parsed = SweepSchema.safeParse(input);
-  if (!parsed.success) throw refusal(parsed.error.issues.map(problemOf));
+  if (!parsed.success) throw refusal(parsed.error.issues.map((issue) => problemOf(issue, input)));
   const { name, rungs, keep, concurrent, spec, grid } = parsed.data;
   const trials = parsed.data.trials ?? combine(grid ?? {});
   const problems = [...aboutTrials(trials), ...(trials.length <= TRIALS_MAX ? aboutSpecs(spec, trials) : [])];
@@ -121,8 +122,8 @@ function problemsOf(input: unknown): Problem[] {
   }
 }
 
-function problemOf({ path, message }: z.core.$ZodIssue): Problem {
-  return { path: path.map(String).join('.'), message: message.replace(/^Invalid input: /, '') };
+function problemOf(issue: z.core.$ZodIssue, input: unknown): Problem {
+  return { path: pathOf(issue.path), message: wordsWithValue(issue, input) };
 }
 
 function refusal(problems: Problem[]): AnnealError {

@@ -1,5 +1,6 @@
 // What may be asked: the subset of OpenAI's chat completions that the engine does. The rest is refused by name, never ignored.
 import { z } from 'zod';
+import { pathOf, wordsOf } from '../contracts/issue-words.ts';
 import { badRequest } from './api-error.ts';
 import type { GenerateRequest } from './engine.ts';
 
@@ -135,16 +136,6 @@ function describe(issue: z.core.$ZodIssue) {
     return badRequest(`\`${field}\` is not supported by this endpoint; leave it out.`, field, 'unsupported_parameter');
   }
   const field = pathOf(issue.path);
-  const message = issue.message.replace(/^Invalid input: |^Too (small|big): /, '');
-  return badRequest(
-    field === '' ? `The body must be a JSON object: ${message}.` : `\`${field}\`: ${message}.`,
-    field || null,
-  );
-}
-
-/** `messages[0].content` */
-function pathOf(path: PropertyKey[]): string {
-  return path
-    .map((part, i) => (typeof part === 'number' ? `[${part}]` : `${i > 0 ? '.' : ''}${String(part)}`))
-    .join('');
+  const message = wordsOf(issue);
+  return badRequest(field === '' ? 'The body must be a JSON object.' : `\`${field}\` ${message}.`, field || null);
 }
