@@ -46,7 +46,11 @@ export function rangeProfileOf(rows: GivenRow[], dropped: QuarantinedRow[] = [])
   const profile = createProfile();
   for (const { content, line, source } of rows) {
     const id = hash('sha256', JSON.stringify(content), 'hex').slice(0, 32);
-    profile.add(content, { source, line, id, jsonBytes: JSON.stringify(content).length }, () => content);
+    profile.add(
+      content,
+      { source, line, id, jsonBytes: JSON.stringify(content).length, sourceBytes: 0 },
+      () => content,
+    );
   }
   for (const row of dropped) profile.addDropped(row);
   return profile.toJson();

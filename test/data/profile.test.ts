@@ -1,4 +1,6 @@
 // The profile of rows: cut into ranges it says what the whole says, and what stands often is found in bounded memory.
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
 import type { Profile } from '../../src/contracts/profile.ts';
 import { ProfileSchema } from '../../src/contracts/profile.ts';
@@ -119,4 +121,37 @@ test('the first three examples of a code stay, in the order of the ranges', () =
   lines.forEach((line, i) => void parts[i < 2 ? 0 : 1]?.addDropped(line));
   const { examples } = mergeProfiles(parts.map((part) => part.toJson()));
   expect(examples.invalid_json?.map(({ line }) => line)).toEqual([5, 9, 12]);
+});
+
+/** Collects garbage at once. */
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+}
+
+test('of a large row no more is held than is shown, and of thousands of columns the first two hundred', async () => {
+  const profile = createProfile(null);
+  const held: WeakRef<object>[] = [];
+  for (let line = 1; line <= 20; line++) {
+    const source = Object.fromEntries(Array.from({ length: 2_000 }, (_, i) => [`c${i}`, 'x']));
+    held.push(new WeakRef(source));
+    const place = { source: 0, line, id: String(line).padStart(32, '0'), jsonBytes: 90, sourceBytes: 20_000 };
+    profile.add(
+      {
+        messages: [
+          { role: 'user', content: 'a' },
+          { role: 'assistant', content: `b${line}` },
+        ],
+      },
+      place,
+      () => source,
+    );
+  }
+  await new Promise((resolve) => setImmediate(resolve));
+  collectGarbage();
+  expect(held.filter((one) => one.deref() !== undefined)).toHaveLength(0);
+  const { fields } = wholeSample(profile.toJson().sample);
+  const names = Array.from({ length: 2_000 }, (_, i) => `c${i}:string`).sort();
+  expect(Object.keys(fields).sort()).toEqual(names.slice(0, 200));
+  expect(new Set(Object.values(fields))).toEqual(new Set([20]));
 });

@@ -191,6 +191,9 @@ describe('dropped columns', () => {
     expect(preview({ text: `{"email":"${secret}"` })).toBe(
       '(not shown, because `data.dropColumns` cannot be taken out of it)',
     );
+    // V8 parses deeper nesting than it can write.
+    const deep = JSON.parse(`{"a": ${'['.repeat(100_000)}${']'.repeat(100_000)}}`) as unknown;
+    expect(preview({ value: deep, text: '' })).toContain('(not shown');
     expect(createPreviewer([])({ text: 'as it is' })).toBe('as it is');
     expect(() => map({ user: 'a', assistant: { email: secret } }, { dropColumns: ['assistant.email'] })).toThrow(
       'assistant must be text, found an object',

@@ -31,8 +31,16 @@ export function createPreviewer(
 ): (row: { value?: unknown; text: Buffer | string }) => string {
   if (columns.length === 0) return ({ text }) => previewOf(text);
   const drop = createDropper(columns);
-  return ({ value }) =>
-    typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? previewOf(JSON.stringify(drop(value as Fields)))
-      : '(not shown, because `data.dropColumns` cannot be taken out of it)';
+  return ({ value }) => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return NOT_SHOWN;
+    try {
+      return previewOf(JSON.stringify(drop(value as Fields)));
+    } catch (error) {
+      // V8 parses deeper nesting than it can write.
+      if (error instanceof RangeError) return NOT_SHOWN;
+      throw error;
+    }
+  };
 }
+
+const NOT_SHOWN = '(not shown, because `data.dropColumns` cannot be taken out of it)';

@@ -33,6 +33,8 @@ export interface ProfiledPlace {
   /** 32 hex digits. */
   id: string;
   jsonBytes: number;
+  /** Of the row as its source has it. */
+  sourceBytes: number;
 }
 
 /** What is counted of a chat of nothing but roles and texts, none of them empty. */

@@ -22,7 +22,7 @@ const TEXT_CHARS_SHOWN = 80;
 /** Of a digest, or of an id: enough to tell a thousand rows apart. */
 const KEY_DIGITS = 16;
 
-/** JSON bytes up to which a row of the sample is held as it is: most of them give way to others before anybody looks at them. */
+/** Bytes up to which a row of the sample is held as it is, in the source as in its JSON: most of them give way to others before anybody looks at them. */
 const HELD_BYTES_MAX = 8 * 1024;
 
 interface SampledRow {
@@ -54,9 +54,18 @@ interface SampledText {
   text: string;
 }
 
+interface SampledPlace {
+  source: number;
+  line: number;
+  id: string;
+  jsonBytes: number;
+  /** Of the row as its source has it. */
+  sourceBytes: number;
+}
+
 export interface RowSample {
   /** `hold` is asked of few. What it keeps in the stash is gone when its row gave way to others. */
-  add(place: { source: number; line: number; id: string; jsonBytes: number }, hold: (stash: Stash) => HeldRow): void;
+  add(place: SampledPlace, hold: (stash: Stash) => HeldRow): void;
   toJson(): Profile['sample'];
 }
 
@@ -69,11 +78,10 @@ export function createRowSample(): RowSample {
     add(place, hold) {
       const level = levelOf(place);
       if (level < least) return;
-      const { id, jsonBytes } = place;
+      const { id, jsonBytes, sourceBytes } = place;
       stashes[level] ??= new Stash();
-      const held = hold(stashes[level]);
-      const seen = jsonBytes > HELD_BYTES_MAX ? inspect(id, held) : null;
-      rows.push({ level, look: seen === null ? () => inspect(id, held) : () => seen });
+      const isLarge = Math.max(jsonBytes, sourceBytes) > HELD_BYTES_MAX;
+      rows.push({ level, look: (isLarge ? lookNow : lookLater)(id, hold(stashes[level])) });
       while (rows.length > ROWS_MAX) {
         delete stashes[least++];
         rows = rows.filter((one) => one.level >= least);
@@ -88,6 +96,19 @@ export function createRowSample(): RowSample {
       return { level: least, levels };
     },
   };
+}
+
+// Two functions, because closures of one hold on to whatever any of them needs.
+function lookLater(id: string, held: HeldRow): SampledRow['look'] {
+  return () => inspect(id, held);
+}
+
+function lookNow(id: string, held: HeldRow): SampledRow['look'] {
+  return seenBefore(inspect(id, held));
+}
+
+function seenBefore(seen: SeenRow): SampledRow['look'] {
+  return () => seen;
 }
 
 export function mergeSamples(samples: Profile['sample'][]): Profile['sample'] {
@@ -177,12 +198,11 @@ function shownText(text: string): string {
 function firstFields(fields: Record<string, number>): Record<string, number> {
   const names = Object.keys(fields);
   if (names.length <= FIELDS_MAX) return fields;
-  return Object.fromEntries(
-    names
-      .sort()
-      .slice(0, FIELDS_MAX)
-      .map((name) => [name, fields[name] as number]),
-  );
+  return Object.fromEntries(firstNames(names).map((name) => [name, fields[name] as number]));
+}
+
+function firstNames(names: string[]): string[] {
+  return names.length <= FIELDS_MAX ? names : names.toSorted().slice(0, FIELDS_MAX);
 }
 
 function inspect(id: string, { facts, source }: HeldRow): SeenRow {
@@ -195,7 +215,8 @@ function inspect(id: string, { facts, source }: HeldRow): SeenRow {
     rolePattern: rolePatternOf(messages),
     systemPrompt: first?.role === 'system' ? sampledText(first.content) : null,
     answer: answer === null ? null : sampledText(answer),
-    fields: fieldsOf(source()),
+    // Of more the first in their order would be all that is left in the end.
+    fields: firstNames(fieldsOf(source())),
     mojibake: texts.some(holdsMojibake),
     openFence: answer !== null && hasOpenFence(answer),
     refusal: answer !== null && isRefusal(answer),

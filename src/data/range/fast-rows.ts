@@ -16,6 +16,8 @@ import { PairChat } from './pair-chat.ts';
 export interface FastRow {
   readonly chat: ChatScan;
   readonly line: number;
+  /** Of the row as its source has it. */
+  readonly sizeBytes: number;
   /** A field of the row beside its messages; undefined where there is none. */
   field(name: string): unknown;
   /** The row as the slow way sees it; valid as long as the bytes are. */
@@ -71,6 +73,11 @@ class FastLine implements FastRow {
     return this.chat.scan(room, 0, length, this.#chatMarks.words);
   }
 
+  get sizeBytes(): number {
+    const { from, to } = this.#raw as RawRow;
+    return to - from;
+  }
+
   get line(): number {
     return (this.#raw as RawRow).line;
   }
@@ -118,6 +125,11 @@ class FastRecord implements FastRow {
     if (length === -1) return false;
     this.#chatMarks.markRoom(length);
     return this.chat.scan(room, 0, length, this.#chatMarks.words);
+  }
+
+  get sizeBytes(): number {
+    const { from, to } = this.#raw as RawRecord;
+    return to - from;
   }
 
   get line(): number {

@@ -57,7 +57,8 @@ export class RowSink {
     const group = this.#groupOf(field, () => plainText(groupTextOf(content)));
     const { id, jsonBytes } = this.#files.rows.add(json, { group, source, line, flags: this.#flagsOf(content) });
     if (sketch !== null) this.#files.bands?.addBytes(bytesOf(sketch(content)));
-    profile.add(content, { source, line, id, jsonBytes }, () => this.#dropColumns(row.value as Fields));
+    const sourceBytes = row.bytes.length;
+    profile.add(content, { source, line, id, jsonBytes, sourceBytes }, () => this.#dropColumns(row.value as Fields));
     this.#tally.kept++;
   }
 
@@ -68,7 +69,7 @@ export class RowSink {
     const group = this.#groupOf(rules.groupBy === null ? null : row.field(rules.groupBy), () => chat.plainQuestion);
     const { id, jsonBytes } = this.#files.rows.add(chat, { group, source, line, flags: 0 });
     if (sketch !== null) this.#files.bands?.addBytes(bytesOf(sketch(JSON.parse(chat.json) as Chat)));
-    profile.addChat(chat, { source, line, id, jsonBytes }, (stash) => hold(row, stash));
+    profile.addChat(chat, { source, line, id, jsonBytes, sourceBytes: row.sizeBytes }, (stash) => hold(row, stash));
     this.#tally.kept++;
   }
 
