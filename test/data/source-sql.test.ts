@@ -1,4 +1,6 @@
 // Rows of databases: PostgreSQL (PGlite, the real server compiled to WASM, over its socket) and SQLite, followed by watermark, and what is refused.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -206,6 +208,15 @@ describe('PostgreSQL', () => {
   });
 });
 
+/** Holds a database locked until its input ends. */
+const WRITER = `
+  import { DatabaseSync } from 'node:sqlite';
+  const database = new DatabaseSync(process.argv[1]);
+  database.exec("CREATE TABLE faq (question TEXT, answer TEXT); INSERT INTO faq VALUES ('q', 'a'); BEGIN EXCLUSIVE;");
+  console.log('locked');
+  process.stdin.resume().on('end', () => database.exec('COMMIT;'));
+`;
+
 describe('SQLite', () => {
   test('is read in place with what is not in its main file yet, and nothing can be changed', async () => {
     await using folder = await temporaryFolder();
@@ -227,5 +238,22 @@ describe('SQLite', () => {
     await expect(read(folder, { uri: path, query: 'UPDATE faq SET n = 2' })).rejects.toThrow('no SELECT');
     await expect(read(folder, { uri: path })).rejects.toThrow('is a database; add `table`');
     database.close();
+  });
+
+  test('is asked for again while another process has locked it: a writer is no fault of the data', async () => {
+    await using folder = await temporaryFolder();
+    const path = join(folder.path, 'busy.db');
+    // Of its own: locks of a process are gone when it closes another handle of the file.
+    const writer = spawn(process.execPath, ['--input-type=module', '-e', WRITER, path], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    await once(writer.stdout, 'data');
+    await expect(read(folder, { uri: path, table: 'faq' })).rejects.toMatchObject({
+      kind: 'source_unavailable',
+      message: `Source ${path} is being written by another process and is locked; wait for it, or read a copy (\`VACUUM INTO\`).`,
+    });
+    writer.stdin.end();
+    await once(writer, 'exit');
+    expect((await read(folder, { uri: path, table: 'faq' })).rows).toEqual([{ question: 'q', answer: 'a' }]);
   });
 });

@@ -102,7 +102,8 @@ export async function listFolder({ path, uri, root, remedy }: FilePlace, filesMa
 }
 
 export function tooManyFiles(uri: string, filesMax: number): AnnealError {
-  return badSource(uri, `has more than ${filesMax} files, the most that one source may have; name a part of them`);
+  const what = `has more than ${filesMax} files, the most that one source may have`;
+  return badSource(uri, `${what}; join them into fewer, or name a part of them`);
 }
 
 function fileError(error: NodeJS.ErrnoException, path: string, uri: string, remedy: string): Error {

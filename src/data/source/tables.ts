@@ -59,6 +59,11 @@ function unreadable(
       'data_rejected',
       `Source ${uri} needs more than ${MEMORY_BYTES_MAX} bytes of memory to read; write it with smaller row groups, or as JSONL.`,
     );
+  if (kind !== 'parquet' && /database (?:table )?is locked/i.test(reason))
+    return new AnnealError(
+      'source_unavailable',
+      `Source ${uri} is being written by another process and is locked; wait for it, or read a copy (\`VACUUM INTO\`).`,
+    );
   const sentence = reason.replaceAll(/\s+/g, ' ').trim().slice(0, REASON_LENGTH_MAX) || 'its reader died';
   const what = kind === 'parquet' ? 'could not be read as Parquet' : 'could not be read as a SQLite database';
   return new AnnealError(
