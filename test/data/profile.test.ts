@@ -130,7 +130,7 @@ function collectGarbage(): void {
 }
 
 test('of a large row no more is held than is shown, and of thousands of columns the first two hundred', async () => {
-  const profile = createProfile(null);
+  const profile = createProfile();
   const held: WeakRef<object>[] = [];
   for (let line = 1; line <= 20; line++) {
     const source = Object.fromEntries(Array.from({ length: 2_000 }, (_, i) => [`c${i}`, 'x']));
