@@ -98,6 +98,8 @@ export interface TrialHeld {
   step: number | null;
   /** By whom and why; null = it goes on again. */
   why: string | null;
+  /** Its budget is used up. */
+  isOutOfBudget: boolean;
 }
 
 export interface TrialStatus {
@@ -112,6 +114,8 @@ export interface TrialStatus {
   evalLoss: number | null;
   /** Why it is held, lost or failed. */
   why: string | null;
+  /** Held by its budget: only people can let it go on. */
+  isOutOfBudget: boolean;
 }
 export interface SweepStatus {
   sweep: string;

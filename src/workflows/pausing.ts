@@ -166,13 +166,17 @@ async function untilResumed(course: Course): Promise<void> {
   const isHeld = await tellHeld(course);
   await condition(() => course.pause === null);
   course.page.markPaused(false);
-  if (isHeld) await tellSweep(course.trial, trialHeldSignal, { run: course.run, step: course.step, why: null });
+  if (isHeld)
+    await tellSweep(course.trial, trialHeldSignal, {
+      ...{ run: course.run, step: course.step, why: null, isOutOfBudget: false },
+    });
 }
 
 /** A trial that waits for people, not for its sweep, says so, lest the others wait for it. */
 async function tellHeld({ run, step, pause, trial }: Course): Promise<boolean> {
   if (trial === undefined || pause === null || pause.kind === 'rung' || !patched('trial-held')) return false;
-  await tellSweep(trial, trialHeldSignal, { run, step, why: `paused by ${pause.by}: ${pause.why}` });
+  const isOutOfBudget = pause.kind === 'budget_reached';
+  await tellSweep(trial, trialHeldSignal, { run, step, why: `paused by ${pause.by}: ${pause.why}`, isOutOfBudget });
   return true;
 }
 

@@ -100,6 +100,7 @@ async function openContest(status: SweepStatus, input: SweepInput): Promise<Cont
   const trials = plan.trials.map(
     ({ run, changes }): TrialStatus => ({
       ...{ run, changes, state: 'waiting', share: 0, step: null, evalLoss: null, why: null },
+      isOutOfBudget: false,
     }),
   );
   Object.assign(status, { name: plan.name, rungs: plan.rungs, trials } satisfies Partial<SweepStatus>);
@@ -131,9 +132,10 @@ function listen({ status: { trials }, handles, show }: Contest): void {
   );
   setHandler(
     trialHeldSignal,
-    told((trial, { step, why }) => {
+    told((trial, { step, why, isOutOfBudget }) => {
       if (trial.state !== (why === null ? 'held' : 'training')) return;
-      Object.assign(trial, { state: why === null ? 'training' : 'held', step, why } satisfies Partial<TrialStatus>);
+      const state = why === null ? 'training' : 'held';
+      Object.assign(trial, { state, step, why, isOutOfBudget } satisfies Partial<TrialStatus>);
     }),
   );
 }

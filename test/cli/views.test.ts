@@ -180,7 +180,7 @@ test('the summary: rows, before and after with intervals, the gate, examples', (
 });
 
 test('a sweep fits a terminal of 80 columns: trials by number, and where the winner came to', () => {
-  const trial = { share: 0.5, step: 36, evalLoss: 10.5898, why: 'place 2 of 2 at 50 %' };
+  const trial = { share: 0.5, step: 36, evalLoss: 10.5898, why: 'place 2 of 2 at 50 %', isOutOfBudget: false };
   const { status } = running(pending(null));
   const training = {
     ...{ step: 71, loss: 10, evalLoss: 10.4721, trainableParameters: 1, totalParameters: 2, recoveries: 0 },

@@ -137,7 +137,14 @@ describe('the page of a run', () => {
 
 describe('the page of a sweep', () => {
   test('is a table of its trials', () => {
-    const trial = { state: 'lost' as const, share: 0.25, step: 20, evalLoss: 0.5, why: 'place 2 of 2' };
+    const trial = {
+      state: 'lost' as const,
+      share: 0.25,
+      step: 20,
+      evalLoss: 0.5,
+      why: 'place 2 of 2',
+      isOutOfBudget: false,
+    };
     const page = renderSweepPage({
       ...{ sweep: 's', name: 'rates', rungs: [0.25, 1], winner: 's-02', result: null },
       trials: [

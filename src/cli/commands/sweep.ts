@@ -1,8 +1,6 @@
 // `anneal sweep`: starts a sweep or attaches to the one that does the same, and follows it.
 import type { AnnealClient } from '../../client/connect.ts';
 import type { SweepDescription } from '../../client/sweeps.ts';
-import { BY_BUDGET } from '../../contracts/budget.ts';
-import type { TrialStatus } from '../../contracts/status.ts';
 import { parseSweep } from '../../contracts/sweep.ts';
 import { digestOf } from '../../storage/digest.ts';
 import { EXIT, exitCodeOf } from '../failures.ts';
@@ -80,9 +78,7 @@ export async function followSweep(
 /** Nobody goes on by himself: those that are still in have used up what they may. */
 function isOutOfBudget({ status }: SweepDescription): boolean {
   const open = (status?.trials ?? []).filter(({ state }) => ['waiting', 'training', 'paused', 'held'].includes(state));
-  const isHeldByBudget = ({ state, why }: TrialStatus) =>
-    state === 'held' && why?.startsWith(`paused by ${BY_BUDGET}:`);
-  return open.length > 0 && open.every(isHeldByBudget);
+  return open.length > 0 && open.every(({ state, isOutOfBudget }) => state === 'held' && isOutOfBudget);
 }
 
 function createViewer(output: Output, ndjson: boolean): (description: SweepDescription) => void {
