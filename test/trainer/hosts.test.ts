@@ -224,7 +224,11 @@ describe('a training in parts on two hosts', () => {
       // In another folder the host that takes its place has nothing of the run.
       await loseSecond(source === 'warm' ? secondFolder : 'another');
       expect((await ofClaim(run, 2)).gang).toMatchObject({ source });
-      await untilStep(join(folder, 'first'), run, 12);
+      const from = (await ofClaim(run, 2)).resumeFrom?.step ?? 0;
+      await until('steps of the second claim', async () => {
+        const { claim = 0, step = 0 } = (await client.describeRun(run)).progress ?? {};
+        return claim === 2 && step > from + 1;
+      });
       await client.resumeRun(run, { by: 'ann', hosts: 1, processes: 2 });
       expect((await trainingOf(run)).weightsSha256).toBe(alone.get(way)?.weightsSha256);
       const { gang, changes, resumeFrom } = await ofClaim(run, 3);
@@ -266,7 +270,7 @@ describe('a training in parts on two hosts', () => {
       const expected = alone.get(way);
       if (expected !== undefined) {
         expect(step).toBe(expected.step);
-        expect(Math.abs(loss - expected.loss)).toBeLessThan(1e-3);
+        expect(Math.abs(loss - expected.loss)).toBeLessThan(1e-2);
       }
       const { stages, decisions } = (await client.describeRun(run)).status;
       expect(stages[2]?.outcome).toContain('not bit-exact');
@@ -278,7 +282,8 @@ describe('a training in parts on two hosts', () => {
     timeout: 2 * RUN_MS_MAX,
   }, async () => {
     await startRun('parts-poor', 2, WAYS.fsdp);
-    await untilStep(join(folder, 'first'), 'parts-poor', 20);
+    await untilStep(join(folder, 'first'), 'parts-poor', 12);
+    await until('a commit to fall back to', () => newestOf('parts-poor', 1));
     // Some seconds of both ranks: it ends while it loads or trains again, as this machine will have it.
     const used = (await client.describeRun('parts-poor')).progress?.gpuSeconds ?? 0;
     await client.setBudget('parts-poor', { budget: { gpuHours: (used + 4) / 3600 } });
