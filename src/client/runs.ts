@@ -33,6 +33,8 @@ export interface RunSummary {
   stage: string | null;
   model: string | null;
   progress: Progress | null;
+  /** Its stage has not been taken up by a worker: others are busy, or there is none. */
+  waitsForWorker: boolean;
 }
 
 /** `attached`: it was running already. `finished`: it had been completed before. */
@@ -165,6 +167,7 @@ async function summariseRun(caller: Caller, execution: WorkflowExecutionInfo): P
   const running = execution.status.name === 'RUNNING';
   const isPaused = running && attribute(SEARCH_ATTRIBUTES.stage) === PAUSED;
   const handle = caller.client.workflow.getHandle(execution.workflowId, execution.runId);
+  const pending = running ? pendingActivities(await caller.call(() => handle.describe())) : [];
   return {
     run: execution.workflowId,
     state: isPaused ? 'paused' : stateOf(execution.status.name),
@@ -173,7 +176,8 @@ async function summariseRun(caller: Caller, execution: WorkflowExecutionInfo): P
     // Only a training can be paused.
     stage: isPaused ? 'train' : attribute(SEARCH_ATTRIBUTES.stage),
     model: attribute(SEARCH_ATTRIBUTES.model),
-    progress: running ? stageProgress(pendingActivities(await caller.call(() => handle.describe()))) : null,
+    progress: stageProgress(pending),
+    waitsForWorker: pending.length > 0 && pending.every(({ state }) => state === 'waiting'),
   };
 }
 

@@ -101,7 +101,7 @@ test.each([40, 60, 80, 200])('no line is wider than a terminal of %i columns', (
 
 test('a stage that waits for a worker, one that is tried again, and one that counts bytes', () => {
   const line = (activity: PendingActivity) => runLines({ description: running(activity), nowMs, webUi }, 100, plain)[3];
-  expect(line(pending(null, { state: 'waiting' }))).toBe('  ▸ train                   waiting for a worker');
+  expect(line(pending(null, { state: 'waiting' }))).toBe('  ▸ train                   waiting for a free GPU worker');
   expect(line(pending(null, { attempt: 3, lastFailure: 'The store\nis down.' }))).toBe(
     '  ▸ train                   attempt 3 after: The store is down.',
   );
@@ -237,9 +237,12 @@ test('runs side by side: what differs, and what came of it', () => {
 
 test('tables of runs, models and schedules, and what is said when there are none', () => {
   const run = { run: 'meters-1', state: 'running' as const, startedAt: '2026-11-24T08:00:00Z', closedAt: null };
-  expect(runsTable([{ ...run, stage: 'train', model: 'meters', progress: TRAINING }], nowMs, plain)).toEqual([
-    'RUN       STATE    STAGE  PROGRESS                      AGE',
-    'meters-1  running  train  step 50 of 125, loss 0.412  1 min',
+  const training = { ...run, stage: 'train', model: 'meters', progress: TRAINING, waitsForWorker: false };
+  const behind = { ...training, run: 'meters-2', stage: 'evaluate', progress: null, waitsForWorker: true };
+  expect(runsTable([training, behind], nowMs, plain)).toEqual([
+    'RUN       STATE    STAGE     PROGRESS                         AGE',
+    'meters-1  running  train     step 50 of 125, loss 0.412     1 min',
+    'meters-2  running  evaluate  waiting for a free GPU worker  1 min',
   ]);
   expect(modelsTable([{ model: 'meters', versions: 3, champion: 2 }], plain)).toEqual([
     'MODEL   VERSIONS  CHAMPION',

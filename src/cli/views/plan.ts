@@ -41,7 +41,8 @@ export function problemLines({ problems }: Plan, width: number, paint: Paint): s
 
 /** Most messages go on where the path ends; others are sentences of their own, or name it themselves. */
 function problemText(path: string, message: string): string {
-  const rest = message.replace(`\`${path}\` `, '');
+  const own = `\`${path}\` `;
+  const rest = message.startsWith(own) ? message.slice(own.length) : message;
   return /^[A-Z]/.test(rest) ? `${path}: ${rest}` : `${path} ${rest}`;
 }
 

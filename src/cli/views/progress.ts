@@ -29,3 +29,8 @@ export function progressFacts(progress: Progress): string[] {
     progress.waitingFor ? `waiting for ${progress.waitingFor}` : '',
   ].filter((fact) => fact !== '');
 }
+
+/** Of a stage that no worker has taken up: each GPU worker does one at a time. */
+export function waitingText(stage: string | null): string {
+  return stage === 'train' || stage === 'evaluate' ? 'waiting for a free GPU worker' : 'waiting for a worker';
+}

@@ -2,7 +2,7 @@
 import { isOpen, type PendingActivity, type RunDescription } from '../../client/description.ts';
 import type { Progress, StageState, StageStatus } from '../../contracts/status.ts';
 import { bar, cutTo, formatSeconds, oneLine, type Paint, plural, visibleWidth, wrap } from './format.ts';
-import { countsOf, progressFacts, progressLabel } from './progress.ts';
+import { countsOf, progressFacts, progressLabel, waitingText } from './progress.ts';
 
 export interface RunView {
   description: RunDescription;
@@ -95,7 +95,7 @@ function pendingText(pending: PendingActivity | undefined): string {
   if (pending.state === 'cancelling') return 'stopping';
   const again = pending.attempt > 1 ? `attempt ${pending.attempt}` : '';
   const why = pending.lastFailure ? ` after: ${pending.lastFailure}` : '';
-  if (pending.state === 'waiting') return `waiting for a worker${again ? `, ${again}` : ''}${why}`;
+  if (pending.state === 'waiting') return `${waitingText(pending.activity)}${again ? `, ${again}` : ''}${why}`;
   return `${again}${why}`;
 }
 

@@ -3,7 +3,7 @@ import type { RunSummary } from '../../client/runs.ts';
 import type { ScheduleSummary } from '../../client/schedules.ts';
 import type { Version } from '../../contracts/records.ts';
 import { formatAge, formatCount, formatPercent, type Paint, table } from './format.ts';
-import { progressLabel } from './progress.ts';
+import { progressLabel, waitingText } from './progress.ts';
 
 export function runsTable(runs: RunSummary[], nowMs: number, paint: Paint): string[] {
   if (runs.length === 0) return ['No runs yet; start one with `anneal run`.'];
@@ -17,7 +17,8 @@ export function runsTable(runs: RunSummary[], nowMs: number, paint: Paint): stri
   return table([header(['RUN', 'STATE', 'STAGE', 'PROGRESS', 'AGE'], paint), ...rows], [4]);
 }
 
-function progressText({ progress }: RunSummary): string {
+function progressText({ stage, progress, waitsForWorker }: RunSummary): string {
+  if (waitsForWorker) return waitingText(stage);
   if (progress === null) return '';
   return progress.loss === undefined
     ? progressLabel(progress)
