@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Connection } from '@temporalio/client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readEvents } from '../../src/cli/drill/events.ts';
 import { type AnnealClient, connect } from '../../src/client/connect.ts';
 import { readEnvironment } from '../../src/contracts/environment.ts';
 import { type Checkpoint, CheckpointSchema, ClaimSchema } from '../../src/contracts/records.ts';
@@ -107,6 +108,9 @@ async function weightsOf(run: string): Promise<string> {
   return ended.status?.training?.weightsSha256 as string;
 }
 
+/** Largest number of steps between two states in memory: of a step this short not each can be kept at a bearable cost. */
+const warmInterval = (run: string) =>
+  Math.max(1, ...readEvents(join(folder, 'first'), run).map(({ everySteps }) => everySteps ?? 1));
 const claimOf = async (run: string, n: number) =>
   (await readJson(store, keys.claim(run, n), ClaimSchema))?.gang ?? null;
 const poolIsFree = () => until('free hosts', async () => (await client.pool.describe()).grants.length === 0);
@@ -130,7 +134,7 @@ describe('a training on two hosts', () => {
     ]);
     // Both hosts still had the state of the same step in memory.
     expect(await claimOf('killed', 2)).toMatchObject({ hosts: ['first', 'second'], source: 'warm' });
-    expect(receipts[0]?.lostSteps).toBeLessThanOrEqual(2);
+    expect(receipts[0]?.lostSteps).toBeLessThanOrEqual(2 * warmInterval('killed'));
     expect((await poolIsFree()) && (await client.pool.describe()).hosts.map(({ name }) => name).sort()).toEqual([
       'first',
       'second',

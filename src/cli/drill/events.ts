@@ -11,6 +11,7 @@ export interface TimedEvent {
   source?: string;
   seconds?: number;
   tokens?: number;
+  everySteps?: number;
 }
 
 /** Whole lines only: the last one may be being written. */
