@@ -89,8 +89,10 @@ describe('the client', () => {
     ]);
     expect(seen.progress).toMatchObject({ stage: 'train', step: 3, of: 10, loss: 0.5 });
     expect(seen.pending).toMatchObject([{ activity: 'train', attempt: 1, state: 'running' }]);
-    const listed = (await client.listRuns()).find(({ run }) => run === 'shown');
-    expect(listed).toMatchObject({ state: 'running', stage: 'train', model: 'shown', progress: { step: 3 } });
+    const listed = async () => (await client.listRuns()).find(({ run }) => run === 'shown');
+    await expect
+      .poll(listed)
+      .toMatchObject({ state: 'running', stage: 'train', model: 'shown', progress: { step: 3 } });
   });
 
   test('a cancelled run is resumed under its id with its own input, and only then', async () => {

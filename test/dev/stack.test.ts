@@ -1,6 +1,6 @@
 // The embedded stack against the real servers: it comes up, survives the death of its parts, and leaves nothing behind.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { on, once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -107,8 +107,8 @@ test('Temporal has the metrics that the dashboard shows of it', async () => {
     const port = (readStack(state)?.ports.temporal ?? 0) + 2;
     const wanted = metricsOfDashboard().filter((name) => !name.startsWith('anneal_'));
     expect(wanted.length).toBeGreaterThan(2);
-    const had = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
-    for (const name of wanted) expect(had, name).toMatch(new RegExp(`^${name}\\{`, 'm'));
+    const had = async () => await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+    for (const name of wanted) await expect.poll(had, { message: name }).toMatch(new RegExp(`^${name}\\{`, 'm'));
   } finally {
     await stack.stop();
   }
@@ -203,12 +203,9 @@ async function spawnSupervisor(): Promise<ChildProcess> {
   const child = spawn(process.execPath, [script, JSON.stringify(options)], {
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
-  for await (const [message] of on(child)) if (message.event === 'ready') break;
+  for await (const [message] of on(child, 'message') as AsyncIterable<[SupervisorMessage]>)
+    if (message.event === 'ready') break;
   return child;
-}
-
-async function* on(child: ChildProcess): AsyncGenerator<[SupervisorMessage]> {
-  for (;;) yield (await once(child, 'message')) as [SupervisorMessage];
 }
 
 test('what a killed supervisor left behind is ended by the next start, and by `down`', async () => {

@@ -111,6 +111,12 @@ async function trainMember(input: MemberInput): Promise<MemberOutcome> {
   return await (scripts.get(input.run) as Script)(input);
 }
 
+/** Ranks meet before they train: who dies at once does so with all hosts of the attempt begun. */
+async function untilMet({ run, seat }: MemberInput): Promise<void> {
+  const begun = () => trained.filter((one) => one.startsWith(`${run} `)).length % seat.hosts.length === 0;
+  await vi.waitUntil(begun, { timeout: 30_000 });
+}
+
 /** As a trainer does that is told to stop. */
 async function untilCancelled(): Promise<MemberOutcome> {
   const { heartbeat, cancelled } = Context.current();
@@ -177,7 +183,9 @@ describe('gangs of several hosts', () => {
 
   test('the first host that ends early ends all, and the gang begins anew with its hosts in their places', async () => {
     await startHosts('a', 'b');
-    scripts.set('broken', async ({ seat }) => {
+    scripts.set('broken', async (input) => {
+      const { seat } = input;
+      if (seat.host === 1) await untilMet(input);
       if (seat.before !== null) return finish({} as MemberInput);
       return seat.host === 1 ? die('Segmentation fault.') : await untilCancelled();
     });
@@ -219,8 +227,10 @@ describe('gangs of several hosts', () => {
   test('each attempt has a later epoch, and is told how the one before ended', async () => {
     await startHosts('a', 'b');
     const seen: [number, MemberInput['seat']['before']][] = [];
-    scripts.set('epochs', async ({ seat }) => {
+    scripts.set('epochs', async (input) => {
+      const { seat } = input;
       if (seat.host === 0) seen.push([seat.epoch, seat.before]);
+      await untilMet(input);
       return seen.length === 3 ? finish({} as MemberInput) : die('It broke.', false, seen.length);
     });
     await (await startGang('epochs', 2)).result();
@@ -240,7 +250,9 @@ describe('gangs of several hosts', () => {
   test('GPU time of an attempt counts by what its hosts told, also where the first one told nothing', async () => {
     await startHosts('a', 'b');
     const known: (number | undefined)[] = [];
-    scripts.set('counted', async ({ seat, gpuSecondsBefore }) => {
+    scripts.set('counted', async (input) => {
+      const { seat, gpuSecondsBefore } = input;
+      await untilMet(input);
       if (seat.before !== null) known.push(gpuSecondsBefore);
       if (seat.before !== null) return finish({} as MemberInput);
       return { ...die('It broke.', seat.host === 1), gpuSeconds: seat.host === 0 ? null : 11 } as MemberOutcome;

@@ -161,7 +161,7 @@ describe('a pause', () => {
   test('frees the GPU for others, and can be cancelled', async () => {
     holdAt.set('waits', 10);
     await start('waits');
-    await until('waits', isTraining);
+    await until('waits', ({ progress }) => progress?.step === 10);
     await start('other');
     await client.pauseRun('waits', {});
     expect((await end('other')).state).toBe('completed');
@@ -279,7 +279,10 @@ describe('a budget', () => {
 
   test('by deadline pauses the running training at that time', async () => {
     holdAt.set('late', 20);
-    await start('late', { budget: { deadline: '0.03 min' } });
+    await start('late');
+    await until('late', ({ progress }) => progress?.step === 20);
+    const deadline = new Date(Date.now() + 1_000).toISOString();
+    await client.setBudget('late', { budget: { deadline } });
     const paused = await until('late', isPaused);
     expect(paused.note).toContain('`budget.deadline`');
     expect(paused.status.paused?.step).toBe(20);
@@ -293,6 +296,7 @@ describe('a budget', () => {
     await start('changed');
     await until('changed', isTraining);
     await client.setBudget('changed', { budget: { gpuHours: 50 / 3600 } });
+    await vi.waitUntil(() => callsOf('changed').length === 2, { timeout: 20_000 });
     holdAt.delete('changed');
     const paused = await until('changed', isPaused);
     expect(paused.status.paused).toMatchObject({ kind: 'budget_reached', step: 50 });
