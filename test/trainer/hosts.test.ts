@@ -182,7 +182,7 @@ describe('a training on two hosts', () => {
 });
 
 describe('a training in parts on two hosts', () => {
-  const parts = (strategy: string) => ({ strategy, tuning: 'full', learningRate: 0.001, epochs: 3 });
+  const parts = (strategy: string) => ({ strategy, tuning: 'full', learningRate: 0.001, epochs: 5 });
   const newestOf = async (run: string, claim: number) => {
     const key = (await store.list(keys.checkpoints(run, claim))).at(-1);
     return key === undefined ? null : await readJson(store, key, CheckpointSchema);
@@ -206,14 +206,12 @@ describe('a training in parts on two hosts', () => {
     ddp: parts('ddp'),
     fsdp: parts('fsdp'),
     zero2: { ...parts('deepspeed'), deepspeed: 'zero2' },
-    zero3: { ...parts('deepspeed'), deepspeed: 'zero3' },
   };
   type Way = keyof typeof WAYS;
 
   test.each([
     ['fsdp', 'warm'],
     ['zero2', 'store'],
-    ['zero3', 'warm'],
   ] as [Way, 'warm' | 'store'][])(
     '%s survives the death of a host, each going on from its part (%s), and a move of both ranks to one host',
     { timeout: 2 * RUN_MS_MAX },
@@ -248,7 +246,7 @@ describe('a training in parts on two hosts', () => {
     },
   );
 
-  test.each(['ddp', 'fsdp', 'zero3'] as Way[])(
+  test.each(['ddp', 'fsdp', 'zero2'] as Way[])(
     '%s goes on with one host of two and with both again; the run says that it is no longer bit-exact',
     { timeout: 2 * RUN_MS_MAX },
     async (way) => {
