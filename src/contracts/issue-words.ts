@@ -6,6 +6,9 @@ type Issue = z.core.$ZodIssue;
 /** Of a value that does not fit, characters. */
 const SHOWN_MAX = 80;
 
+/** `a, b or c`. */
+const CHOICE = new Intl.ListFormat('en-GB', { type: 'disjunction' });
+
 const KINDS: Record<string, string> = {
   string: 'text',
   number: 'a number',
@@ -47,18 +50,12 @@ export function wordsOf(issue: Issue): string {
     case 'too_big':
       return `must ${boundOf(issue.origin, issue.inclusive === false ? 'less than' : 'at most', issue.maximum)}`;
     case 'invalid_value':
-      return `must be ${inWords(issue.values.map((value) => `\`${String(value)}\``))}`;
+      return `must be ${CHOICE.format(issue.values.map((value) => `\`${String(value)}\``))}`;
     case 'invalid_union':
       return wordsOfUnion(issue.errors);
     default:
       return issue.message.replace(/^Invalid input: /, '');
   }
-}
-
-/** `a`, `b` or `c`. */
-export function inWords(items: string[]): string {
-  const [last, ...others] = [...items].reverse();
-  return others.length === 0 ? (last ?? '') : `${others.reverse().join(', ')} or ${last}`;
 }
 
 function kindOf(expected: string): string {
@@ -78,5 +75,5 @@ function wordsOfUnion(forms: Issue[][]): string {
   const [first] = inside;
   if (first !== undefined) return `has a \`${pathOf(first.path)}\` that ${wordsOf(first)}`;
   const words = forms.flatMap(([issue]) => (issue === undefined ? [] : [wordsOf(issue).replace(/^must be /, '')]));
-  return words.length === 0 ? 'has no form that is known' : `must be ${inWords([...new Set(words)])}`;
+  return words.length === 0 ? 'has no form that is known' : `must be ${CHOICE.format([...new Set(words)])}`;
 }
