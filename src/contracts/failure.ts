@@ -49,6 +49,10 @@ export interface Problem {
   message: string;
 }
 
+export function problemIf(holds: boolean, path: string, message: string): Problem[] {
+  return holds ? [{ path, message }] : [];
+}
+
 /**
  * An error with a kind. `message` is one sentence: what happened, to which id, value and limit, and what to do.
  * Adapters throw it; activities turn it into the Temporal failure of the same type; the CLI prints it and sets the exit code.

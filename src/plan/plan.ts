@@ -1,6 +1,6 @@
 // What a run will do, need, take and cost, before any of it: facts in, plan out. Pure; nothing here is invented: unknown is null.
 import { type Budget, deadlineAtMs, unpricedCostUsd } from '../contracts/budget.ts';
-import type { Problem } from '../contracts/failure.ts';
+import { type Problem, problemIf } from '../contracts/failure.ts';
 import type { Recipe, Spec } from '../contracts/spec.ts';
 import type { ProbeResult } from '../contracts/trainer-protocol.ts';
 import type { StrategyChoice } from '../trainer/strategy.ts';
@@ -223,8 +223,4 @@ function budgetProblems(budget: Budget, time: TimePlan, { prices, nowMs }: PlanF
       atLeast(`${Math.ceil(seconds / 60)} min from now`, deadline),
     ),
   ];
-}
-
-function problemIf(holds: boolean, path: string, message: string): Problem[] {
-  return holds ? [{ path, message }] : [];
 }

@@ -1,5 +1,5 @@
 // Whether the modules that a recipe would adapt exist in the base model. Pure; read from the headers of its weights, so it is known at once.
-import type { Problem } from '../contracts/failure.ts';
+import { type Problem, problemIf } from '../contracts/failure.ts';
 import type { Recipe } from '../contracts/spec.ts';
 import type { ModelShape } from './model-shape.ts';
 import { adaptedLayers, hasExperts, moduleNames } from './parameters.ts';
@@ -15,17 +15,12 @@ export function targetProblems(shape: ModelShape, recipe: Recipe): Problem[] {
   const finds = unknown.length > 0 || isTooHigh || adaptedLayers(shape, recipe).length > 0;
   return [
     ...unknown.map((name) => ({ path, message: `names ${name}, which the model does not have; it has ${has}` })),
-    ...(isTooHigh
-      ? [
-          {
-            path: 'train.lora.firstLayer',
-            message: `must be below the model's ${shape.layers} layers, got ${lora.firstLayer}`,
-          },
-        ]
-      : []),
-    ...(lora.experts && !hasExperts(shape)
-      ? [{ path: 'train.lora.experts', message: 'must be false: the model has no experts' }]
-      : []),
-    ...(finds ? [] : [{ path, message: `finds no layer to adapt; name some of ${has}` }]),
+    ...problemIf(
+      isTooHigh,
+      'train.lora.firstLayer',
+      `must be below the model's ${shape.layers} layers, got ${lora.firstLayer}`,
+    ),
+    ...problemIf(lora.experts && !hasExperts(shape), 'train.lora.experts', 'must be false: the model has no experts'),
+    ...problemIf(!finds, path, `finds no layer to adapt; name some of ${has}`),
   ];
 }
