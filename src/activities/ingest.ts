@@ -1,6 +1,8 @@
 // Stage `ingest`: freezes the sources into a content-addressed snapshot. What was read is not read again by the next attempt.
+
 import { Context } from '@temporalio/activity';
 import { type Source, suitesOf } from '../contracts/data-spec.ts';
+import { plural } from '../contracts/plural.ts';
 import { HandedSnapshotSchema, type Snapshot, SnapshotSchema } from '../contracts/records.ts';
 import type { IngestResult, StageInput } from '../contracts/stages.ts';
 import { type FreezeOptions, type FrozenSources, freezeSources, type IngestProgress } from '../data/snapshot.ts';
@@ -92,7 +94,7 @@ function resultOf({ snapshot, contents, suites, notes }: FrozenInputs, count: nu
     ...notes.slice(0, NOTES_MAX),
     ...(notes.length > NOTES_MAX ? [`${notes.length - NOTES_MAX} more notes`] : []),
   ];
-  const outcome = `${count} ${count === 1 ? 'source' : 'sources'}${files}, ${formatBytes(sizeBytes)}, snapshot ${snapshot.digest.slice(0, 12)}`;
+  const outcome = `${plural(count, 'source')}${files}, ${formatBytes(sizeBytes)}, snapshot ${snapshot.digest.slice(0, 12)}`;
   const digests = { snapshot: snapshot.digest, ...(suites !== undefined && { suites }) };
   return { ...digests, contents, sizeBytes, outcome: [outcome, ...told].join('; ') };
 }

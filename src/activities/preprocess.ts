@@ -1,7 +1,9 @@
 // Stage `preprocess`: cleans, splits and tokenises the snapshot into a dataset, with accounts that add up, range by range, so that several
 // workers share the work and a dead one costs a range. Everything that can be wrong with the data is found here, before a GPU is touched.
+
 import { rm } from 'node:fs/promises';
 import { AnnealError } from '../contracts/failure.ts';
+import { plural } from '../contracts/plural.ts';
 import {
   type CleanedPiece,
   CleanedRangeRecordSchema,
@@ -61,7 +63,7 @@ export function createPreprocessActivities(parts: Parts, options: PreparationOpt
         const earlier = await findPrepared(store, run, input);
         const done = earlier === null ? null : reused(options, await noteForRun(store, run, input, earlier));
         const ranges = plan.ranges.length;
-        const outcome = done === null ? `${ranges} ${ranges === 1 ? 'range' : 'ranges'}` : 'was prepared before';
+        const outcome = done === null ? plural(ranges, 'range') : 'was prepared before';
         return { preparation, ranges, done, outcome };
       });
     },

@@ -1,7 +1,9 @@
 // Reads CSV with a header row (RFC 4180; `,`, `;` or tab), with physical line numbers also where a quoted field spans lines.
 // A broken quote costs one row: reading goes on at the line after the one on which the quote stands.
+
 import { isUtf8 } from 'node:buffer';
 import { AnnealError } from '../contracts/failure.ts';
+import { plural } from '../contracts/plural.ts';
 import { ByteWindow, parserOf } from './byte-window.ts';
 import {
   type CsvFault,
@@ -255,8 +257,8 @@ function setField(row: Record<string, string>, name: string, value: string): voi
 function wrongColumns(found: number, columns: string[], bytes: Buffer, place: Place): ReadRow {
   const code = found < columns.length ? 'csv_missing_columns' : 'csv_too_many_columns';
   const fix = found < columns.length ? 'add what is missing' : 'put fields that hold the delimiter into quotes';
-  const message = `the row has ${countOf(found, 'column')}, the header has ${columns.length} (${columns.join(', ')}); ${fix}`;
-  const mismatch = { expected: countOf(columns.length, 'column'), found: countOf(found, 'column') };
+  const message = `the row has ${plural(found, 'column')}, the header has ${columns.length} (${columns.join(', ')}); ${fix}`;
+  const mismatch = { expected: plural(columns.length, 'column'), found: plural(found, 'column') };
   return { ...brokenRow(place, code, message, bytes), mismatch };
 }
 
@@ -268,8 +270,4 @@ function detectDelimiter(header: string): Delimiter {
   const unquoted = header.replaceAll(/"[^"]*"/g, '');
   const counts = DELIMITERS.map((delimiter) => unquoted.split(delimiter).length);
   return DELIMITERS[counts.indexOf(Math.max(...counts))] as Delimiter;
-}
-
-function countOf(n: number, noun: string): string {
-  return `${n} ${noun}${n === 1 ? '' : 's'}`;
 }

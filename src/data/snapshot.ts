@@ -1,7 +1,9 @@
 // Freezes the sources of a run: every byte that later stages read is here, under its digest.
+
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Source } from '../contracts/data-spec.ts';
+import { plural } from '../contracts/plural.ts';
 import {
   type FrozenSource,
   FrozenSourceSchema,
@@ -151,7 +153,7 @@ async function readSource(reading: Reading, after: Mark | null): Promise<{ inges
   if (empty.length === openings.length && !isNewOnly) throw new EmptySource(empty[0] ?? source.uri);
   const watermark = frozen.find((file) => file.watermark !== null)?.watermark ?? after?.watermark ?? null;
   const newRows = frozen[0]?.newRows ?? 0;
-  const told = after !== null && watermark !== null ? [`${newRows} new ${newRows === 1 ? 'row' : 'rows'}`] : [];
+  const told = after !== null && watermark !== null ? [plural(newRows, 'new row')] : [];
   return {
     ingested: {
       entries: frozen.flatMap(({ entry }) => entry ?? []),

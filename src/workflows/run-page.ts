@@ -12,6 +12,7 @@ import {
 } from '@temporalio/workflow';
 import { isFailureKind } from '../contracts/failure.ts';
 import { PAUSED, SEARCH_ATTRIBUTES, STAGES, STATUS_QUERY, type Stage } from '../contracts/names.ts';
+import { plural } from '../contracts/plural.ts';
 import { describeTuning } from '../contracts/recipe-text.ts';
 import { showUri } from '../contracts/source-uri.ts';
 import type { Spec } from '../contracts/spec.ts';
@@ -192,10 +193,6 @@ function note(status: RunStatus, stage: Stage, result: unknown): void {
     default:
       stage satisfies never;
   }
-}
-
-function plural(n: number, noun: string): string {
-  return `${n} ${noun}${n === 1 ? '' : 's'}`;
 }
 
 /** The line that the timeline shows beside an activity's name. */

@@ -1,5 +1,7 @@
 // What there is to read for one source of a spec, piece by piece: each file of rows by itself, all documents together, a database's rows.
+
 import type { Source } from '../../contracts/data-spec.ts';
+import { plural } from '../../contracts/plural.ts';
 import type { Mark } from '../../contracts/records.ts';
 import type { Split } from '../../contracts/rows.ts';
 import { isDatabase, showUri } from '../../contracts/source-uri.ts';
@@ -71,10 +73,7 @@ export async function planOpenings(
   return {
     openings: groupFiles(taken, isMany, source, ctx),
     ...{ isMany, files: versions },
-    notes: [
-      ...notes,
-      ...(after === null ? [] : [`${news.length} new ${news.length === 1 ? 'file' : 'files'} in ${uri}`]),
-    ],
+    notes: [...notes, ...(after === null ? [] : [`${plural(news.length, 'new file')} in ${uri}`])],
   };
 }
 

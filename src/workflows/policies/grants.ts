@@ -6,6 +6,8 @@
 // its team a request that waits, among the teams one that has got nothing meanwhile. A request that has to wait for busy hosts reserves
 // every host that it could use, so that smaller ones behind it do not starve it, and after a while also keeps them from the queue that all
 // share; one that waits for its team's quota holds up its own team only; one that the pool is too small for holds up nobody.
+
+import { plural } from '../../contracts/plural.ts';
 import type {
   DecideInput,
   Decision,
@@ -207,8 +209,4 @@ function remedyOf({ run, hosts: wanted, processes }: HostRequest, hosts: PoolHos
   let fewer = Math.min(most, wanted - 1);
   while (fewer > 1 && wanted % fewer !== 0) fewer--;
   return wanted === 1 ? [] : [`\`anneal resume ${run} --hosts ${fewer}\` goes on with ${plural(fewer, 'host')}.`];
-}
-
-function plural(n: number, noun: string): string {
-  return `${n} ${noun}${n === 1 ? '' : 's'}`;
 }
