@@ -5,7 +5,7 @@
 // it counts as one that will be free again. Waiting: a request waits until `decideGrants` says otherwise. Granted: the hosts are the gang's
 // until it gives them back or its workflow has ended, however that came.
 //
-// What is decided stands in the history, as the result of a local activity: a release that would decide otherwise replays what was decided
+// What is decided stands in the history, as the result of an activity: a release that would decide otherwise replays what was decided
 // before it, and decides what comes after.
 import {
   ApplicationFailure,
@@ -20,7 +20,6 @@ import {
   log,
   patched,
   proxyActivities,
-  proxyLocalActivities,
   setCurrentDetails,
   setHandler,
   workflowInfo,
@@ -52,10 +51,7 @@ const WAIT_LIMITS: WaitLimits = { impossibleMs: 10 * 60_000, keepMs: 10 * 60_000
 const LOOK_MS = { waiting: 60_000, quiet: 10 * 60_000 };
 
 const { stayInPool } = proxyActivities<activities.Host>(STAGE_OPTIONS.presence);
-const { findEnded } = proxyActivities<activities.Pool>(STAGE_OPTIONS.pool);
-const { decideHosts } = proxyLocalActivities<activities.Pool>({
-  startToCloseTimeout: STAGE_OPTIONS.pool.startToCloseTimeout,
-});
+const { decideHosts, findEnded } = proxyActivities<activities.Pool>(STAGE_OPTIONS.pool);
 
 const registerHost = defineSignal<[PoolHost]>(POOL.registerHost);
 const hostAway = defineSignal<[HostAway]>(POOL.hostAway);
