@@ -357,7 +357,8 @@ describe('gangs of several hosts', () => {
     const one = await startGang('one', 2, 'x');
     await vi.waitUntil(() => trained.length === 2, { timeout: 30_000 });
     const two = await startGang('two', 1, 'x');
-    const { waiting } = await untilPool((state) => state.waiting.length === 1);
+    // Decided, too, not only there.
+    const { waiting } = await untilPool(({ waiting: [first] }) => (first?.why ?? '') !== '');
     expect(waiting[0]?.why).toBe('Team x holds 2 of its 2 GPUs.');
     const anneal = createAnneal({ cwd: tmpdir(), env: { ANNEAL_TEMPORAL_ADDRESS: env.address } });
     expect((await anneal(['pool'])).stdout).toContain('Team x holds 2 of its 2 GPUs.');
