@@ -3,8 +3,8 @@
 What transformers 5.23 and TRL 1.16 leave open and this class closes: saves are atomic and verified; own counters survive a
 restart; a loss that is not finite ends the run before anything is saved; SIGTERM saves at the step edge; the last checkpoint
 knows that it is the last; all ranks of a gang decide alike. Private methods overridden: `_save_checkpoint`, `_load_from_checkpoint`,
-`_load_optimizer_and_scheduler`, `_load_scaler`, `_load_rng_state`, `_maybe_log_save_evaluate`, `_determine_best_metric` and
-`_get_train_sampler`; the versions are therefore pinned exactly and the kill tests guard every upgrade.
+`_load_optimizer_and_scheduler`, `_load_scaler`, `_load_rng_state`, `_maybe_log_save_evaluate`, `_determine_best_metric`,
+`_get_train_sampler` and `_get_num_items_in_batch`; the versions are therefore pinned exactly and the kill tests guard every upgrade.
 """
 
 import dataclasses
@@ -225,6 +225,24 @@ class DurableTrainer(Trainer):
         distributed.all_reduce(shared, how)
         return int(shared)
 
+    def repeated_rows(self) -> int:
+        """How many rows, the last ones of the next step's last micro-batch, accelerate has put there so that ranks end an epoch together."""
+        args, order = self.args, self.course.order
+        if args.world_size == 1 or order is None or (self.state.global_step + 1) % self.steps_per_epoch:
+            return 0
+        micro_batch = args.per_device_train_batch_size
+        before = (self.batches_per_epoch - 1) * args.world_size + args.process_index
+        return micro_batch - min(micro_batch, max(0, len(order) - before * micro_batch))
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Of each rank."""
+        return len(self.callback_handler.train_dataloader)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.batches_per_epoch / self.args.gradient_accumulation_steps)
+
     def count_tokens(self, attended: torch.Tensor | int) -> None:
         if self.model.training:
             self.tokens_of_step += int(attended)
@@ -392,10 +410,8 @@ class _StepEdge(TrainerCallback):
         order = self._trainer.course.order
         if order is None:
             return
-        loader = self._trainer.callback_handler.train_dataloader
-        steps_per_epoch = math.ceil(len(loader) / args.gradient_accumulation_steps)
         # Set here, not through accelerate's `set_epoch`, which does not reach the sampler after skipped batches.
-        order.epoch = self._trainer.data_collator.epoch = state.global_step // steps_per_epoch
+        order.epoch = self._trainer.data_collator.epoch = state.global_step // self._trainer.steps_per_epoch
 
     def on_step_begin(self, args, state, control, **_):
         self._trainer.step_started = time.monotonic()

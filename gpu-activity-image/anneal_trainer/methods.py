@@ -37,8 +37,8 @@ class SftTrainer(DurableTrainer, SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean over the labels of the effective batch, so that accumulation and ranks change nothing but rounding."""
         losses, balance = token_losses_and_balance(model, {**inputs, **({"output_router_logits": True} if self.aux_loss_enabled else {})})
-        attended = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
-        self.count_tokens(attended)
+        learnt = (inputs["labels"] != NO_LABEL).any(1)
+        self.count_tokens(inputs["attention_mask"][learnt].sum() if "attention_mask" in inputs else inputs["input_ids"][learnt].numel())
         labels = len(losses) if num_items_in_batch is None else num_items_in_batch
         # DDP takes the mean over ranks.
         loss = losses.sum() * self.args.world_size / labels
@@ -46,6 +46,12 @@ class SftTrainer(DurableTrainer, SFTTrainer):
             return loss
         # Of each micro-batch by itself, as TRL has it.
         return loss + self.router_aux_loss_coef * balance / self.current_gradient_accumulation_steps
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        """Called with a step's micro-batches. Nothing is learnt twice in an epoch, however many ranks there are."""
+        if repeated := self.repeated_rows():
+            batch_samples[-1]["labels"][-repeated:] = NO_LABEL
+        return super()._get_num_items_in_batch(batch_samples, device)
 
     def score(self, inputs: Batch) -> Score:
         losses = token_losses(self.model, inputs)

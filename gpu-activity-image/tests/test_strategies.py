@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,30 @@ STRATEGIES = of_all(
 
 def losses(outcome: Outcome) -> list[float]:
     return [outcome.steps[step]["loss"] for step in sorted(outcome.steps)]
+
+
+@pytest.fixture
+def sober_model(words_model: str, tmp_path: Path) -> str:
+    """Without dropout, whose streams are each rank's own."""
+    folder = Path(shutil.copytree(words_model, tmp_path / "sober-model"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.0}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "recipe", of_all({"ddp, full": {"tuning": "full"}, "fsdp": FSDP, "zero3": ZERO3, "packing": {"packing": True, "microBatch": 3}})
+)
+def test_ranks_learn_what_one_process_learns_that_accumulates(cell, sober_model: str, recipe: dict[str, Any]):  # noqa: F811
+    # 46 rows in micro-batches of 7: for the last step of an epoch the first rank has 4 rows, the second none.
+    common = {"lora": RECIPE["lora"] | {"dropout": 0.0}, "epochs": 2, "saveSteps": 100, "microBatch": 7} | recipe
+    alone = {name: value for name, value in common.items() if name not in ("strategy", "deepspeed")} | {"accumulation": 2}
+    ranks, one = (
+        run_cell({**cell(name, **how), "baseModel": sober_model}, [])
+        for name, how in {"ranks": common | {"processes": 2}, "one": alone}.items()
+    )
+    assert losses(ranks) == pytest.approx(losses(one), rel=1e-6)
+    assert ranks.result["tokens"] == one.result["tokens"]
 
 
 @pytest.mark.parametrize("recipe", STRATEGIES)
