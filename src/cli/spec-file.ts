@@ -71,12 +71,19 @@ export function readYamlFile(path: string, kind: 'Spec' | 'Sweep'): unknown {
 
 /** Local paths become absolute `file://` addresses, because the worker that reads them has another working folder. */
 export function resolveSources(input: unknown, folder: string, problems: Problem[]): unknown {
-  const sources = (input as { data?: { sources?: unknown } } | null)?.data?.sources;
-  if (!Array.isArray(sources)) return input;
-  const resolved = sources.map((source: unknown, i) =>
-    resolveSource(source, `data.sources[${i}].uri`, folder, problems),
+  const data = (input as { data?: { sources?: unknown; decontaminate?: { against?: unknown } } } | null)?.data;
+  const resolved = (list: unknown, path: string, resolve: typeof resolveSource) =>
+    Array.isArray(list) ? list.map((one: unknown, i) => resolve(one, `${path}[${i}]`, folder, problems)) : undefined;
+  const sources = resolved(data?.sources, 'data.sources', (source, path, ...rest) =>
+    resolveSource(source, `${path}.uri`, ...rest),
   );
-  return setPath(input, ['data', 'sources'], resolved);
+  const suites = resolved(data?.decontaminate?.against, 'data.decontaminate.against', resolveSuite);
+  const withSources = sources === undefined ? input : setPath(input, ['data', 'sources'], sources);
+  return suites === undefined ? withSources : setPath(withSources, ['data', 'decontaminate', 'against'], suites);
+}
+
+function resolveSuite(uri: unknown, path: string, folder: string, problems: Problem[]): unknown {
+  return (resolveSource({ uri }, path, folder, problems) as { uri: unknown }).uri;
 }
 
 function resolveSource(source: unknown, path: string, folder: string, problems: Problem[]): unknown {

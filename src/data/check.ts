@@ -20,6 +20,8 @@ interface CheckedRows {
   duplicates: number;
   /** Rows that are nearly the same as another, whether the spec has them dropped or not. */
   nearDuplicates: number;
+  /** Rows that a source's weight leaves out. */
+  leftOut?: number;
   /** By code. */
   dropped: Record<string, number>;
   /** Findings by type. */
@@ -86,8 +88,8 @@ function checkedRows(
 }
 
 function bookOf(book: Omit<Accounts['bySource'][number], 'uri'>, nearDuplicates: number): Omit<CheckedRows, 'pii'> {
-  const { rowsIn, kept, duplicates, dropped } = book;
-  return { rowsIn, kept, duplicates, nearDuplicates, dropped };
+  const { rowsIn, kept, duplicates, leftOut, dropped } = book;
+  return { rowsIn, kept, duplicates, nearDuplicates, ...(leftOut !== undefined && { leftOut }), dropped };
 }
 
 function firstLines(parts: Record<string, number[]>[]): Record<string, number[]> {

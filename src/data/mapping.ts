@@ -6,7 +6,7 @@ import { ASKED_CODES, type Rules } from '../contracts/rules.ts';
 import type { Spec } from '../contracts/spec.ts';
 import { createColumns } from './columns/columns.ts';
 import { createDropper } from './columns/drop.ts';
-import { createTurnNames } from './columns/turn-names.ts';
+import { createTurnNames, inOwnNames } from './columns/turn-names.ts';
 import { type Fields, requireObject } from './fields.ts';
 import { mend } from './mend.ts';
 import {
@@ -61,10 +61,11 @@ export type RowMapper = (value: unknown) => Mapped;
 const MENDS_MAX = 100;
 
 export function createRowMapper(mapping: Mapping): RowMapper {
-  const { rules = {} } = mapping;
+  const { rules = {}, columns = null, turns = null } = mapping;
   const drop = createDropper(mapping.dropColumns ?? []);
-  const rename = createTurnNames(mapping.turns ?? null, mapping.roles ?? {});
-  const map = mapping.columns == null ? (row: Fields) => row : createColumns(mapping.columns);
+  const rename = createTurnNames(turns, mapping.roles ?? {});
+  const map = columns === null ? (row: Fields) => row : createColumns(columns);
+  const own = (fault: RowFault) => inOwnNames(fault, columns, turns);
   return (value) => {
     refuseUnreadable(value);
     let row = rename(map(drop(requireObject(value, '', 'not_object'))));
@@ -72,10 +73,12 @@ export function createRowMapper(mapping: Mapping): RowMapper {
     for (let mends = 0; ; mends++) {
       const warned: RowFault[] = [];
       try {
-        return { content: mapFields(row, mapping, createJudge(rules, warned)), fixed: [...fixed], warned };
+        const content = mapFields(row, mapping, createJudge(rules, warned));
+        return { content, fixed: [...fixed], warned: warned.map(own) };
       } catch (error) {
-        const mended = mends < MENDS_MAX && error instanceof RowFault ? mendBy(rules, row, error, fixed) : null;
-        if (mended === null) throw error;
+        if (!(error instanceof RowFault)) throw error;
+        const mended = mends < MENDS_MAX ? mendBy(rules, row, error, fixed) : null;
+        if (mended === null) throw own(error);
         row = mended;
       }
     }

@@ -101,13 +101,16 @@ function takeTurnOut({ row, steps }: Place): boolean {
   return true;
 }
 
-/** Turns of one role are joined by an empty line; a system turn goes to the front, behind the one that stands there. */
-function joinOrMove({ row, steps }: Place): boolean {
-  const found = turnAt(row, steps);
+/**
+ * Turns of one role are joined by an empty line; a system turn goes to the front, behind the one that stands there; an answer to nothing,
+ * such as a greeting before the first question, is left off.
+ */
+function joinOrMove(place: Place): boolean {
+  const found = turnAt(place.row, place.steps);
   if (found === null) return false;
   const { list, index } = found;
   const [turn, before, first] = [list[index], list[index - 1], list[0]] as [Fields, Fields | undefined, Fields];
-  if (before === undefined) return false;
+  if (before === undefined || (isSystem(before) && !isSystem(turn))) return takeTurnOut(place);
   if (isSystem(turn)) {
     list.splice(index, 1);
     return isSystem(first) ? joinTexts(first, turn) : list.unshift(turn) > 0;

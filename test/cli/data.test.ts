@@ -99,6 +99,14 @@ test('a check prints what is kept and dropped of each file and why, exactly, and
   expect(readFileSync(join(folder, 'card.html'), 'utf8')).toContain('PASS with warnings');
 });
 
+test('rows that a weight leaves out are counted too', async () => {
+  const sources = [{ uri: 'support.jsonl', weight: { cap: 20 } }, { uri: 'faq.csv' }];
+  const data = { sources, gates: { maxQuarantined: 0.1 } };
+  writeFileSync(join(folder, 'capped.json'), JSON.stringify({ name: 'capped', data }));
+  const { stdout } = await anneal(['data', 'check', '--spec', 'capped.json'], { COLUMNS: '120' });
+  expect(stdout).toMatch(/support\.jsonl +59 +20 +1 +\d+ +35 +3 +1\n/);
+});
+
 test('a check that a gate would stop ends with 1 and the gate’s sentence; one without a source is wrong usage', async () => {
   const blocked = await anneal(['data', 'check', 'support.jsonl']);
   expect(blocked.code).toBe(1);

@@ -39,6 +39,23 @@ test('sources are relative to the spec file, and leave as absolute addresses', (
   ]);
 });
 
+test('evaluation suites are relative to the spec file, too', () => {
+  const data = {
+    sources: [{ uri: 'rows.jsonl' }],
+    decontaminate: { against: ['rows.jsonl', 's3://bucket/suite.jsonl'] },
+  };
+  const file = write('specs/a.json', JSON.stringify({ name: 'a', data }));
+  expect(loadSpec(file, {}, folder).data.decontaminate.against).toEqual([
+    pathToFileURL(join(folder, 'specs', 'rows.jsonl')).href,
+    's3://bucket/suite.jsonl',
+  ]);
+  const missing = { ...data, decontaminate: { against: ['suite.jsonl'] } };
+  const wrong = write('b.json', JSON.stringify({ name: 'a', data: { ...missing, sources: [{ uri: 'here.jsonl' }] } }));
+  expect(problemsOf(() => loadSpec(wrong, {}, folder))).toEqual([
+    `data.decontaminate.against[0]: names the file ${join(folder, 'suite.jsonl')}, which does not exist`,
+  ]);
+});
+
 test('folders, patterns and databases are sources too, those on this disk relative to the spec file', () => {
   const sources = [
     ...[{ uri: '.' }, { uri: '*.{jsonl,csv}' }, { uri: 'sqlite:faq.db', table: 'faq' }, { uri: 's3://bucket/in/**' }],

@@ -169,6 +169,29 @@ describe('names of turns and roles', () => {
   });
 });
 
+test('a fault is told in the names of the source', () => {
+  const [columns, turns] = [{ messages: '{{dialog}}' }, { role: 'who', content: 'says', weight: null }];
+  const roles = { customer: 'user', shop: 'assistant' } as const;
+  const faultOf = (...dialog: object[]) => {
+    try {
+      return map({ dialog }, { columns, turns, roles });
+    } catch (error) {
+      return error;
+    }
+  };
+  const [asked, answered] = [
+    { who: 'customer', says: 'a' },
+    { who: 'shop', says: '' },
+  ];
+  expect(faultOf(asked, { who: 'elf', says: 'b' })).toMatchObject({
+    ...{ code: 'unknown_role', path: 'dialog[1].who' },
+    message: expect.stringContaining('dialog[1].who is "elf", which is no role'),
+  });
+  expect(faultOf(asked, answered)).toMatchObject({ code: 'empty_content', path: 'dialog[1].says' });
+  expect(faultOf(answered)).toMatchObject({ message: expect.stringMatching(/^dialog\[0\].says is empty/) });
+  expect(faultOf(asked)).toMatchObject({ code: 'last_not_assistant', path: 'dialog[0]' });
+});
+
 describe('dropped columns', () => {
   const secret = 'anna@example.org';
   const row = {

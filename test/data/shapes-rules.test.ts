@@ -71,6 +71,12 @@ describe('what is mended', () => {
       [system('r\n\ns'), user('a'), assistant('b')],
     ],
     [
+      'greetings before the first question',
+      ['bad_turn_order'],
+      chat(system('s'), assistant('hello'), assistant('how are you?'), user('a'), assistant('b')),
+      [system('s'), user('a'), assistant('b')],
+    ],
+    [
       'turns behind the answer',
       ['last_not_assistant'],
       chat(user('a'), assistant('b'), user('c')),
@@ -136,6 +142,7 @@ describe('what is mended', () => {
     ['a question that is empty', { instruction: '', output: 'b' }, 'empty_content'],
     ['a chat of empty turns', chat(user('')), 'empty_content'],
     ['turns that hold calls', chat(user('a'), assistant('b'), assistant('', { tool_calls: [call] })), 'bad_turn_order'],
+    ['an answer to nothing', chat(assistant('a')), 'bad_turn_order'],
     ['an object where text is wanted', chat(user({ x: 1 }), assistant('b')), 'wrong_type'],
     ['a weight of a half', chat(user('a'), assistant('b', { weight: 0.5 })), 'bad_weight'],
   ])('%s cannot be mended, and is dropped', (_, row, code) => {

@@ -34,14 +34,22 @@ const VERDICTS = {
   blocked: { text: 'BLOCKED', colour: 'red' },
 } as const;
 
-const COUNTS: [title: string, count: (one: CheckedData['total']) => number][] = [
+type Count = [title: string, count: (one: CheckedData['total']) => number];
+
+const COUNTS: Count[] = [
   ['ROWS IN', (one) => one.rowsIn],
   ['KEPT', (one) => one.kept],
   ['DUPLICATES', (one) => one.duplicates],
   ['NEAR DUPLICATES', (one) => one.nearDuplicates],
+  ['LEFT OUT', ({ leftOut = 0 }) => leftOut],
   ['DROPPED', (one) => sum(one.dropped)],
   ['PERSONAL DATA FOUND', (one) => sum(one.pii)],
 ];
+
+/** Only where a source has a weight. */
+function countsOf({ leftOut = 0 }: CheckedData['total']): Count[] {
+  return COUNTS.filter(([title]) => title !== 'LEFT OUT' || leftOut > 0);
+}
 
 /** A line a file; where that has no room, a line for each count that is not 0. */
 function filesTable(files: CheckedFile[], total: CheckedData['total'], width: number, paint: Paint): string[] {
@@ -49,9 +57,13 @@ function filesTable(files: CheckedFile[], total: CheckedData['total'], width: nu
     ...files.map((file) => ({ name: shortName(file.uri), one: file as CheckedData['total'] })),
     ...(files.length > 1 ? [{ name: paint.bold('all'), one: total }] : []),
   ];
-  const head = ['FILE', ...COUNTS.map(([title]) => title)].map((title) => paint.dim(title));
-  const rows = all.map(({ name, one }) => [name, ...COUNTS.map(([, count]) => formatCount(count(one)))]);
-  const lines = table([head, ...rows], [1, 2, 3, 4, 5, 6]);
+  const counts = countsOf(total);
+  const head = ['FILE', ...counts.map(([title]) => title)].map((title) => paint.dim(title));
+  const rows = all.map(({ name, one }) => [name, ...counts.map(([, count]) => formatCount(count(one)))]);
+  const lines = table(
+    [head, ...rows],
+    [...counts.keys()].map((i) => i + 1),
+  );
   if (lines.every((line) => visibleWidth(line) <= width)) return lines;
   return all.flatMap(({ name, one }) => [cutTo(name, width), ...countLines(one, paint)]);
 }

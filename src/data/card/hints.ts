@@ -15,7 +15,7 @@ const HINTS: Record<DropCode, string> = {
     'Map the role with `roles` on the source, or set `data.rules: {unknown_role: fix}` for usual names such as Human, bot or model.',
   empty_content: 'Fill the message, take it out, or set `data.rules: {empty_content: fix}`.',
   bad_turn_order:
-    'Let user and assistant take turns, or set `data.rules: {bad_turn_order: fix}` to join turns, or `warn` to keep them.',
+    'Let user and assistant take turns, or set `data.rules: {bad_turn_order: fix}` to join turns of one role and leave off a greeting before the first question, or `warn` to keep them.',
   last_not_assistant:
     'End the chat with an assistant message, or set `data.rules: {last_not_assistant: fix}` to leave off what is behind the last one.',
   no_trainable_turn: 'Give at least one assistant message a weight of 1.',

@@ -1,6 +1,8 @@
 // Gives the turns of a source their usual names: fields `role` and `content`, and roles as OpenAI calls them.
-import type { Roles, TurnFields } from '../../contracts/column-map.ts';
+import type { Columns, ColumnTarget, Roles, TurnFields } from '../../contracts/column-map.ts';
+import { parseTemplate, wholeColumn } from '../../contracts/template.ts';
 import { type Fields, requireList } from '../fields.ts';
+import { RowFault } from '../turns.ts';
 
 /** Fields of a row that may be a list of turns. */
 const TURN_LISTS = ['messages', 'conversations', 'prompt', 'completion', 'chosen', 'rejected'] as const;
@@ -46,4 +48,17 @@ function isOpenAiRole(role: unknown): boolean {
 function weightOf(value: unknown): { weight?: unknown } {
   if (value === undefined || value === null) return {};
   return { weight: typeof value === 'boolean' ? Number(value) : value };
+}
+
+/** Says a fault in the source's own names: where a row has `dialog[1].who`, nobody looks for `messages[1].from`. */
+export function inOwnNames(fault: RowFault, columns: Columns | null, turns: TurnFields | null): RowFault {
+  const [, list = '', place = '', field = ''] =
+    /^(\w+)((?:\[\d+\])?)(?:\.(from|role|value|content))?$/.exec(fault.path) ?? [];
+  const isTurn = place !== '' && (TURN_LISTS as readonly string[]).includes(list);
+  if (!isTurn || (columns === null && turns === null)) return fault;
+  const template = columns?.[list as ColumnTarget];
+  const column = template === undefined ? list : (wholeColumn(parseTemplate(template))?.column ?? list);
+  const own = { from: turns?.role, role: turns?.role, value: turns?.content, content: turns?.content }[field] ?? field;
+  const path = `${column}${place}${own === '' ? '' : `.${own}`}`;
+  return new RowFault(fault.code, path, fault.message.replaceAll(fault.path, path), fault.mismatch);
 }
