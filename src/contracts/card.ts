@@ -64,7 +64,7 @@ export const CardSchema = z.object({
       converted: z.string().nullable(),
       sha256: z.string(),
       etag: z.string().nullable(),
-      /** Of the characters that cleaning kept. */
+      /** Of the dataset's text, weights and copies counted; reckoned from the mean length of the source's rows. */
       share: z.number(),
     }),
   ),

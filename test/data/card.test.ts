@@ -2,6 +2,7 @@
 import { toUSVString } from 'node:util';
 import { expect, test } from 'vitest';
 import { CardSchema } from '../../src/contracts/card.ts';
+import { DROP_CODES } from '../../src/contracts/rows.ts';
 import { buildCard } from '../../src/data/card/card.ts';
 import { STYLE } from '../../src/data/card/style.ts';
 import { rolesText, waterfallOf } from '../../src/data/card/wording.ts';
@@ -50,6 +51,68 @@ test('what was mended is told on the page and in Markdown', () => {
   const { html, markdown } = buildCard({ ...clean(), fixed: { invalid_utf8: 3 } });
   expect(html).toContain('mended: 3 rows with <code>invalid_utf8</code>');
   expect(markdown).toContain('- mended: 3 rows with `invalid_utf8`');
+});
+
+test('thousands of sources, dozens of codes and no rows at all are a page that a person reads', () => {
+  const many = Array.from(
+    { length: 3_000 },
+    (_, i) => `file:///data/${i % 2 === 0 ? 'a%20b' : 'c'}/${i - (i % 2)}.jsonl`,
+  );
+  const codes = Object.fromEntries(DROP_CODES.slice(0, 40).map((code, i) => [code, i + 1]));
+  const dropped = 820;
+  const bySource = many.map((uri, i) => ({
+    uri,
+    rowsIn: 1,
+    kept: 1,
+    duplicates: 0,
+    dropped: {},
+    ...(i === 0 && { rowsIn: 821, dropped: codes }),
+  }));
+  const { json, html, markdown } = buildCard({
+    ...clean(),
+    notes: many,
+    snapshot: {
+      digest: '5'.repeat(64),
+      sources: many.map((uri) => ({ ...(cardInput().snapshot.sources[0] as object), uri })) as never,
+    },
+    accounts: { ...clean().accounts, rowsIn: 3_000 + dropped, kept: 3_000, dropped: codes, bySource },
+  });
+  expect(json.sources.length).toBe(3_000);
+  expect(html.length).toBeLessThan(150_000);
+  for (const text of [html, markdown]) {
+    expect(text).toContain('a b/0.jsonl');
+    expect(text).toContain('and 2,950 more sources');
+    expect(text).toContain('29 other codes');
+  }
+
+  const none = { rowsIn: 0, kept: 0, duplicates: 0, dropped: {} };
+  const empty = buildCard({
+    ...clean(),
+    blocked: 'No row was kept.',
+    ...{ profile: profileOf([]), tokens: null, packing: null },
+    accounts: { ...none, splits: { train: 0, validation: 0, test: 0 }, bySource: [{ uri: 'a.jsonl', ...none }] },
+  }).html;
+  for (const title of ['Splits', 'Lengths', 'What is in the rows', 'Personal data']) expect(empty).not.toContain(title);
+});
+
+test('the mix of sources is that of the dataset, after weights', () => {
+  const rows = [...givenChats(100), ...givenChats(100, { source: 1 })];
+  const books = [
+    { uri: 'a.jsonl', rowsIn: 100, kept: 100, duplicates: 0, dropped: {}, repeated: 100 },
+    { uri: 'b.jsonl', rowsIn: 100, kept: 50, duplicates: 0, dropped: {}, leftOut: 50 },
+  ];
+  const accounts = {
+    rowsIn: 200,
+    kept: 150,
+    duplicates: 0,
+    dropped: {},
+    leftOut: 50,
+    repeated: 100,
+    splits: { train: 250, validation: 0, test: 0 },
+    bySource: books,
+  };
+  const { json } = buildCard({ ...clean(), accounts, profile: profileOf(rows) });
+  expect(json.sources.map(({ share }) => share)).toEqual([0.8, 0.2]);
 });
 
 /** Elements that have no end. */

@@ -87,7 +87,7 @@ function splitAlerts({ accounts, leakage, nearFound }: CardInput): Alert[] {
       text !== null && !text.dropped && text.shared > 0,
       'text_crossing',
       () =>
-        `${sharedText(text as HeldOutText)}; set \`data.decontaminate.heldOut\` to quarantine to leave ${rowsOf(text?.trainRows ?? 0)} out of it.`,
+        `${sharedText(text as HeldOutText, accounts.leftOut ?? 0)}; set \`data.decontaminate.heldOut\` to quarantine to leave ${rowsOf(text?.trainRows ?? 0)} out of it.`,
     ),
   ];
 }

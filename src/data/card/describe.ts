@@ -78,9 +78,13 @@ function bookOf(
 }
 
 function describeSources({ accounts, snapshot, profile }: CardInput): Card['sources'] {
+  const texts = accounts.bySource.map(({ kept, repeated = 0 }, i) => {
+    const { rows, characters } = profile.bySource[i] ?? { rows: 0, characters: 0 };
+    return rows === 0 ? 0 : (characters / rows) * (kept + repeated);
+  });
+  const allTexts = sum(texts);
   return accounts.bySource.map((book, i) => {
     const source = snapshot.sources[i];
-    const characters = profile.bySource[i]?.characters ?? 0;
     return {
       ...bookOf(book.uri, book),
       uri: showUri(book.uri),
@@ -89,7 +93,7 @@ function describeSources({ accounts, snapshot, profile }: CardInput): Card['sour
       converted: source?.converted ?? null,
       sha256: source?.sha256 ?? '',
       etag: source?.etag ?? null,
-      share: profile.characters === 0 ? 0 : characters / profile.characters,
+      share: allTexts === 0 ? 0 : (texts[i] as number) / allTexts,
     };
   });
 }

@@ -1,10 +1,13 @@
 // The data card as Markdown: the same facts in the order in which people ask for them.
 import type { Card, CardLengths } from '../../contracts/card.ts';
+import { sourceNames } from '../source-names.ts';
 import {
   count,
+  LISTED_MAX,
   languageText,
   megabytes,
   percent,
+  restText,
   rolesText,
   rowsOf,
   sharedText,
@@ -88,15 +91,20 @@ function changes({ fixed, repeated, nearFound, rows }: Card): string {
 }
 
 function sources({ sources: all }: Card): string {
-  return table(
+  const names = sourceNames(all);
+  const rest = restText(all.length, 'sources');
+  const shown = table(
     ['source', 'size', 'rows in', 'kept', 'duplicates', 'dropped', 'of the text'],
-    all.map(({ uri, sizeBytes, rowsIn, kept, duplicates, dropped, share }) => [
-      plain(uri),
-      megabytes(sizeBytes),
-      ...[rowsIn, kept, duplicates, Object.values(dropped).reduce((sum, n) => sum + n, 0)].map(count),
-      percent(share),
-    ]),
+    all
+      .slice(0, LISTED_MAX)
+      .map(({ uri, sizeBytes, rowsIn, kept, duplicates, dropped, share }, i) => [
+        plain(names[i] ?? uri),
+        megabytes(sizeBytes),
+        ...[rowsIn, kept, duplicates, Object.values(dropped).reduce((sum, n) => sum + n, 0)].map(count),
+        percent(share),
+      ]),
   );
+  return rest === null ? shown : `${shown}\n\n${rest}`;
 }
 
 function codes({ codes: all }: Card): string {
@@ -121,7 +129,7 @@ function splits({ splits: all }: Card): string {
   );
 }
 
-function leakage({ leakage: found, nearFound }: Card): string {
+function leakage({ leakage: found, nearFound, rows: { leftOut } }: Card): string {
   if (found === null) return '';
   const { sharedGroups, sharedRows, nearCrossing, evals, heldOutText } = found;
   return list([
@@ -132,7 +140,7 @@ function leakage({ leakage: found, nearFound }: Card): string {
       : `training rows nearly the same as a held-out one: ${count(nearCrossing)}`,
     heldOutText === null
       ? 'words in a row that held-out rows share with training: not looked for'
-      : sharedText(heldOutText),
+      : sharedText(heldOutText, leftOut),
     ...evals.map(({ name, rows }) => `compared with ${plain(name)}: ${rowsOf(rows)} left training`),
   ]);
 }
@@ -224,10 +232,13 @@ function lineage(card: Card): string {
     `code \`${digest}\``,
     ...(tokenizer === null ? [] : [`tokenizer \`${tokenizer}\``]),
     ...(template === null ? [] : [`chat template \`${template}\``]),
-    ...all.map(
-      ({ uri, sha256, etag }) => `source ${plain(uri)} \`${sha256}\`${etag === null ? '' : `, ETag ${code(etag)}`}`,
-    ),
+    ...all
+      .slice(0, LISTED_MAX)
+      .map(
+        ({ uri, sha256, etag }) => `source ${plain(uri)} \`${sha256}\`${etag === null ? '' : `, ETag ${code(etag)}`}`,
+      ),
     ...(workflow === null ? [] : [`Temporal: <${workflow}>`]),
-    ...notes.map(plain),
+    ...notes.slice(0, LISTED_MAX).map(plain),
+    ...[restText(all.length, 'sources'), restText(notes.length, 'notes')].filter((rest) => rest !== null),
   ]);
 }

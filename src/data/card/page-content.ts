@@ -7,7 +7,7 @@ import { count, languageText, percent, rolesText } from './wording.ts';
 const TURNS_SHOWN = 12;
 
 export function contentSections(card: Card): Markup[] {
-  return [content(card), ...repeats(card), privacy(card), ...drift(card)];
+  return [...(wellFormed(card) > 0 ? [content(card)] : []), ...repeats(card), ...privacy(card), ...drift(card)];
 }
 
 function content(card: Card): Markup {
@@ -28,8 +28,7 @@ function wellFormed({ characters }: Card): number {
 }
 
 function rowShare(n: number, card: Card): number {
-  const total = wellFormed(card);
-  return total === 0 ? 0 : n / total;
+  return n / wellFormed(card);
 }
 
 function turnBars(card: Card): Card['rolePatterns'] {
@@ -83,14 +82,19 @@ const ACTIONS: Record<string, string> = {
   block: 'their rows dropped, and the run refused',
 };
 
-function privacy({ pii }: Card): Markup {
+function privacy({ pii, rows: { rowsIn } }: Card): Markup[] {
+  if (rowsIn === 0) return [];
   if (pii.length === 0)
-    return html`<section><h2>Personal data and secrets</h2><p class="ok">None was found by the detectors.</p></section>`;
+    return [
+      html`<section><h2>Personal data and secrets</h2><p class="ok">None was found by the detectors.</p></section>`,
+    ];
   const rows = pii.map(
     ({ type, found, action }) =>
       html`<tr><td>${type.replace('_', ' ')}</td><td class="n">${count(found)}</td><td>${ACTIONS[action] ?? action}</td></tr>`,
   );
-  return html`<section><h2>Personal data and secrets</h2><div class="scroll"><table><thead><tr><th>type</th><th class="n">found</th><th>what was done</th></tr></thead><tbody>${rows}</tbody></table></div></section>`;
+  return [
+    html`<section><h2>Personal data and secrets</h2><div class="scroll"><table><thead><tr><th>type</th><th class="n">found</th><th>what was done</th></tr></thead><tbody>${rows}</tbody></table></div></section>`,
+  ];
 }
 
 function drift({ drift: found }: Card): Markup[] {

@@ -1,7 +1,7 @@
 // The card's part on where the dataset came from: what makes it the same again.
 import type { Card } from '../../contracts/card.ts';
-import { html, type Markup } from './markup.ts';
-import { megabytes } from './wording.ts';
+import { html, type Markup, prose } from './markup.ts';
+import { LISTED_MAX, megabytes, restText } from './wording.ts';
 
 export function lineageSection({ lineage, sources, dropColumns, notes }: Card): Markup {
   const { dataset, snapshot, rules, code, tokenizer, template, workflow } = lineage;
@@ -13,8 +13,10 @@ export function lineageSection({ lineage, sources, dropColumns, notes }: Card): 
     ['tokenizer', tokenizer],
     ['chat template', template],
   ];
+  const moreSources = restText(sources.length, 'sources');
+  const moreNotes = restText(notes.length, 'notes');
   const shown = entries.filter(([, digest]) => digest !== null);
-  return html`<section><h2>Lineage</h2><dl>${shown.map(([name, digest]) => html`<dt>${name}</dt><dd><code>${digest}</code></dd>`)}${sources.map(sourceLine)}${dropColumns.length > 0 && html`<dt>columns taken out</dt><dd>${dropColumns.join(', ')}</dd>`}${workflow !== null && html`<dt>Temporal</dt><dd><a href="${workflow}" rel="noreferrer">the run’s workflow</a></dd>`}</dl>${notes.length > 0 && html`<h3>Notes</h3><ul class="plain">${notes.map((note) => html`<li>${note}</li>`)}</ul>`}</section>`;
+  return html`<section><h2>Lineage</h2><dl>${shown.map(([name, digest]) => html`<dt>${name}</dt><dd><code>${digest}</code></dd>`)}${sources.slice(0, LISTED_MAX).map(sourceLine)}${moreSources !== null && html`<dt></dt><dd class="soft">${moreSources}</dd>`}${dropColumns.length > 0 && html`<dt>columns taken out</dt><dd>${dropColumns.join(', ')}</dd>`}${workflow !== null && html`<dt>Temporal</dt><dd><a href="${workflow}" rel="noreferrer">the run’s workflow</a></dd>`}</dl>${notes.length > 0 && html`<h3>Notes</h3><ul class="plain">${notes.slice(0, LISTED_MAX).map((note) => html`<li>${prose(note)}</li>`)}</ul>${moreNotes !== null && html`<p class="soft">${moreNotes}</p>`}`}</section>`;
 }
 
 function sourceLine({ uri, format, sizeBytes, sha256, etag, converted }: Card['sources'][number]): Markup {

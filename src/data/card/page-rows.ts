@@ -1,9 +1,10 @@
 // The card's part on rows: from the rows that came in to those that stay, by source, and why rows were dropped.
 import type { Card } from '../../contracts/card.ts';
 import type { QuarantinedRow } from '../../contracts/rows.ts';
+import { sourceNames } from '../source-names.ts';
 import { shareBar } from './charts.ts';
 import { html, type Markup, prose } from './markup.ts';
-import { count, megabytes, percent, rowsOf, waterfallOf } from './wording.ts';
+import { count, LISTED_MAX, megabytes, percent, restText, rowsOf, waterfallOf } from './wording.ts';
 
 /** Codes whose examples are open at first. */
 const OPEN_CODES = 3;
@@ -42,11 +43,15 @@ function changes({ fixed, repeated, nearFound, rows, tooLong }: Card): Markup {
 }
 
 function sources({ sources: all }: Card): Markup {
-  const rows = all.map(({ uri, rowsIn, kept, duplicates, dropped, sizeBytes, share, converted }) => {
-    const lost = Object.values(dropped).reduce((sum, n) => sum + n, 0);
-    return html`<tr><td class="uri">${uri}${converted !== null && html` <span class="soft">(${converted})</span>`}</td><td class="n">${megabytes(sizeBytes)}</td><td class="n">${count(rowsIn)}</td><td class="n">${count(kept)}</td><td class="n">${count(duplicates)}</td><td class="n">${count(lost)}</td><td class="n">${percent(share)}</td></tr>`;
-  });
-  return html`<section><h2>Sources</h2><div class="scroll"><table><thead><tr><th>source</th><th class="n">size</th><th class="n">rows in</th><th class="n">kept</th><th class="n">duplicates</th><th class="n">dropped</th><th class="n">of the text</th></tr></thead><tbody>${rows}</tbody></table></div></section>`;
+  const names = sourceNames(all);
+  const rest = restText(all.length, 'sources');
+  const rows = all
+    .slice(0, LISTED_MAX)
+    .map(({ uri, rowsIn, kept, duplicates, dropped, sizeBytes, share, converted }, i) => {
+      const lost = Object.values(dropped).reduce((sum, n) => sum + n, 0);
+      return html`<tr><td class="uri" title="${uri}">${names[i] ?? uri}${converted !== null && html` <span class="soft">(${converted})</span>`}</td><td class="n">${megabytes(sizeBytes)}</td><td class="n">${count(rowsIn)}</td><td class="n">${count(kept)}</td><td class="n">${count(duplicates)}</td><td class="n">${count(lost)}</td><td class="n">${percent(share)}</td></tr>`;
+    });
+  return html`<section><h2>Sources</h2><div class="scroll"><table><thead><tr><th>source</th><th class="n">size</th><th class="n">rows in</th><th class="n">kept</th><th class="n">duplicates</th><th class="n">dropped</th><th class="n">of the text</th></tr></thead><tbody>${rows}</tbody></table></div>${rest !== null && html`<p class="soft">${rest}</p>`}</section>`;
 }
 
 function codes({ codes: all }: Card): Markup[] {

@@ -7,29 +7,32 @@ import { compact, count, percent, rowsOf, sharedText } from './wording.ts';
 const SWATCHES = { train: 'var(--kept)', validation: 'var(--validation)', test: 'var(--test)' } as const;
 
 export function splitSections(card: Card): Markup[] {
-  return [splits(card), lengths(card), ...mask(card)];
+  return [...splits(card), ...lengths(card), ...mask(card)];
 }
 
-function splits(card: Card): Markup {
+function splits(card: Card): Markup[] {
   const total = card.splits.reduce((sum, { rows }) => sum + rows, 0);
+  if (total === 0) return [];
   const shown = card.splits.filter(({ rows }) => rows > 0);
-  const bar = stackedBar(shown.map(({ name, rows }) => ({ share: total === 0 ? 0 : rows / total, kind: name })));
+  const bar = stackedBar(shown.map(({ name, rows }) => ({ share: rows / total, kind: name })));
   const hasTokens = shown.some(({ tokens }) => tokens !== null);
   const rows = shown.map(
     ({ name, rows: n, tokens, trainableTokens }) =>
-      html`<tr><td class="key" style="--swatch: ${SWATCHES[name]}">${name}</td><td class="n">${count(n)}</td><td class="n">${percent(total === 0 ? 0 : n / total)}</td>${hasTokens && html`<td class="n">${count(tokens ?? 0)}</td><td class="n">${count(trainableTokens ?? 0)}</td>`}</tr>`,
+      html`<tr><td class="key" style="--swatch: ${SWATCHES[name]}">${name}</td><td class="n">${count(n)}</td><td class="n">${percent(n / total)}</td>${hasTokens && html`<td class="n">${count(tokens ?? 0)}</td><td class="n">${count(trainableTokens ?? 0)}</td>`}</tr>`,
   );
-  return html`<section><h2>Splits</h2>${bar}<div class="scroll"><table><thead><tr><th>split</th><th class="n">rows</th><th class="n">share</th>${hasTokens && html`<th class="n">tokens</th><th class="n">learned</th>`}</tr></thead><tbody>${rows}</tbody></table></div>${leakage(card)}</section>`;
+  return [
+    html`<section><h2>Splits</h2>${bar}<div class="scroll"><table><thead><tr><th>split</th><th class="n">rows</th><th class="n">share</th>${hasTokens && html`<th class="n">tokens</th><th class="n">learned</th>`}</tr></thead><tbody>${rows}</tbody></table></div>${leakage(card)}</section>`,
+  ];
 }
 
-function leakage({ leakage: found, nearFound }: Card): Markup {
+function leakage({ leakage: found, nearFound, rows: { leftOut } }: Card): Markup {
   if (found === null) return html``;
   const { sharedGroups, sharedRows, nearCrossing, evals, heldOutText } = found;
   return html`<h3>What holds them apart</h3><ul class="plain">
 ${check(sharedGroups, sharedGroups === null ? 'groups in two splits were too many to count' : `${count(sharedGroups)} groups stand in two splits`)}
 ${check(sharedRows, `${count(sharedRows)} rows stand in two splits`)}
 ${check(nearFound === null ? null : nearCrossing, nearFound === null ? 'near duplicates across splits were not looked for' : `${count(nearCrossing)} training rows are nearly the same as a held-out one`)}
-${heldOutText === null ? check(null, 'words in a row that held-out rows share with training were not looked for') : check(heldOutText.dropped ? 0 : heldOutText.shared, sharedText(heldOutText))}
+${heldOutText === null ? check(null, 'words in a row that held-out rows share with training were not looked for') : check(heldOutText.dropped ? 0 : heldOutText.shared, sharedText(heldOutText, leftOut))}
 ${evals.length === 0 ? check(null, 'no evaluation suite was named to compare with') : evals.map(({ name, rows }) => check(0, `compared with ${name}: ${rowsOf(rows)} left training`))}
 </ul>`;
 }
@@ -39,13 +42,16 @@ function check(n: number | null, text: string): Markup {
   return html`<li class="${n === null ? 'open' : n === 0 ? 'ok' : 'bad'}">${text}</li>`;
 }
 
-function lengths({ characters, answers, tokens, tooLong, packing }: Card): Markup {
+function lengths({ characters, answers, tokens, tooLong, packing }: Card): Markup[] {
+  if (characters.max === null) return [];
   const limit: Marker = { label: `limit ${compact(tooLong.maxLength)}`, at: tooLong.maxLength, isLimit: true };
-  return html`<section><h2>Lengths</h2>
+  return [
+    html`<section><h2>Lengths</h2>
 ${tokens !== null && html`<h3>Tokens of a training row</h3>${lengthHistogram(tokens.histogram, [...markersOf(tokens), limit], 'Histogram of tokens of a training row')}${numbers(tokens)}${overLength(tooLong)}${packing !== null && html`<p>Packed to ${count(packing.room)} tokens an epoch has ${rowsOf(packing.rows)}, ${percent(packing.fill)} full.</p>`}`}
 <h3>Characters of a row</h3>${lengthHistogram(characters.histogram, markersOf(characters), 'Histogram of characters of a row')}${numbers(characters)}
 ${answers.histogram.length > 0 && html`<h3>Characters of an answer</h3>${lengthHistogram(answers.histogram, markersOf(answers), 'Histogram of characters of an answer')}${numbers(answers)}`}
-</section>`;
+</section>`,
+  ];
 }
 
 function markersOf({ p50, p95 }: CardLengths): Marker[] {
@@ -77,6 +83,6 @@ function mask({ sample }: Card): Markup[] {
   if (sample.length === 0) return [];
   const pieces = sample.map(({ text, trainable }) => (trainable ? html`<mark>${text}</mark>` : html`${text}`));
   return [
-    html`<section><h2>One training row as the model sees it</h2><p class="soft">It learns what is <mark>marked</mark> and reads the rest.</p><pre>${pieces}</pre></section>`,
+    html`<section><h2>One training row as the model sees it</h2><p class="soft">It learns what is <mark>marked</mark> and reads the rest.</p><pre class="sample" tabindex="0">${pieces}</pre></section>`,
   ];
 }

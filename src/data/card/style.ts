@@ -61,6 +61,10 @@ th, td { padding: 6px 14px 6px 0; border-bottom: 1px solid var(--line); vertical
 tr:last-child td { border-bottom: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 td.uri { overflow-wrap: anywhere; min-width: 11em; }
+/* Each line of a text in the direction in which it is written. */
+h1, td.uri, .bars .name, .example p, pre { unicode-bidi: plaintext; text-align: start; }
+/* A row of some thousand tokens is scrolled, so that what stands below is found. */
+.sample { max-height: 32em; overflow: auto; }
 .soft { color: var(--soft); }
 ul.spaced { margin-top: 14px; }
 .chart + p { margin-top: 6px; }
@@ -89,6 +93,8 @@ a { color: var(--accent); }
   section { padding: 18px 16px; }
   .columns { grid-template-columns: minmax(0, 1fr); }
   .verdict { flex-direction: column; gap: 4px; }
+  .figures { grid-template-columns: 1fr 1fr; gap: 12px; }
+  .figures div:last-child:nth-child(odd) { grid-column: 1 / -1; }
   .bars { grid-template-columns: minmax(0, 1fr) auto auto; grid-auto-flow: dense; gap: 2px 12px; }
   .bars .bar { grid-column: 1 / -1; margin-bottom: 8px; }
   dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
@@ -100,6 +106,7 @@ a { color: var(--accent); }
   main { max-width: none; padding: 0; }
   section, .figures div { break-inside: avoid; border-color: #ddd; }
   section.long { break-inside: auto; }
+  .sample { max-height: none; }
   details::details-content { content-visibility: visible; block-size: auto; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }

@@ -13,7 +13,9 @@ export function rowsOf(n: number): string {
 export function percent(share: number): string {
   if (share === 0) return '0 %';
   if (share < 0.0005) return '< 0.1 %';
-  return `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
+  if (share >= 0.9995 && share < 1) return '> 99.9 %';
+  // What is nearly all is not all.
+  return `${(share * 100).toFixed(share < 0.1 || (share >= 0.995 && share < 1) ? 1 : 0)} %`;
 }
 
 /** At most four characters and a letter, for axes. */
@@ -39,7 +41,7 @@ export function speedText({ rows, lineage: { seconds, megabytesPerSecond } }: Sp
   const speed = megabytesPerSecond < 10 ? megabytesPerSecond.toFixed(1) : count(megabytesPerSecond);
   return {
     time: seconds < 100 ? `${seconds.toFixed(1)} s` : `${count(seconds / 60)} min`,
-    speed: `${count(rows.rowsIn / seconds)} rows, ${speed} MB a second, waits for workers included`,
+    speed: `${count(rows.rowsIn / seconds)} rows, ${speed} MB a second, with waits for workers`,
   };
 }
 
@@ -77,6 +79,17 @@ export function languageText(code: string): string {
   return code === 'und' ? 'too short to tell' : (LANGUAGES.of(code) ?? code);
 }
 
+/** Steps for codes: more than these nobody reads. */
+const CODES_SHOWN = 12;
+
+/** Sources and notes that people are shown; the card's JSON has all. */
+export const LISTED_MAX = 50;
+
+/** What is said in place of the rest; null = there is none. */
+export function restText(total: number, what: string): string | null {
+  return total <= LISTED_MAX ? null : `and ${count(total - LISTED_MAX)} more ${what}, which the card’s JSON lists`;
+}
+
 /** Steps from the rows that came in to those that stay, each with what it takes away. */
 export interface WaterfallStep {
   label: string;
@@ -93,6 +106,10 @@ export function waterfallOf(rows: {
   dropped: Record<string, number>;
 }): WaterfallStep[] {
   const codes = Object.entries(rows.dropped).sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1));
+  if (codes.length > CODES_SHOWN) {
+    const others = codes.splice(CODES_SHOWN - 1);
+    codes.push([`${others.length} other codes`, others.reduce((sum, [, n]) => sum + n, 0)]);
+  }
   const steps: WaterfallStep[] = [
     { label: 'rows in', rows: rows.rowsIn, kind: 'in' },
     ...codes.map(([label, n]) => ({ label, rows: n, kind: 'dropped' as const })),
@@ -104,9 +121,10 @@ export function waterfallOf(rows: {
   return steps.filter(({ rows: n, kind }) => n > 0 || kind === 'in' || kind === 'kept');
 }
 
-/** The proof that held-out rows are not trained on word for word. */
-export function sharedText({ words, heldOut, shared, template, trainRows, dropped }: HeldOutText): string {
+/** The proof that held-out rows are not trained on word for word. `leftOut` of all rows went after they were compared. */
+export function sharedText(text: HeldOutText, leftOut: number): string {
+  const { words, heldOut, shared, template, trainRows, dropped } = text;
   const left = dropped && trainRows > 0 ? `; ${rowsOf(trainRows)} that did left training` : '';
   const common = template > 0 ? `; ${count(template)} share only what more than ten training rows have` : '';
-  return `${count(dropped ? 0 : shared)} of ${count(heldOut)} held-out rows share ${words} words in a row with training${left}${common}`;
+  return `${count(dropped ? 0 : shared)} of ${count(heldOut)} held-out rows${leftOut > 0 ? ', before weights,' : ''} share ${words} words in a row with training${left}${common}`;
 }
