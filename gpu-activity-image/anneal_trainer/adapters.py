@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import save_file
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
@@ -20,6 +20,9 @@ from anneal_trainer.protocol import BadRequest, Recipe
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 MODEL_WEIGHTS = "model.safetensors"
+
+# TRL's name for the frozen copy of an adapter that preferences are compared with.
+REFERENCE = "ref"
 
 # The one output of a reward model, as transformers names it.
 _REWARD_HEAD = "score"
@@ -91,6 +94,27 @@ def add_adapter(base: PreTrainedModel, recipe: Recipe) -> PeftModel:
         raise BadRequest(f"`train.lora` does not go together with {type(base).__name__}: {error}") from error
 
 
+def load_adapter(model: PeftModel, folder: str) -> None:
+    """Puts the weights of an adapter's folder into every adapter of the model, to the bit; raises BadRequest where they are another one's."""
+    file = Path(folder) / WEIGHTS
+    if not file.is_file():
+        raise BadRequest(f"`train.from` names a version without {WEIGHTS}; an adapter can only continue an adapter.")
+    weights = load_file(file)
+    for adapter in model.peft_config:
+        own = get_peft_model_state_dict(model, adapter_name=adapter)
+        odd = {name for name, _ in _shapes(own).items() ^ _shapes(weights).items()}
+        if odd:
+            raise BadRequest(
+                f"`train.from` names an adapter of another shape: {len(odd)} of its tensors differ from this recipe's, {min(odd)} among them; "
+                "train with the `train.lora` of that version."
+            )
+        set_peft_model_state_dict(model, weights, adapter_name=adapter)
+
+
+def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
 def make_precise(model: torch.nn.Module) -> None:
     """Puts what an adapter trains into fp32, in which small updates are not lost; TRL makes it bf16 on a quantised base."""
     for parameter in model.parameters():
@@ -160,8 +184,10 @@ def _resolve_layers(base: PreTrainedModel, first_layer: int) -> list[int] | None
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
-    """(trainable, total)."""
-    sizes = [(_size(parameter), parameter.requires_grad) for parameter in model.parameters()]
+    """(trainable, total), without the copy of an adapter that is only compared with."""
+    sizes = [
+        (_size(parameter), parameter.requires_grad) for name, parameter in model.named_parameters() if f".{REFERENCE}." not in f"{name}."
+    ]
     return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
 
 

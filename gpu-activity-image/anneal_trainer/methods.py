@@ -12,8 +12,10 @@ import torch
 from torch.nn import functional
 from transformers import TrainingArguments
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+from trl.trainer.utils import use_adapter
 
 from anneal_trainer import answer_scores
+from anneal_trainer.adapters import REFERENCE
 from anneal_trainer.batches import NO_LABEL, Collator, JudgedCollator, PadCollator, PreferenceCollator
 from anneal_trainer.durable import DurableTrainer, Score
 from anneal_trainer.protocol import Recipe
@@ -94,7 +96,10 @@ class ComparingTrainer(DurableTrainer):
 
 
 class DpoTrainer(ComparingTrainer, DPOTrainer):
-    """Learns which of two answers is better, held to a reference: with an adapter the model without it, else a second model."""
+    """Learns which of two answers is better, held to a reference: what the training started from.
+
+    That is the model without its adapter, a frozen copy of an adapter that it continues, or a second model.
+    """
 
     def score(self, inputs: Batch) -> Score:
         return self.score_pairs(inputs, "rewards/accuracies")
@@ -129,7 +134,7 @@ class KtoTrainer(ComparingTrainer, KTOTrainer):
         if self.ref_model is not None:
             yield self.ref_model
             return
-        with self.model.disable_adapter():
+        with use_adapter(self.model, REFERENCE if REFERENCE in self.model.peft_config else None):
             yield self.model
 
 

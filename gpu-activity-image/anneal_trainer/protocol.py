@@ -220,6 +220,8 @@ class TrainJob:
     pause_at: float | None = None
     # None = this host is the only one.
     gang: Gang | None = None
+    # Folder of the version that the training continues from: its adapter, or with `tuning: full` its whole model. None = the base model.
+    parent: str | None = None
 
 
 @dataclass(frozen=True)

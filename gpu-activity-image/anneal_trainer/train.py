@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from anneal_trainer import bitsandbytes_gate, checkpoints, interrupts, ranks, schedules, shares, strategies, warm_state
-from anneal_trainer.adapters import add_adapter, count_parameters, freeze_sight, lora_config
+from anneal_trainer.adapters import add_adapter, count_parameters, freeze_sight, load_adapter, lora_config
 from anneal_trainer.batches import (
     Collator,
     ImageCollator,
@@ -126,16 +126,17 @@ def prepare(job: TrainJob, emit: Emit, trainer_class: type[DurableTrainer] | Non
 def _load_base(job: TrainJob, device: torch.device) -> PreTrainedModel:
     """On the CPU, but for a quantised one."""
     recipe, scores = job.recipe, METHODS[job.recipe.method].scores
+    folder = (job.parent if recipe.tuning == "full" else None) or job.base_model
     # Decides a new head.
     torch.manual_seed(recipe.seed)
     if recipe.tuning == "qlora":
-        base = load_quantised(job.base_model, device, strategies.pick_dtype(recipe, device), recipe.qlora.bits, scores)
+        base = load_quantised(folder, device, strategies.pick_dtype(recipe, device), recipe.qlora.bits, scores)
     elif _is_mapped(recipe, device):
-        base = load_mapped(job.base_model, scores)
+        base = load_mapped(folder, scores)
     else:
         # Weights that are all trained need fp32, in which small updates are not lost; a GPU's own choice waits until it may be touched.
         dtype = torch.float32 if device == _CPU or recipe.tuning == "full" else "auto"
-        base = load_base(job.base_model, _CPU, dtype, scores)
+        base = load_base(folder, _CPU, dtype, scores)
     if recipe.tuning == "full":
         freeze_sight(base)
     if recipe.packing and not keeps_packed_rows_apart(base):
@@ -296,7 +297,7 @@ def _build_trainer(prepared: Prepared) -> DurableTrainer:
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
         _settle_on_gpu(prepared, device)
-    return strategies.trainer_class(prepared.trainer_class, recipe)(
+    trainer = strategies.trainer_class(prepared.trainer_class, recipe)(
         course=_make_course(prepared),
         validation_collator=_make_collator(prepared, dropout=None),
         args=_training_arguments(job, prepared.plan, device, has_validation=bool(inputs.validation)),
@@ -306,6 +307,10 @@ def _build_trainer(prepared: Prepared) -> DurableTrainer:
         processing_class=prepared.tokenizer,
         **_model_to_train(prepared),
     )
+    if job.parent and recipe.tuning == "qlora":
+        # TRL has rounded them.
+        load_adapter(trainer.model, job.parent)
+    return trainer
 
 
 def _model_to_train(prepared: Prepared) -> dict[str, Any]:
@@ -313,10 +318,14 @@ def _model_to_train(prepared: Prepared) -> dict[str, Any]:
     has_reference = METHODS[recipe.method].has_reference
     if recipe.tuning == "full":
         return {"model": base, "ref_model": prepared.reference} if has_reference else {"model": base}
-    if has_reference:
+    parent = prepared.job.parent
+    if has_reference and not parent:
         # Given an adapted model, TRL would keep a second, frozen adapter; without its adapter the model is the same reference.
         return {"model": base, "peft_config": lora_config(base, recipe)}
-    return {"model": add_adapter(base, recipe)}
+    model = add_adapter(base, recipe)
+    if parent:
+        load_adapter(model, parent)
+    return {"model": model}
 
 
 def _make_course(prepared: Prepared) -> Course:

@@ -173,6 +173,11 @@ export const TrainJobSchema = z.object({
   pauseAt: z.number().gt(0).lt(1).nullable().optional(),
   /** null or absent = this host is the only one. */
   gang: GangSchema.nullable().optional(),
+  /**
+   * Folder of the version that the training continues from: its adapter, or with `tuning: full` its whole model. null or absent = the
+   * base model.
+   */
+  parent: Path.nullable().optional(),
 });
 export type TrainJob = z.infer<typeof TrainJobSchema>;
 
