@@ -96,7 +96,7 @@ describe('chats with images', () => {
 
     const judged = await evaluate({
       ...{ store: parts.store, python, warmParent: null, folder: join(folder, 'evaluate'), base, signal },
-      ...{ dataset: dataset.files, adapter: training.adapter, method: 'sft', spec: rules, threads: 1 },
+      ...{ dataset: dataset.files, adapter: training.adapter, parent: null, method: 'sft', spec: rules, threads: 1 },
       onProgress: () => undefined,
     });
     expect(judged).toMatchObject({ rows: splits.test, matchKind: 'exact', control: null });

@@ -1,9 +1,11 @@
-// What a run cannot do with its base model, found before anything is copied, cleaned or trained.
+// What a run cannot do with its base model, or with the version that it continues, found before anything is copied, cleaned or trained.
 import { AnnealError, type Problem } from '../contracts/failure.ts';
+import type { Version } from '../contracts/records.ts';
 import type { Spec } from '../contracts/spec.ts';
 import { readModelShape } from '../plan/model-shape.ts';
 import { targetProblems } from '../plan/targets.ts';
-import { findBaseModel } from '../trainer/base-model.ts';
+import { parentProblems } from '../registry/parent.ts';
+import { findBaseModel, openBaseModel } from '../trainer/base-model.ts';
 import { visionProblems } from '../trainer/vision.ts';
 import { readHealth } from './gateway-calls.ts';
 import type { Parts } from './parts.ts';
@@ -12,11 +14,19 @@ import type { Parts } from './parts.ts';
 const HEALTH_MS_MAX = 5_000;
 
 /** @throws AnnealError `bad_request` with every problem at once. */
-export async function requireUsableBase(parts: Parts, spec: Spec, signal: AbortSignal): Promise<void> {
+export async function requireUsableBase(
+  parts: Parts,
+  spec: Spec,
+  parent: Version | null,
+  signal: AbortSignal,
+): Promise<void> {
   const folder = await findBaseModel(spec.model.base, parts.models);
   const problems = [
     ...(await visionProblems(folder, spec)),
     ...targetProblems(await readModelShape(folder), spec.train),
+    ...(parent === null
+      ? []
+      : parentProblems(parent, spec.train, (await openBaseModel(spec.model.base, parts.models)).digest)),
     ...(await gatewayProblems(parts.gatewayUrl, spec, signal)),
   ];
   if (problems.length === 0) return;

@@ -3,7 +3,7 @@ import { Context } from '@temporalio/activity';
 import type { Spec } from '../contracts/spec.ts';
 import { parseSpec } from '../contracts/spec.ts';
 import type { CheckSpecInput } from '../contracts/stages.ts';
-import { applyChanges, describeChanges, parseSweep, type SweepPlan } from '../contracts/sweep.ts';
+import { applyChanges, describeChanges, parseSweep, type SweepPlan, trialRun } from '../contracts/sweep.ts';
 import { toFailure } from './stage.ts';
 
 export async function checkSpec({ input }: CheckSpecInput): Promise<Spec> {
@@ -25,7 +25,7 @@ export async function checkSweep({ input }: { input: unknown }): Promise<Checked
     const plan = parseSweep(input);
     const { spec } = input as { spec: unknown };
     const trials = plan.trials.map((changes, i) => ({
-      run: `${sweep}-${String(i + 1).padStart(2, '0')}`,
+      run: trialRun(sweep, i),
       changes: describeChanges(changes),
       spec: applyChanges(spec, changes),
     }));

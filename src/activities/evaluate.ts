@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { DatasetSchema, type Evaluation, EvaluationSchema, TrainingSchema } from '../contracts/records.ts';
 import type { EvaluateInput, EvaluateResult } from '../contracts/stages.ts';
 import { evaluate } from '../evaluation/evaluate.ts';
+import { parentOf } from '../registry/parent.ts';
 import { keys } from '../storage/keys.ts';
 import { openBaseModel } from '../trainer/base-model.ts';
 import { withGpuLock } from '../trainer/gpu-lock.ts';
@@ -17,6 +18,7 @@ export function createEvaluateActivities(parts: GpuParts) {
         const { run, spec } = input;
         const dataset = await readRecord(parts.store, keys.dataset(input.dataset), DatasetSchema);
         const training = await readRecord(parts.store, input.training, TrainingSchema);
+        const parent = await parentOf(parts.store, { run, from: spec.train.from });
         const remembered = {
           run,
           stage: 'evaluate',
@@ -25,6 +27,7 @@ export function createEvaluateActivities(parts: GpuParts) {
             adapter: training.adapter.digest,
             base: training.baseDigest,
             spec: spec.evaluate,
+            ...(parent && { parent: parent.digest }),
           },
           schema: EvaluationSchema,
         } as const;
@@ -39,6 +42,7 @@ export function createEvaluateActivities(parts: GpuParts) {
               base: await openBaseModel(spec.model.base, parts.models),
               dataset: dataset.files,
               adapter: training.adapter,
+              parent: parent && { name: `${parent.model}@${parent.version}`, files: parent.files },
               method: spec.train.method,
               spec: spec.evaluate,
               threads: spec.train.threads * spec.train.processes,
@@ -57,12 +61,13 @@ export function createEvaluateActivities(parts: GpuParts) {
   };
 }
 
-function describe({ base, control, candidate, rewards, gate }: Evaluation): string {
+function describe({ base, control, candidate, rewards, gate, parent }: Evaluation): string {
   if (rewards !== null)
-    return `${gate.verdict}: right about ${rewards.right.correct} of ${rewards.right.n} preferences`;
+    return `${gate.verdict}: right about ${rewards.right.correct} of ${rewards.right.n} preferences${parent === null ? '' : `, beside ${parent.name}`}`;
   const score = (variant: Evaluation['base']) =>
     variant.match === null ? `loss ${variant.loss.toFixed(3)}` : `${variant.match.correct} of ${variant.match.n} right`;
   const before =
     control === null ? score(base) : `${score(base)} (${control.match?.correct ?? 0} with ${control.shots} examples)`;
-  return `${gate.verdict}: untuned ${before}, tuned ${score(candidate)}`;
+  const between = parent === null ? '' : `, ${parent.name} ${score(parent)}`;
+  return `${gate.verdict}: untuned ${before}${between}, tuned ${score(candidate)}`;
 }

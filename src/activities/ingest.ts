@@ -7,6 +7,7 @@ import { HandedSnapshotSchema, type Snapshot, SnapshotSchema } from '../contract
 import type { IngestResult, StageInput } from '../contracts/stages.ts';
 import { type FreezeOptions, type FrozenSources, freezeSources, type IngestProgress } from '../data/snapshot.ts';
 import type { SourceContext } from '../data/sources.ts';
+import { parentOf } from '../registry/parent.ts';
 import { keys } from '../storage/keys.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { readJson } from '../storage/record.ts';
@@ -25,11 +26,14 @@ export function createIngestActivities(
   return {
     async ingest({ run, spec }: StageInput): Promise<IngestResult> {
       return await runStage('ingest', async (context) => {
-        await requireUsableBase(parts, spec, context.signal);
+        const parent = await parentOf(parts.store, { run, from: spec.train.from });
+        await requireUsableBase(parts, spec, parent, context.signal);
         const sources = { examplesFolder: parts.examples, readS3, ...more };
         const frozen =
           (await readHanded(parts.store, run)) ?? (await freezeInputs(parts.store, { run, spec }, sources, context));
-        return resultOf(frozen, spec.data.sources.length);
+        const { outcome, ...result } = resultOf(frozen, spec.data.sources.length);
+        const continues = parent === null ? '' : `; continues ${parent.model}@${parent.version}`;
+        return { ...result, outcome: `${outcome}${continues}` };
       });
     },
   };

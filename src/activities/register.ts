@@ -1,4 +1,5 @@
 // Stage `register`: an immutable, numbered version with everything that made it, and the alias `champion`.
+import { Context } from '@temporalio/activity';
 import { inputsOf } from '../contracts/data-spec.ts';
 import { DatasetSchema, EvaluationSchema, TrainingSchema, type Version } from '../contracts/records.ts';
 import { showUri } from '../contracts/source-uri.ts';
@@ -11,6 +12,7 @@ import type {
   StageInput,
 } from '../contracts/stages.ts';
 import { giveBackFollowed } from '../data/source/follow.ts';
+import { fixParent, parentOf } from '../registry/parent.ts';
 import { listVersions, moveAlias, registerVersion } from '../registry/versions.ts';
 import { digestOf } from '../storage/digest.ts';
 import { keys } from '../storage/keys.ts';
@@ -39,7 +41,7 @@ export function createRegisterActivities(parts: Parts) {
           model,
           version: version.version,
           digest: version.digest,
-          outcome: `${model} version ${version.version}, champion, digest ${version.digest.slice(0, 12)}`,
+          outcome: `${model} version ${version.version}, champion, digest ${version.digest.slice(0, 12)}${continuesText(version)}`,
         };
       });
     },
@@ -70,7 +72,10 @@ export function createRegisterActivities(parts: Parts) {
         const identities = inputsOf(spec.data).map(({ uri }, i) =>
           identifyContent(uri, contents[i] ?? { sha256: null, etag: null }),
         );
-        const run = runIdFor(spec, identities, codeIdentity().digest);
+        const schedule = Context.current().info.workflowExecution?.workflowId ?? '';
+        const { from } = spec.train;
+        const parent = await parentOf(store, { run: schedule, from });
+        const run = runIdFor(spec, identities, codeIdentity().digest, parent?.digest);
         if (sizeBytes === 0) return { run, skip: 'The sources have given nothing new since the last snapshot.' };
         const model = spec.register.model ?? spec.name;
         const recipe = recipeDigest(spec);
@@ -79,6 +84,7 @@ export function createRegisterActivities(parts: Parts) {
         );
         if (trained !== undefined)
           return { run, skip: `The sources are unchanged since ${model} version ${trained.version}.` };
+        if (from !== null && parent !== null) await fixParent(store, { run, from }, parent);
         await createJson(store, keys.handed(run), { snapshot, contents, ...(suites !== undefined && { suites }) });
         const evaluated = (await store.list(`runs/${run}/stages/evaluate-`)).length > 0;
         return {
@@ -107,6 +113,7 @@ async function draftVersion(
     ...evaluation
   } = await readRecord(store, input.evaluation, EvaluationSchema);
   const { adapter: _adapter, outputs: _outputs, ...result } = training.result;
+  const parent = await parentOf(store, { run, from: spec.train.from });
   return {
     model,
     run,
@@ -114,6 +121,7 @@ async function draftVersion(
     digest: training.adapter.digest,
     files: training.adapter,
     base: { name: spec.model.base, digest: training.baseDigest },
+    parent: parent && { model: parent.model, version: parent.version, digest: parent.digest },
     peft: spec.train.tuning === 'full' ? 'none' : 'lora',
     data: {
       snapshot: dataset.snapshot,
@@ -130,8 +138,14 @@ async function draftVersion(
   };
 }
 
+function continuesText({ parent }: Version): string {
+  return parent === null ? '' : `, continues ${parent.model}@${parent.version}`;
+}
+
 /** Everything of a spec that decides a model's bytes besides the data. */
 function recipeDigest(spec: RegisterInput['spec']): string {
   const { sources: _sources, ...data } = spec.data;
-  return digestOf({ base: spec.model.base, data, train: spec.train });
+  const { from, ...recipe } = spec.train;
+  // As it is written: that an alias names a newer version is no reason to train the same data once more.
+  return digestOf({ base: spec.model.base, data, train: from === null ? recipe : spec.train });
 }

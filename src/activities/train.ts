@@ -13,6 +13,7 @@ import {
   RungSchema,
   type Training,
   TrainingSchema,
+  type Version,
 } from '../contracts/records.ts';
 import type { Recipe } from '../contracts/spec.ts';
 import type { TrainInput, TrainPaused, TrainResultSummary, TrainStopped } from '../contracts/stages.ts';
@@ -21,6 +22,7 @@ import { requireMemory } from '../plan/admission.ts';
 import { hourPriceHere, priced } from '../plan/budget-limit.ts';
 import { placeTraining } from '../plan/placement.ts';
 import { recordSpeed } from '../plan/speed.ts';
+import { parentOf } from '../registry/parent.ts';
 import { digestOf } from '../storage/digest.ts';
 import { keys } from '../storage/keys.ts';
 import { createJson, readJson } from '../storage/record.ts';
@@ -115,12 +117,15 @@ export async function recallTraining(
 interface TrainInputs {
   dataset: Dataset;
   base: BaseModel;
+  /** The version that the training continues. */
+  parent: Version | null;
 }
 
-export async function readInputs(parts: GpuParts, { dataset, spec }: TrainInput): Promise<TrainInputs> {
+export async function readInputs(parts: GpuParts, { run, dataset, spec }: TrainInput): Promise<TrainInputs> {
   return {
     dataset: await readRecord(parts.store, keys.dataset(dataset), DatasetSchema),
     base: await openBaseModel(spec.model.base, parts.models),
+    parent: await parentOf(parts.store, { run, from: spec.train.from }),
   };
 }
 
@@ -136,7 +141,7 @@ function rememberedAs({ run, spec }: TrainInput, { dataset, base }: TrainInputs)
 /** Works with this host's GPUs, once nobody else does and the attempt is still the current one. */
 export async function withHost<T>(
   { parts, input, context, lease: { signal, confirm }, gang }: Turn,
-  { dataset, base }: TrainInputs,
+  { dataset, base, parent }: TrainInputs,
   work: (options: TrainingOptions) => Promise<T>,
 ): Promise<T> {
   const { run, spec } = input;
@@ -160,6 +165,7 @@ export async function withHost<T>(
         host: parts.host,
       },
       base,
+      parent: parent?.files ?? null,
       dataset: dataset.files,
       recipe: spec.train,
       size: input.size,

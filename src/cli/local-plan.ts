@@ -22,6 +22,7 @@ import { visionProblems } from '../trainer/vision.ts';
 import { describeLackOfHosts } from '../workflows/policies/grants.ts';
 import { locateLocal } from './drill/local.ts';
 import { createLocalSources, findEnvironment } from './local-sources.ts';
+import { findParent } from './parent.ts';
 import { stateFolder } from './settings.ts';
 
 export interface LocalPlanOptions {
@@ -54,11 +55,37 @@ export async function planLocally(spec: Spec, { probe, say }: LocalPlanOptions):
         : null;
     const prices = await attempt('prices', findPrices);
     const speeds = hasStack ? await findSpeeds(spec, environment) : [];
+    const unchecked = await parentNotes(spec, environment, hasStack, problems);
     if (hasStack && spec.train.hosts > 1) problems.push(...(await lackOfHosts(spec, environment)));
-    return makePlan({ spec, shape, data, host, probe: measured, prices, speeds, notes, problems, nowMs: Date.now() });
+    return makePlan({
+      spec,
+      shape,
+      data,
+      host,
+      probe: measured,
+      prices,
+      speeds,
+      notes: [...notes, ...unchecked],
+      problems,
+      nowMs: Date.now(),
+    });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** @returns what could not be looked at. */
+async function parentNotes(
+  spec: Spec,
+  environment: Environment,
+  hasStack: boolean,
+  problems: Problem[],
+): Promise<string[]> {
+  const { from } = spec.train;
+  if (from === null) return [];
+  if (!hasStack) return [`Whether ${from} can be continued is known where a stack runs: none runs here.`];
+  const parent = await orProblem('train.from', () => findParent(spec, environment), problems);
+  return parent === null ? [] : [`Continues ${parent.model}@${parent.version}, digest ${parent.digest.slice(0, 12)}.`];
 }
 
 async function orProblem<T>(path: string, work: () => Promise<T>, problems: Problem[]): Promise<T | null> {

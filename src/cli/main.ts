@@ -145,9 +145,11 @@ function withCode(target: Command): Command {
 }
 
 function addModelCommands(program: Command, setExit: SetExit): void {
-  command(program, 'models [name]', 'list models, or the versions of one').action(async (name, options) =>
-    setExit(await (await import('./commands/models.ts')).models(name, options)),
-  );
+  command(
+    program,
+    'models [name]',
+    'list models, the versions of one, or (`support@3`) what a version continues',
+  ).action(async (name, options) => setExit(await (await import('./commands/models.ts')).models(name, options)));
   command(program, 'export <run-or-model> [version]', 'write the weights of a run or a model to a folder')
     .requiredOption('--to <folder>', 'an empty folder, or one that does not exist')
     .option('--only <name...>', 'adapter, model, best, final, merged-best, merged-final; all that there are without it')

@@ -316,7 +316,7 @@ export type VariantScore = z.infer<typeof VariantScoreSchema>;
 
 /**
  * How the tuned model tells good answers from bad ones. The reward of an answer is what a reward model gives it; with `dpo` and `kto`
- * how much likelier, in nats, the tuned model finds it than the untuned one.
+ * how much likelier, in nats, the tuned model finds it than the untuned one, or than the version that it continues.
  */
 const RewardsSchema = z.object({
   /** Pairs whose chosen answer has the higher reward; with `kto` wanted answers above 0 and unwanted ones below. A tie is not right. */
@@ -329,6 +329,23 @@ const RewardsSchema = z.object({
 });
 export type Rewards = z.infer<typeof RewardsSchema>;
 
+const GateSchema = z.object({
+  metric: z.enum(['match', 'loss', 'preference']),
+  /** What the candidate is compared with. */
+  against: z.string(),
+  /** Candidate minus the other, for `match` and `preference` in shares, for `loss` in nats saved; above 0 is better. */
+  difference: z.number(),
+  low: z.number(),
+  high: z.number(),
+  confidence: z.number(),
+  /** `low` must lie above it. */
+  minGain: z.number().default(0),
+  /** Exact McNemar test (two-sided) for `match`, sign test for `preference`. */
+  pValue: z.number().nullable(),
+  verdict: z.enum(['pass', 'fail', 'inconclusive']),
+  reason: z.string(),
+});
+
 export const EvaluationSchema = z.object({
   rows: z.int(),
   /** Digest of the scored rows. */
@@ -340,22 +357,12 @@ export const EvaluationSchema = z.object({
   candidate: VariantScoreSchema,
   /** null with `sft`. */
   rewards: RewardsSchema.nullable().default(null),
-  gate: z.object({
-    metric: z.enum(['match', 'loss', 'preference']),
-    /** What the candidate is compared with. */
-    against: z.string(),
-    /** Candidate minus the other, for `match` and `preference` in shares, for `loss` in nats saved; above 0 is better. */
-    difference: z.number(),
-    low: z.number(),
-    high: z.number(),
-    confidence: z.number(),
-    /** `low` must lie above it. */
-    minGain: z.number().default(0),
-    /** Exact McNemar test (two-sided) for `match`, sign test for `preference`. */
-    pValue: z.number().nullable(),
-    verdict: z.enum(['pass', 'fail', 'inconclusive']),
-    reason: z.string(),
-  }),
+  gate: GateSchema,
+  /**
+   * The version that the run continues, and how the candidate compares with it; null = it continues none, or is a reward model. It decides
+   * nothing.
+   */
+  parent: VariantScoreSchema.extend({ comparison: GateSchema }).nullable().default(null),
   /** Held-out examples: before and after. */
   examples: z.array(
     z.object({
@@ -371,6 +378,10 @@ export const EvaluationSchema = z.object({
 });
 export type Evaluation = z.infer<typeof EvaluationSchema>;
 
+/** The version that a training continues. */
+export const ParentSchema = z.object({ model: z.string(), version: z.int().min(1), digest: Digest });
+export type Parent = z.infer<typeof ParentSchema>;
+
 /** An immutable registry record. */
 export const VersionSchema = z.object({
   model: z.string(),
@@ -381,6 +392,8 @@ export const VersionSchema = z.object({
   digest: Digest,
   files: FileSetSchema,
   base: z.object({ name: z.string(), digest: Digest }),
+  /** What its training began with; null = the base model. */
+  parent: ParentSchema.nullable().default(null),
   /** `none`: every weight was trained, and the files are a whole model. */
   peft: z.enum(['lora', 'none']),
   data: z.object({

@@ -21,6 +21,20 @@ export const NameSchema = z
     'must be 1 to 63 lower-case letters, digits or hyphens, and start with a letter or digit',
   );
 
+/** `<model>@<number>` or `<model>@<alias>`. */
+const VersionNameSchema = z
+  .string()
+  .regex(
+    /^[a-z0-9][a-z0-9-]{0,62}@[a-z0-9][a-z0-9-]{0,62}$/,
+    'must be a version of a model, such as support@3 or support@champion',
+  );
+
+/** @param name that the schema has passed. */
+export function partsOfVersionName(name: string): { model: string; which: string } {
+  const [model = '', which = ''] = name.split('@');
+  return { model, which };
+}
+
 const LoraSchema = z.strictObject({
   rank: z.int().min(1).max(512).default(16),
   alpha: z.number().gt(0).max(1024).default(32),
@@ -52,6 +66,12 @@ const TrainFieldsSchema = z.strictObject({
   method: z.enum(['sft', 'dpo', 'kto', 'reward']).default('sft'),
   /** `lora` trains an adapter, `qlora` the same on a base model that is kept in fewer bits, `full` every weight of the model. */
   tuning: z.enum(['lora', 'qlora', 'full']).default('lora'),
+  /**
+   * The version that the training continues, as `<model>@<number>` or `<model>@<alias>`: its adapter goes on being trained, or with
+   * `full` its weights; `dpo` and `kto` hold the model to it. Found once for each run, whatever the alias names later. null = the base
+   * model.
+   */
+  from: VersionNameSchema.nullable().default(null),
   lora: LoraSchema.prefault({}),
   /** With `qlora`: 4 = NF4 with double quantisation, 8 = LLM.int8(). */
   qlora: z.strictObject({ bits: z.union([z.literal(4), z.literal(8)]).default(4) }).prefault({}),

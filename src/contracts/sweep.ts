@@ -131,3 +131,8 @@ function refusal(problems: Problem[]): AnnealError {
   const count = problems.length === 1 ? 'one problem' : `${problems.length} problems`;
   return new AnnealError('bad_request', `The sweep has ${count}: ${lines.join('; ')}.`, { problems });
 }
+
+/** Run id of a trial, counted from 0. */
+export function trialRun(sweep: string, trial: number): string {
+  return `${sweep}-${String(trial + 1).padStart(2, '0')}`;
+}

@@ -29,7 +29,7 @@ import type { ObjectStore } from '../storage/object-store.ts';
 import type { BaseModel } from '../trainer/base-model.ts';
 import { type ChildOptions, type PythonConfig, requireDone, startChild } from '../trainer/child.ts';
 import type { WarmParent } from '../trainer/warm-parent.ts';
-import { decideGate } from './gate.ts';
+import { decideGate, UNTUNED } from './gate.ts';
 import { decideMatchKind, isMatch, type MatchKind } from './match.ts';
 import { type PreferenceRow, summarisePreferences } from './preferences.ts';
 import { chooseRows, chooseShots, promptOf, referenceOf } from './shots.ts';
@@ -45,6 +45,8 @@ export interface EvaluateOptions {
   base: BaseModel;
   dataset: FileSet;
   adapter: FileSet;
+  /** The version that the run continues; null = it continues none. */
+  parent: { name: string; files: FileSet } | null;
   /** How the adapter was trained. */
   method: Method;
   spec: Spec['evaluate'];
@@ -72,6 +74,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   const wanted = options.dataset.files.filter(({ path }) => ROW_FILES.test(path));
   await getFolder(store, { digest: options.dataset.digest, files: wanted }, join(folder, 'dataset'), options.signal);
   await getFolder(store, options.adapter, join(folder, 'adapter'), options.signal);
+  if (options.parent !== null) await getFolder(store, options.parent.files, join(folder, 'parent'), options.signal);
 
   return options.method === 'sft' ? await evaluateChats(options) : await evaluatePreferences(options, options.method);
 }
@@ -84,13 +87,15 @@ async function evaluateChats(options: EvaluateOptions): Promise<Evaluation> {
   const shots = matchKind === 'none' || rows.some(showsImages) ? [] : await shotsFrom(folder, spec);
   const generate = matchKind !== 'none';
   const variant = (name: string, adapter: string | null, its: Row[]) => ({ name, adapter, shots: its, generate });
+  const parent = options.parent?.name ?? null;
   const predictions = await predict(options, rows, null, [
     variant('base', null, []),
+    ...(parent === null ? [] : [variant('parent', join(folder, 'parent'), [])]),
     ...(shots.length > 0 ? [variant('control', null, shots)] : []),
     variant('candidate', join(folder, 'adapter'), []),
   ]);
   const stored = await putFolder(store, join(folder, 'out'), options.signal);
-  return summarise({ spec, rows, shots: shots.length, matchKind, predictions, stored });
+  return summarise({ spec, rows, shots: shots.length, matchKind, predictions, stored, parent });
 }
 
 /** Examples with images would fill the prompt: a control is asked only where no question has one, with examples that have none. */
@@ -111,11 +116,20 @@ async function evaluatePreferences(options: EvaluateOptions, method: Exclude<Met
   const held: PreferenceRow[] = await readSplit(folder, 'test', schema);
   const rows = chooseRows(held, spec.rows);
   const generate = method !== 'reward';
-  const candidate = { name: 'candidate', adapter: join(folder, 'adapter'), shots: [], generate };
-  const variants = generate ? [{ name: 'base', adapter: null, shots: [], generate }, candidate] : [candidate];
+  const parent = generate ? (options.parent?.name ?? null) : null;
+  const variant = (name: string, adapter: string | null) => ({
+    name,
+    adapter: adapter && join(folder, adapter),
+    ...{ shots: [], generate },
+  });
+  const variants = [
+    ...(generate ? [variant('base', null)] : []),
+    ...(parent === null ? [] : [variant('parent', 'parent')]),
+    variant('candidate', 'adapter'),
+  ];
   const predictions = await predict(options, rows, EXAMPLES_MAX, variants);
   const stored = await putFolder(store, join(folder, 'out'), options.signal);
-  return summarisePreferences({ method, spec, rows, predictions, stored });
+  return summarisePreferences({ method, spec, rows, predictions, stored, parent });
 }
 
 /** @param answers of how many of the first rows; null = all. */
@@ -166,13 +180,15 @@ interface Scored {
   matchKind: MatchKind;
   predictions: Prediction[];
   stored: FileSet;
+  /** Name of the version that the run continues, whose predictions are those of the variant `parent`; null = none. */
+  parent: string | null;
 }
 
 /** Everything the record says, computed from the predictions alone. */
-export function summarise({ spec, rows, shots, matchKind, predictions, stored }: Scored): Evaluation {
+export function summarise({ spec, rows, shots, matchKind, predictions, stored, parent }: Scored): Evaluation {
   const confidence = spec.gate.confidence;
   const of = (variant: string) => new Map(predictions.filter((p) => p.variant === variant).map((p) => [p.id, p]));
-  const variants = { base: of('base'), control: of('control'), candidate: of('candidate') };
+  const variants = { base: of('base'), control: of('control'), parent: of('parent'), candidate: of('candidate') };
   const score = (name: keyof typeof variants, its: number) =>
     scoreVariant(name, its, rows, variants[name], matchKind, confidence);
   const base = score('base', 0);
@@ -187,21 +203,15 @@ export function summarise({ spec, rows, shots, matchKind, predictions, stored }:
       loss: prediction?.loss ?? null,
     };
   };
-  const metricIsMatch = (name: keyof typeof variants) =>
-    rows.map((row) => ({ candidate: judge('candidate', row), other: judge(name, row) }));
-  let gate = decideGate(spec.gate, {
-    against: describe(other, shots),
-    rows: metricIsMatch(other),
-    hasMatch: matchKind !== 'none',
-  });
-  // Losses are compared with the same prompt: examples in the prompt change what the loss means.
-  if (gate.metric === 'loss' && other === 'control') {
-    gate = decideGate(spec.gate, {
-      against: describe('base', shots),
-      rows: metricIsMatch('base'),
+  const compareWith = (name: keyof typeof variants, against: string) =>
+    decideGate(spec.gate, {
+      against,
+      rows: rows.map((row) => ({ candidate: judge('candidate', row), other: judge(name, row) })),
       hasMatch: matchKind !== 'none',
     });
-  }
+  let gate = compareWith(other, describe(other, shots));
+  // Losses are compared with the same prompt: examples in the prompt change what the loss means.
+  if (gate.metric === 'loss' && other === 'control') gate = compareWith('base', describe('base', shots));
   return {
     rows: rows.length,
     rowsDigest: digestOf(rows.map((row) => row.id)),
@@ -211,6 +221,7 @@ export function summarise({ spec, rows, shots, matchKind, predictions, stored }:
     candidate,
     rewards: null,
     gate,
+    parent: parent === null ? null : { ...score('parent', 0), name: parent, comparison: compareWith('parent', parent) },
     examples: rows.slice(0, EXAMPLES_MAX).map((row) => ({
       prompt: promptOf(row),
       reference: referenceOf(row),
@@ -223,7 +234,7 @@ export function summarise({ spec, rows, shots, matchKind, predictions, stored }:
 }
 
 function describe(variant: 'base' | 'control', shots: number): string {
-  return variant === 'base' ? 'the untuned model' : `the untuned model with ${shots} examples in its prompt`;
+  return variant === 'base' ? UNTUNED : `the untuned model with ${shots} examples in its prompt`;
 }
 
 function scoreVariant(

@@ -18,6 +18,9 @@ export interface PairedScore {
 /** Fewest rows on which `auto` trusts counts of right answers; below it the loss says more. */
 export const MATCH_ROWS_MIN = 30;
 
+/** What a candidate is compared with, in sentences. */
+export const UNTUNED = 'the untuned model';
+
 type Gate = Evaluation['gate'];
 
 /** @param against what `other` is, for the sentence. */
@@ -49,15 +52,18 @@ interface Side {
   n: number;
 }
 
-/** An untuned model prefers neither answer, so that half of them are right by chance: the share of right ones must surely lie above it. */
+/**
+ * A model prefers neither answer to what it does itself, so that half of them are right by chance: the share of right ones must surely lie
+ * above it. @param reference what rewards are measured from, for the sentence.
+ */
 export function decidePreferenceGate(
   gate: Spec['evaluate']['gate'],
-  method: 'dpo' | 'kto' | 'reward',
+  { method, reference }: { method: 'dpo' | 'kto' | 'reward'; reference: string },
   preferred: Preferred,
 ): Gate {
   const base: Decided = {
     metric: 'preference',
-    against: method === 'reward' ? 'chance' : 'the untuned model',
+    against: method === 'reward' ? 'chance' : reference,
     confidence: gate.confidence,
     minGain: gate.minGain,
   };
@@ -86,7 +92,7 @@ function decideByPairs(base: Decided, method: 'dpo' | 'kto' | 'reward', { right,
   const what =
     method === 'reward'
       ? 'The reward model gives the chosen answer more'
-      : 'The tuned model leans to the chosen answer, more than the untuned one does,';
+      : `The tuned model leans to the chosen answer, more than ${briefly(base.against)} does,`;
   const reason = `${what} in ${right} of ${n} pairs: ${aboveEven(difference, low, high)}, sign test p = ${pValue.toPrecision(2)}${gainClause(verdict, `${points(base.minGain)} points`)}.`;
   return { ...base, difference, low, high, pValue, verdict, reason };
 }
@@ -96,8 +102,12 @@ function decideByAnswers(base: Decided, { wanted, unwanted }: Extract<Preferred,
   const { mean, low: lowest, high: highest } = meanProportionInterval(wanted, unwanted, base.confidence);
   const [difference, low, high] = [mean - EVEN, lowest - EVEN, highest - EVEN];
   const verdict = decideVerdict(low, high, base.minGain);
-  const reason = `The tuned model finds ${wanted.right} of ${wanted.n} wanted answers likelier than the untuned one does, and ${unwanted.right} of ${unwanted.n} unwanted ones less likely: ${aboveEven(difference, low, high)}, both kinds counted alike${gainClause(verdict, `${points(base.minGain)} points`)}.`;
+  const reason = `The tuned model finds ${wanted.right} of ${wanted.n} wanted answers likelier than ${briefly(base.against)} does, and ${unwanted.right} of ${unwanted.n} unwanted ones less likely: ${aboveEven(difference, low, high)}, both kinds counted alike${gainClause(verdict, `${points(base.minGain)} points`)}.`;
   return { ...base, difference, low, high, pValue: null, verdict, reason };
+}
+
+function briefly(against: string): string {
+  return against === UNTUNED ? 'the untuned one' : against;
 }
 
 /** The share of right ones where nothing is preferred. */

@@ -4,7 +4,7 @@ import type { JudgedRow, Message, PairRow } from '../contracts/rows.ts';
 import type { Spec } from '../contracts/spec.ts';
 import type { Prediction } from '../contracts/trainer-protocol.ts';
 import { digestOf } from '../storage/digest.ts';
-import { decideGate, decidePreferenceGate, type Preferred } from './gate.ts';
+import { decideGate, decidePreferenceGate, type Preferred, UNTUNED } from './gate.ts';
 import { wilsonInterval } from './statistics.ts';
 
 export type PreferenceRow = PairRow | JudgedRow;
@@ -15,6 +15,8 @@ export interface PreferencesScored {
   rows: PreferenceRow[];
   predictions: Prediction[];
   stored: FileSet;
+  /** Name of the version that the run continues, whose predictions are those of the variant `parent`; absent = none. */
+  parent?: string | null;
 }
 
 /** The loss of a pair to whom both answers are alike. */
@@ -29,17 +31,19 @@ interface Rewarded {
 }
 
 export function summarisePreferences(scored: PreferencesScored): Evaluation {
-  const { method, spec, rows, predictions, stored } = scored;
+  const { method, spec, rows, predictions, stored, parent = null } = scored;
   const of = (variant: string): ByRow =>
     new Map(predictions.filter((p) => p.variant === variant).map((p) => [p.id, p]));
   const [base, candidate] = [of('base'), of('candidate')];
+  // What the training was held to.
+  const reference = parent === null ? base : of('parent');
   const confidence = spec.gate.confidence;
-  const rewarded = rows.map((row) => rewardsOf(method, row, base.get(row.id), candidate.get(row.id)));
+  const rewarded = rows.map((row) => rewardsOf(method, row, reference.get(row.id), candidate.get(row.id)));
   const preferred = method === 'kto' ? countAnswers(rewarded.flat()) : countPairs(rewarded);
   const gate =
     spec.gate.metric === 'loss'
-      ? decideByLoss(scored, base, candidate)
-      : decidePreferenceGate(spec.gate, method, preferred);
+      ? decideByLoss(scored, UNTUNED, base, candidate)
+      : decidePreferenceGate(spec.gate, { method, reference: parent ?? UNTUNED }, preferred);
   return {
     rows: rows.length,
     rowsDigest: digestOf(rows.map((row) => row.id)),
@@ -49,6 +53,13 @@ export function summarisePreferences(scored: PreferencesScored): Evaluation {
     candidate: scoreVariant('candidate', rows, candidate, confidence),
     rewards: describeRewards(preferred, rewarded.flat(), confidence),
     gate,
+    parent:
+      parent === null || method === 'reward'
+        ? null
+        : {
+            ...scoreVariant(parent, rows, reference, confidence),
+            comparison: decideByLoss(scored, parent, reference, candidate),
+          },
     examples: describeExamples(rows, base, candidate),
     predictions: stored,
   };
@@ -148,16 +159,21 @@ function chance(): VariantScore {
   return { name: 'chance', shots: 0, match: null, likelier: null, loss: EVEN_LOSS, perplexity: Math.exp(EVEN_LOSS) };
 }
 
-function decideByLoss({ method, spec, rows }: PreferencesScored, base: ByRow, candidate: ByRow): Evaluation['gate'] {
+function decideByLoss(
+  { method, spec, rows }: PreferencesScored,
+  against: string,
+  other: ByRow,
+  candidate: ByRow,
+): Evaluation['gate'] {
   const lossIn = (predictions: ByRow, row: PreferenceRow) => ({
     correct: null,
     loss: predictions.get(row.id)?.loss ?? null,
   });
   return decideGate(spec.gate, {
-    against: method === 'reward' ? 'a model that knows nothing' : 'the untuned model',
+    against: method === 'reward' ? 'a model that knows nothing' : against,
     rows: rows.filter(isWanted).map((row) => ({
       candidate: lossIn(candidate, row),
-      other: method === 'reward' ? { correct: null, loss: EVEN_LOSS } : lossIn(base, row),
+      other: method === 'reward' ? { correct: null, loss: EVEN_LOSS } : lossIn(other, row),
     })),
     hasMatch: false,
   });

@@ -4,7 +4,15 @@ import type { Recipe } from '../contracts/spec.ts';
 import type { ProbeResult, TokeniseResult } from '../contracts/trainer-protocol.ts';
 import { type StrategyChoice, strategyOf } from '../trainer/strategy.ts';
 import { gpusFor, type Host, limitOf } from './host.ts';
-import { fixedOf, type MemoryParts, type MemoryQuestion, predictMemory, type Sharding, totalOf } from './memory.ts';
+import {
+  fixedOf,
+  isHeldToParent,
+  type MemoryParts,
+  type MemoryQuestion,
+  predictMemory,
+  type Sharding,
+  totalOf,
+} from './memory.ts';
 import type { ModelShape } from './model-shape.ts';
 import { countParameters } from './parameters.ts';
 import { extrapolate } from './probe.ts';
@@ -88,11 +96,16 @@ export function checkMemory(question: MemoryQuestion, host: Host, probe: ProbeRe
   return { parts, bytes, how: probe === null ? 'arithmetic' : 'probe', limitBytes, device, verdict, remedies };
 }
 
-/** A probe trains without warm state, and a rank of DDP by itself: it has its gradients a second time. */
+/**
+ * A probe trains without warm state and without the version that is continued, and a rank of DDP by itself: it has its gradients a second
+ * time.
+ */
 function addUnmeasured(question: MemoryQuestion, bytes: number | null): number | null {
   if (bytes === null) return null;
   const { gradients, recovery } = predictMemory(question);
-  return bytes + recovery + (question.sharding === 'ddp' ? gradients / 2 : 0);
+  const { trainable } = countParameters(question.shape, question.recipe);
+  const second = isHeldToParent(question.recipe) ? 4 * trainable : 0;
+  return bytes + recovery + second + (question.sharding === 'ddp' ? gradients / 2 : 0);
 }
 
 /** Whether measuring is worth its time: not where there is plenty of room, nor where nothing fits; and ranks of other hosts are not here. */

@@ -106,6 +106,11 @@ function sequencesOf({ method }: Recipe): number {
   return method === 'sft' ? 1 : 2;
 }
 
+/** By a second adapter; a run that continues nothing is held to the model without one. */
+export function isHeldToParent({ method, tuning, from }: Recipe): boolean {
+  return from !== null && tuning !== 'full' && (method === 'dpo' || method === 'kto');
+}
+
 function parameterBytes({ shape, recipe, device }: MemoryQuestion): number {
   const { trainable, total, linear } = countParameters(shape, recipe);
   const width = widthOf(recipe, device);
@@ -116,7 +121,8 @@ function parameterBytes({ shape, recipe, device }: MemoryQuestion): number {
     return total * (precise + reference);
   }
   const wide = device === 'cpu' ? precise : width;
-  const adapter = 4 * trainable;
+  // One that is continued stays, frozen, what preferences are compared with.
+  const adapter = 4 * trainable * (isHeldToParent(recipe) ? 2 : 1);
   const base = total - trainable;
   if (recipe.tuning === 'lora') return wide * base + adapter;
   return QUANTISED_BYTES[recipe.qlora.bits] * linear + wide * (base - linear) + adapter;

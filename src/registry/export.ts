@@ -2,7 +2,7 @@
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
-import type { FileSet, Training } from '../contracts/records.ts';
+import type { FileSet, Parent, Training, Version } from '../contracts/records.ts';
 import { getFolder } from '../storage/file-set.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { readTraining } from './trained.ts';
@@ -12,7 +12,7 @@ import { aliasOf, listEvents, readVersion } from './versions.ts';
 export interface Exportable {
   run: string;
   /** null where it is exported as a run, registered or not. */
-  version: { model: string; version: number } | null;
+  version: (Pick<Version, 'model' | 'version'> & { parent?: Parent }) | null;
   training: Training;
 }
 
@@ -30,7 +30,11 @@ export async function findExportable(
   if (number !== null && version === null) return null;
   const run = version?.run ?? what;
   const training = await readTraining(store, run);
-  return training && { run, version: version && { model: version.model, version: version.version }, training };
+  return training && { run, version: version && nameOf(version), training };
+}
+
+function nameOf({ model, version, parent }: Version): NonNullable<Exportable['version']> {
+  return { model, version, ...(parent && { parent }) };
 }
 
 /** The folders that an export has, by name: `adapter` or `model`, and what the recipe's `outputs` name. */

@@ -35,6 +35,8 @@ export const keys = {
   stage: (run: string, stage: string, inputDigest: string) =>
     `runs/${run}/stages/${stage}-${inputDigest.slice(0, 16)}.json`,
   stages: (run: string, stage: string) => `runs/${run}/stages/${stage}-`,
+  /** The version that a run continues, by the digest of what its spec says. */
+  parent: (run: string, nameDigest: string) => `runs/${run}/parent-${nameDigest.slice(0, 16)}.json`,
   claims: (run: string) => `runs/${run}/claims/`,
   claim: (run: string, n: number) => `runs/${run}/claims/${number(n)}.json`,
   claimEnd: (run: string, n: number) => `runs/${run}/claims/${number(n)}/end.json`,

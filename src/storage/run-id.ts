@@ -21,14 +21,15 @@ export function identifyContent(uri: string, { sha256, etag }: SourceContent): s
 /**
  * `<name>-<12 hex digits>` of spec, data and code. Where sources and evaluation suites lie is left out, because `contents` (by
  * `identifyContent`, in the order of `inputsOf`) says what is in them: the same checkout in another folder gives the same id.
+ * `parent` is the digest of the version that it continues, whatever it is called by; null = none.
  */
-export function runIdFor(spec: Spec, contents: string[], codeDigest: string): string {
+export function runIdFor(spec: Spec, contents: string[], codeDigest: string, parent: string | null = null): string {
   const sources = spec.data.sources.map(({ uri: _uri, ...how }) => how);
   const { against: _against, ...decontaminate } = spec.data.decontaminate;
   // What may be spent and who goes first decides nothing of the result.
   const { budget: _budget, queue: _queue, ...deciding } = spec;
   const identity = {
-    spec: { ...deciding, data: { ...spec.data, sources, decontaminate } },
+    spec: { ...deciding, data: { ...spec.data, sources, decontaminate }, train: { ...spec.train, from: parent } },
     data: contents,
     code: codeDigest,
   };

@@ -54,6 +54,8 @@ export interface TrainingOptions {
   state: string;
   claimant: Claimant;
   base: BaseModel;
+  /** Files of the version that it continues; null or absent = it begins with the base model. */
+  parent?: FileSet | null;
   /** Files of the dataset; `train.safetensors` and, if there, `validation.safetensors` are read. */
   dataset: FileSet;
   recipe: Recipe;
@@ -92,6 +94,8 @@ export interface Attempt extends TrainingOptions {
   run: string;
   inputs: TrainingInputs;
   shards: { train: string; validation: string | null };
+  /** Where the version that it continues lies here. */
+  parentFolder: string | null;
   places: Places;
   /** Aborts with `signal`, when a newer claim was seen, and when the budget is used up. */
   stop: AbortSignal;
@@ -132,8 +136,14 @@ export async function openAttempt(options: TrainingOptions): Promise<Attempt> {
     ...options,
     startedMs: Date.now(),
     run,
-    inputs: { baseDigest: options.base.digest, dataset: options.dataset, recipe: options.recipe },
+    inputs: {
+      baseDigest: options.base.digest,
+      dataset: options.dataset,
+      recipe: options.recipe,
+      ...(options.parent && { parent: options.parent.digest }),
+    },
     shards: await fetchShards(options, join(runFolder, 'dataset')),
+    parentFolder: options.parent ? await fetchParent(options, options.parent, join(runFolder, 'parent')) : null,
     places: {
       store: options.store,
       runFolder,
@@ -163,6 +173,11 @@ function placementOf({ placement, recipe, gang, size }: TrainingOptions): Placem
     processesMax: gang === undefined ? processesMax : Number.POSITIVE_INFINITY,
     size,
   };
+}
+
+async function fetchParent({ store, signal }: TrainingOptions, files: FileSet, folder: string): Promise<string> {
+  await getFolder(store, files, folder, signal);
+  return folder;
 }
 
 async function fetchShards(
@@ -299,6 +314,7 @@ export async function trainJob(
     hole: drill?.hole ?? null,
     pauseAt: attempt.limits?.pauseAt ?? null,
     gang: attempt.gang ? placeOf(attempt.gang, claim.number) : null,
+    parent: attempt.parentFolder,
     recipe: resolved,
   };
 }

@@ -12,15 +12,18 @@ export interface TrainingInputs {
   baseDigest: string;
   dataset: FileSet;
   recipe: Recipe;
+  /** Digest of the version that it continues; absent = it begins with the base model. */
+  parent?: string;
 }
 
 /** Digest of everything that decides the weights. */
-export function lineageOf({ baseDigest, dataset, recipe: whole }: TrainingInputs, changes: RecipeChange[]): string {
-  const { probe: _probe, ...recipe } = whole;
+export function lineageOf(inputs: TrainingInputs, changes: RecipeChange[]): string {
+  const { baseDigest, dataset, recipe: whole, parent } = inputs;
+  const { probe: _probe, from: _from, ...recipe } = whole;
   const shards = dataset.files
     .filter((file) => file.path.endsWith('.safetensors'))
     .map(({ path, sha256 }) => [path, sha256]);
-  const identity = { protocol: PROTOCOL_VERSION, base: baseDigest, shards, recipe };
+  const identity = { protocol: PROTOCOL_VERSION, base: baseDigest, shards, recipe, ...(parent && { parent }) };
   return digestOf(changes.length === 0 ? identity : { ...identity, changes });
 }
 
@@ -48,7 +51,7 @@ export function resolveRecipe(
   changes: RecipeChange[],
   shared: NonNullable<Claim['strategy']> = 'ddp',
 ): TrainJob['recipe'] {
-  const { probe: _probe, ...rest } = whole;
+  const { probe: _probe, from: _from, ...rest } = whole;
   const recipe = changedRecipe(rest, changes);
   return {
     ...recipe,

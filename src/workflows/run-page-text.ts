@@ -162,7 +162,7 @@ function trainingLines({ training }: RunStatus): string[] {
 
 function evaluationLines({ evaluation }: RunStatus): string[] {
   if (evaluation === null) return [];
-  const { base, control, candidate, rewards, gate, examples } = evaluation;
+  const { base, control, candidate, rewards, gate, parent, examples } = evaluation;
   const row = (name: string, score: typeof base) => {
     // A record of an earlier release has no preferences.
     const right = score.match ?? score.likelier ?? (score === candidate ? rewards?.right : null) ?? null;
@@ -176,11 +176,14 @@ function evaluationLines({ evaluation }: RunStatus): string[] {
   const rows = [
     row(base.name === 'chance' ? 'chance' : 'untuned', base),
     ...(control === null ? [] : [row(`untuned, ${control.shots} examples in the prompt`, control)]),
+    // Absent in results of earlier releases.
+    ...(parent ? [row(`${parent.name}, which it continues`, parent)] : []),
     row('**tuned**', candidate),
   ];
   return [
     `${table(['', base.likelier ? 'chosen likelier' : 'right', 'loss', 'perplexity'], rows)}\n`,
     `Gate **${gate.verdict}**. ${gate.reason}\n`,
+    ...(parent ? [`Beside ${parent.name}, which it continues: ${parent.comparison.reason}\n`] : []),
     ...examples
       .filter(({ before, after }) => before !== null || after !== null)
       .slice(0, EXAMPLES_MAX)

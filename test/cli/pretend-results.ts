@@ -39,6 +39,7 @@ export const EVALUATION: Omit<Evaluation, 'predictions'> = {
     perplexity: 1.2,
   },
   rewards: null,
+  parent: null,
   gate: {
     metric: 'match',
     against: 'the untuned model with 12 examples in its prompt',

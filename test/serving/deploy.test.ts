@@ -42,6 +42,7 @@ async function registered(model: string, base: string, adapter = writeAdapter(jo
     digest: files.digest,
     files,
     base: { name: base, digest },
+    parent: null,
     peft: 'lora',
     data: { snapshot: digest, dataset: digest, accounts: ACCOUNTS, system: null, templateSha256: digest },
     recipe: {},

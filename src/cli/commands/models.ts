@@ -1,14 +1,16 @@
 // `anneal models`: what the registry holds.
+import { ancestryOf, findVersion } from '../../registry/parent.ts';
 import { aliasOf, listEvents, listModels, listVersions } from '../../registry/versions.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { CliError, EXIT } from '../failures.ts';
-import { createOutput } from '../output.ts';
+import { createOutput, type Output } from '../output.ts';
 import { withStore } from '../session.ts';
-import { modelsTable, versionsTable } from '../views/tables.ts';
+import { ancestryTable, modelsTable, versionsTable } from '../views/tables.ts';
 
 export async function models(name: string | undefined, options: { json?: boolean }): Promise<number> {
   const output = createOutput({ json: options.json ?? false });
   return withStore(async (store) => {
+    if (name?.includes('@')) return await showAncestry(store, name, output);
     const names = await listModels(store);
     const only = name ?? (names.length === 1 ? names[0] : undefined);
     if (only === undefined) {
@@ -30,6 +32,13 @@ export async function models(name: string | undefined, options: { json?: boolean
     }
     return EXIT.done;
   });
+}
+
+async function showAncestry(store: ObjectStore, name: string, output: Output): Promise<number> {
+  const chain = await ancestryOf(store, await findVersion(store, name));
+  if (output.json) output.result(chain);
+  else for (const line of ancestryTable(chain, Date.now(), output.paint)) output.say(line);
+  return EXIT.done;
 }
 
 async function summariseModel(store: ObjectStore, model: string) {

@@ -5,6 +5,7 @@ import type { StartOutcome } from '../../client/runs.ts';
 import { identifySources } from '../../client/source-contents.ts';
 import { inputsOf } from '../../contracts/data-spec.ts';
 import type { Environment } from '../../contracts/environment.ts';
+import type { Version } from '../../contracts/records.ts';
 import type { Spec } from '../../contracts/spec.ts';
 import { runIdFor } from '../../storage/run-id.ts';
 import { codeIdentity } from '../../telemetry/code-identity.ts';
@@ -12,6 +13,7 @@ import { canAsk, confirmPlan, isStartedAnew } from '../confirm.ts';
 import { EXIT, exitCodeOf } from '../failures.ts';
 import { followRun, isOutOfBudget, outOfBudgetLine } from '../follow.ts';
 import { createOutput, type Output } from '../output.ts';
+import { findParent, fixParentOf } from '../parent.ts';
 import { createS3ETagReader, createS3Listing } from '../s3-etag.ts';
 import { withClient } from '../session.ts';
 import { loadSpec, type SpecOptions } from '../spec-file.ts';
@@ -28,11 +30,12 @@ export async function run(file: string | undefined, options: RunOptions): Promis
   const output = createOutput(options);
   const spec = loadSpec(file, options, process.cwd());
   return withClient(async (client, environment) => {
-    const runId = await identifyRun(spec, environment, output);
+    const { runId, parent } = await identifyRun(spec, environment, output);
     if (canAsk(options, output) && (await isStartedAnew(client, runId)) && !(await confirmPlan(spec, output))) {
       output.say('Nothing was started.');
       return EXIT.failed;
     }
+    await fixParentOf([runId], spec, parent, environment);
     const outcome = await client.attachOrStart(spec, { runId });
     output.say(`Run ${runId} ${OUTCOMES[outcome]}: ${client.linkTo(runId)}`);
     if (options.wait) return waitAndReport(client, runId, output, options);
@@ -48,7 +51,13 @@ const OUTCOMES: Record<StartOutcome, string> = {
   finished: 'was completed before; nothing is done again',
 };
 
-export async function identifyRun(spec: Spec, environment: Environment, output: Output): Promise<string> {
+/** The run's id, and the version that it continues. */
+export async function identifyRun(
+  spec: Spec,
+  environment: Environment,
+  output: Output,
+): Promise<{ runId: string; parent: Version | null }> {
+  const parent = await findParent(spec, environment);
   const contents = await identifySources(inputsOf(spec.data), {
     examples: environment.ANNEAL_EXAMPLES,
     s3ETag: createS3ETagReader(environment),
@@ -56,7 +65,7 @@ export async function identifyRun(spec: Spec, environment: Environment, output: 
   });
   for (const { note } of contents) if (note !== null) output.say(`Note: ${note}`);
   const identities = contents.map(({ identity }) => identity);
-  return runIdFor(spec, identities, codeIdentity().digest);
+  return { runId: runIdFor(spec, identities, codeIdentity().digest, parent?.digest), parent };
 }
 
 /** Follows the run, reports its end and gives the exit code. */

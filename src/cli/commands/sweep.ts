@@ -1,10 +1,11 @@
 // `anneal sweep`: starts a sweep or attaches to the one that does the same, and follows it.
 import type { AnnealClient } from '../../client/connect.ts';
 import type { SweepDescription } from '../../client/sweeps.ts';
-import { parseSweep } from '../../contracts/sweep.ts';
+import { parseSweep, trialRun } from '../../contracts/sweep.ts';
 import { digestOf } from '../../storage/digest.ts';
 import { EXIT, exitCodeOf } from '../failures.ts';
 import { createOutput, type Output } from '../output.ts';
+import { fixParentOf } from '../parent.ts';
 import { withClient } from '../session.ts';
 import { loadSweep } from '../sweep-file.ts';
 import { createLiveBlock } from '../terminal.ts';
@@ -26,8 +27,11 @@ export async function sweep(file: string, options: SweepOptions): Promise<number
   const { spec, trials, rungs, keep } = parseSweep(input);
   return withClient(async (client, environment) => {
     // The first trial's id holds the data and the code.
-    const identity = { first: await identifyRun(spec, environment, output), trials, rungs, keep };
+    const { runId, parent } = await identifyRun(spec, environment, output);
+    const identity = { first: runId, trials, rungs, keep };
     const sweepId = `${input.name}-sweep-${digestOf(identity).slice(0, DIGITS)}`;
+    const runs = trials.map((_, i) => trialRun(sweepId, i));
+    await fixParentOf(runs, spec, parent, environment);
     const outcome = await client.startSweep(input, { sweepId });
     output.say(`Sweep ${sweepId} of ${trials.length} trials ${outcome}: ${client.linkTo(sweepId)}`);
     if (options.wait) return await followSweep(client, sweepId, output, { keepWaiting: options.keepWaiting ?? false });

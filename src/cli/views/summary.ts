@@ -105,7 +105,7 @@ export function evaluationLines(evaluation: Scores, width: number, paint: Paint)
 }
 
 function scoreTable(scores: Scores, paint: Paint): string[] {
-  const { base, control, candidate, gate } = scores;
+  const { base, control, candidate, gate, parent } = scores;
   const interval = `${Math.round(gate.confidence * 100)} % interval`;
   const row = (name: string, score: VariantScore) => {
     const right = rightOf(scores, score);
@@ -122,6 +122,7 @@ function scoreTable(scores: Scores, paint: Paint): string[] {
       ['', rightTitle(scores), '', interval, 'loss'].map((title) => paint.dim(title)),
       row(base.name === 'chance' ? 'chance' : 'untuned', base),
       ...(control ? [row(`untuned with ${plural(control.shots, 'example')} (control)`, control)] : []),
+      ...(parent ? [row(`${parent.name}, which it continues`, parent)] : []),
       row('tuned', candidate).map((cell) => paint.bold(cell)),
     ],
     [1, 2, 3, 4],

@@ -39,6 +39,7 @@ export function versionsTable(
   paint: Paint,
 ): string[] {
   if (versions.length === 0) return ['No versions yet; a run registers one when its gate passes.'];
+  const hasParents = versions.some(({ parent }) => parent !== null);
   const rows = versions.map((version) => {
     const { base, candidate, rewards, gate } = version.evaluation;
     const right = candidate.match ?? rewards?.right;
@@ -50,13 +51,55 @@ export function versionsTable(
       `${base.loss.toFixed(3)} → ${candidate.loss.toFixed(3)}`,
       gate.verdict,
       version.base.name,
+      ...(hasParents ? [version.parent === null ? '' : `${version.parent.model}@${version.parent.version}`] : []),
       formatCount(version.data.accounts.kept),
       version.digest.slice(0, 12),
       formatAge(nowMs - Date.parse(version.createdAt)),
     ];
   });
-  const titles = ['VERSION', 'ALIAS', 'CORRECT', 'SHARE', 'LOSS', 'GATE', 'BASE', 'ROWS', 'DIGEST', 'AGE'];
-  return table([header(titles, paint), ...rows], [2, 3, 7, 9]);
+  const continues = hasParents ? ['CONTINUES'] : [];
+  const titles = [
+    'VERSION',
+    'ALIAS',
+    'CORRECT',
+    'SHARE',
+    'LOSS',
+    'GATE',
+    'BASE',
+    ...continues,
+    'ROWS',
+    'DIGEST',
+    'AGE',
+  ];
+  const rowsAt = titles.indexOf('ROWS');
+  return table([header(titles, paint), ...rows], [2, 3, rowsAt, rowsAt + 2]);
+}
+
+/** Newest first: each continues the one below it, the last one its base model. */
+export function ancestryTable(chain: Version[], nowMs: number, paint: Paint): string[] {
+  const rows = chain.map((version) => {
+    const { gate, candidate } = version.evaluation;
+    return [
+      `${version.model}@${version.version}`,
+      String(version.recipe.method ?? ''),
+      version.run,
+      formatCount(version.data.accounts.kept),
+      candidate.loss.toFixed(3),
+      gate.verdict,
+      version.data.dataset.slice(0, 12),
+      version.digest.slice(0, 12),
+      formatAge(nowMs - Date.parse(version.createdAt)),
+    ];
+  });
+  const titles = ['VERSION', 'METHOD', 'RUN', 'ROWS', 'LOSS', 'GATE', 'DATASET', 'DIGEST', 'AGE'];
+  const oldest = chain.at(-1);
+  const end =
+    oldest === undefined
+      ? []
+      : oldest.parent === null
+        ? [`${oldest.base.name}, digest ${oldest.base.digest.slice(0, 12)}, is the base model.`]
+        : [`${oldest.parent.model}@${oldest.parent.version} is no longer in the registry.`];
+  return [...table([header(titles, paint), ...rows], [3, 4, 8]), ...end];
 }
 
 export interface ModelSummary {
