@@ -10,6 +10,7 @@ import { connect } from '../src/client/connect.ts';
 import { readEnvironment } from '../src/contracts/environment.ts';
 import { STAGES } from '../src/contracts/names.ts';
 import { FREE_PORTS, type PartName, type Stack, startStack } from '../src/dev/stack.ts';
+import { ancestryOf, findVersion } from '../src/registry/parent.ts';
 import { createStoreFromEnvironment } from '../src/storage/open-store.ts';
 import { readTrainerRecord } from '../src/trainer/leftovers.ts';
 import { describeObjectStore, describeRemoteStore } from './storage/object-store.conformance.ts';
@@ -150,6 +151,52 @@ describe('preferences', () => {
       });
     },
   );
+
+  test('dpo continues a registered version, which it is held to and compared with', {
+    timeout: RUN_MS_MAX,
+  }, async () => {
+    const uri = join(folder, 'chain.jsonl');
+    await writeFile(uri, asLines(pairs));
+    const data = { sources: [{ uri }], split: { test: 0.3, validation: 0 } };
+    const train = {
+      method: 'dpo',
+      from: 'whole@champion',
+      maxSteps: 20,
+      microBatch: 2,
+      learningRate: 0.01,
+      threads: 1,
+    };
+    const more = { data, train, register: { model: 'whole' }, deploy: { endpoint: 'whole' } };
+    await client.startRun(spec('chain', more), { runId: 'chain-1' });
+    const { status } = await client.waitForRun('chain-1');
+    expect(status?.failure).toBeNull();
+    expect(status).toMatchObject({
+      ...{ version: 2, endpoint: 'whole' },
+      evaluation: {
+        gate: { against: 'whole@1', reason: expect.stringMatching(/, more than whole@1 does,/) },
+        parent: { name: 'whole@1', comparison: { metric: 'loss' } },
+      },
+    });
+    const store = createStoreFromEnvironment(readEnvironment(stack.environment));
+    try {
+      const [second, first] = await ancestryOf(store, await findVersion(store, 'whole@champion'));
+      expect(second).toMatchObject({ version: 2, parent: { model: 'whole', version: 1, digest: first?.digest } });
+      expect(first).toMatchObject({ version: 1, run: 'whole-1', parent: null });
+      expect(second?.base).toEqual(first?.base);
+    } finally {
+      await store.close();
+    }
+  });
+
+  test('what cannot continue a version is refused before a row is read', { timeout: RUN_MS_MAX }, async () => {
+    const train = { from: 'whole@1', lora: { rank: 4 } };
+    await client.startRun(spec('other-rank', { train, until: 'train' }), { runId: 'other-rank-1' });
+    const { status } = await client.waitForRun('other-rank-1');
+    expect(status?.failure).toMatchObject({
+      kind: 'bad_request',
+      message: '`train.lora.rank` must be 16, as whole@1 has it, which `train.from` continues, got 4.',
+    });
+  });
 
   test('rows that do not fit the method are refused before a GPU is asked for', { timeout: RUN_MS_MAX }, async () => {
     await client.startRun(spec('unfit', { train: { method: 'dpo' } }), { runId: 'unfit-1' });

@@ -13,8 +13,12 @@ import { createRegisterActivities } from '../../src/activities/register.ts';
 import { parseSpec } from '../../src/contracts/spec.ts';
 import type { IngestResult } from '../../src/contracts/stages.ts';
 import { planRanges } from '../../src/data/preparation/plan.ts';
+import { parentOf } from '../../src/registry/parent.ts';
+import { moveAlias, registerVersion } from '../../src/registry/versions.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import { PROJECT_FOLDER } from '../../src/telemetry/code-identity.ts';
+import { openBaseModel } from '../../src/trainer/base-model.ts';
+import { draftVersion } from '../support/versions.ts';
 
 const models = join(PROJECT_FOLDER, '.anneal', 'models');
 const quiet = { logger: new DefaultLogger('ERROR') };
@@ -163,4 +167,41 @@ test('evaluation suites are read once, by ingest, also for the run that a schedu
   await expect(planRanges(host, { spec, snapshot })).rejects.toThrow(/suite\.jsonl/);
   const without = parseSpec({ name: 'suites', model: { base: 'tiny' }, data: { sources: [{ uri: rows }] } });
   expect((await run(ingest, { run: 'suites-2', spec: without })).suites).toBeNull();
+});
+
+test('a schedule’s run continues what the alias named when it was planned', async () => {
+  const rows = join(folder, 'rows.jsonl');
+  writeFileSync(rows, '{"question":"a","answer":"b"}\n');
+  const train = { from: 'chain@champion' };
+  const spec = parseSpec({ name: 'chain', model: { base: 'tiny' }, data: { sources: [{ uri: rows }] }, train });
+  const store = createFileStore(join(folder, 'store'));
+  const base = { name: 'tiny', digest: (await openBaseModel('tiny', models)).digest };
+  const promote = async (digest: string) => {
+    const draft = draftVersion({ model: 'chain', digest, files: { digest, files: [] }, base, recipe: spec.train });
+    const { version } = await registerVersion(store, draft);
+    await moveAlias(store, { model: 'chain', alias: 'champion', to: version, by: 'test', why: 'test' });
+  };
+  const { ingest, planRetraining } = activities();
+  const run = <I, O>(activity: (input: I) => Promise<O>, input: I, workflowId: string) =>
+    new MockActivityEnvironment({ workflowExecution: { workflowId, runId: workflowId } }, quiet).run(
+      activity,
+      input,
+    ) as Promise<O>;
+  const schedule = async (start: string) => {
+    const taken = await run(ingest, { run: start, spec }, start);
+    return await run(planRetraining, { ...taken, spec }, start);
+  };
+  await expect(run(ingest, { run: 'early', spec }, 'early')).rejects.toThrow('There is no version chain@champion');
+  await promote('1'.repeat(64));
+  const first = await schedule('start-1');
+  await promote('2'.repeat(64));
+  expect(await parentOf(store, { run: first.run, from: train.from })).toMatchObject({ version: 1 });
+  expect((await run(ingest, { run: first.run, spec }, first.run)).outcome).toContain('; continues chain@1');
+  const second = await schedule('start-2');
+  expect(second.run).not.toBe(first.run);
+  expect(await parentOf(store, { run: second.run, from: train.from })).toMatchObject({ version: 2 });
+  const other = parseSpec({ ...spec, train: { ...spec.train, lora: { rank: 4 } } });
+  await expect(run(ingest, { run: 'other', spec: other }, 'other')).rejects.toThrow(
+    '`train.lora.rank` must be 16, as chain@2 has it, which `train.from` continues, got 4.',
+  );
 });

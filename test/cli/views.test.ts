@@ -10,11 +10,12 @@ import { logLine } from '../../src/cli/views/log-line.ts';
 import { runLines, runLogLine, stageChangeLines } from '../../src/cli/views/run.ts';
 import { summaryLines } from '../../src/cli/views/summary.ts';
 import { sweepLines } from '../../src/cli/views/sweep.ts';
-import { modelsTable, runsTable, schedulesTable } from '../../src/cli/views/tables.ts';
+import { ancestryTable, modelsTable, runsTable, schedulesTable, versionsTable } from '../../src/cli/views/tables.ts';
 import type { PendingActivity, RunDescription } from '../../src/client/description.ts';
 import type { SweepDescription } from '../../src/client/sweeps.ts';
 import { parseSpec } from '../../src/contracts/spec.ts';
 import type { Progress, StageState, StageStatus } from '../../src/contracts/status.ts';
+import { draftVersion } from '../support/versions.ts';
 import { ACCOUNTS, EVALUATION } from './pretend-results.ts';
 
 const plain = createPaint(false);
@@ -364,4 +365,21 @@ test('pieces of an answer are read from server-sent events, and a broken answer 
     [': ping', '', 'data: [DONE]', 'data: {"choices":[]}', 'data: {"choices":[{"delta":{}}]}'].map(deltaOf).join(''),
   ).toBe('');
   expect(() => deltaOf('data: {"error":{"message":"engine died"}}')).toThrow('The answer broke off: engine died');
+});
+
+test('a version is shown with what it continues, down to the base model', () => {
+  const digest = (character: string) => character.repeat(64);
+  const version = (number: number, more: object) => ({ ...draftVersion(more), version: number, writeId: 'w' });
+  const first = version(1, { digest: digest('1'), recipe: { method: 'sft' } });
+  const parent = { model: 'support', version: 1, digest: digest('1') };
+  const second = version(2, { digest: digest('2'), recipe: { method: 'dpo' }, parent });
+  const text = (chain: (typeof first)[]) => ancestryTable(chain, 60_000, createPaint(false)).join('\n');
+  expect(text([second, first])).toMatch(
+    /support@2 +dpo[\s\S]*support@1 +sft[\s\S]*tiny, digest dddddddddddd, is the base model\.$/,
+  );
+  expect(text([second])).toMatch(/support@1 is no longer in the registry\.$/);
+  const table = versionsTable([second, first], new Map(), 60_000, createPaint(false));
+  expect(table[0]).toContain('CONTINUES');
+  expect(table[1]).toContain('support@1');
+  expect(versionsTable([first], new Map(), 60_000, createPaint(false))[0]).not.toContain('CONTINUES');
 });

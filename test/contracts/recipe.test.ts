@@ -18,8 +18,8 @@ function problemsOf(train: object, until = 'train') {
 describe('recipe', () => {
   it('is what the trainer reads, with every field decided', () => {
     const { train } = parseSpec({ name: 'recipe', data: { sources: [{ uri: 'rows.jsonl' }] } });
-    // Whether memory is measured first is not the trainer's business.
-    const { probe: _probe, ...decided } = { ...train, strategy: 'ddp' };
+    // Whether memory is measured first, and what a version is called, is not the trainer's business.
+    const { probe: _probe, from: _from, ...decided } = { ...train, strategy: 'ddp' };
     expect(ResolvedRecipeSchema.parse(decided)).toEqual(decided);
     expect(train).toMatchObject({ method: 'sft', tuning: 'lora', packing: false, streaming: false, processes: 1 });
   });

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { ProbeResult } from '../../src/contracts/trainer-protocol.ts';
 import { fixedOf, type MemoryQuestion, predictMemory, totalOf } from '../../src/plan/memory.ts';
 import { checkMemory, judge, requireFit, wantsProbe } from '../../src/plan/memory-check.ts';
+import { countParameters } from '../../src/plan/parameters.ts';
 import { extrapolate } from '../../src/plan/probe.ts';
 import { findRemedies } from '../../src/plan/remedies.ts';
 import { CPU_HOST, GIB, H100, question } from './given.ts';
@@ -33,6 +34,15 @@ describe('arithmetic', () => {
   test('a reference model and pairs need more', () => {
     expect(total({ method: 'dpo' })).toBeGreaterThan(total({}));
     expect(total({ method: 'dpo', tuning: 'full' }) - total({ tuning: 'full' })).toBeGreaterThan(15 * GIB);
+  });
+
+  test('preferences of an adapter that is continued need a second one', () => {
+    const parameters = (train: object) => predictMemory(question(train)).parameters;
+    const from = 'support@3';
+    const adapter = 4 * countParameters(question().shape, question().recipe).trainable;
+    expect(parameters({ method: 'dpo', from }) - parameters({ method: 'dpo' })).toBe(adapter);
+    expect(parameters({ from })).toBe(parameters({}));
+    expect(parameters({ method: 'dpo', tuning: 'full', from })).toBe(parameters({ method: 'dpo', tuning: 'full' }));
   });
 
   test('of several ranks, DDP has its gradients twice, ZeRO 2 and 3 and FSDP a part each', () => {

@@ -6,14 +6,13 @@ import { DefaultLogger } from '@temporalio/worker';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { createDeployActivities } from '../../src/activities/deploy.ts';
 import type { Parts } from '../../src/activities/parts.ts';
-import type { Version } from '../../src/contracts/records.ts';
 import { parseSpec } from '../../src/contracts/spec.ts';
 import type { Progress } from '../../src/contracts/status.ts';
 import { registerVersion } from '../../src/registry/versions.ts';
 import { putFolder } from '../../src/storage/file-set.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import { keys } from '../../src/storage/keys.ts';
-import { ACCOUNTS, EVALUATION } from '../cli/pretend-results.ts';
+import { draftVersion } from '../support/versions.ts';
 import { BASE, type Running, scratchFolder, startGateway, writeAdapter } from './given.ts';
 
 const state = scratchFolder();
@@ -34,40 +33,7 @@ afterAll(async () => {
 
 async function registered(model: string, base: string, adapter = writeAdapter(join(state, model), 1)): Promise<number> {
   const files = await putFolder(store, adapter);
-  const { examples: _examples, ...evaluation } = EVALUATION;
-  const draft: Omit<Version, 'version' | 'writeId'> = {
-    model,
-    run: 'r',
-    createdAt: new Date().toISOString(),
-    digest: files.digest,
-    files,
-    base: { name: base, digest },
-    parent: null,
-    peft: 'lora',
-    data: { snapshot: digest, dataset: digest, accounts: ACCOUNTS, system: null, templateSha256: digest },
-    recipe: {},
-    recipeDigest: digest,
-    training: {
-      step: 1,
-      steps: 1,
-      epochs: 1,
-      trainLoss: 1,
-      evalLoss: null,
-      best: null,
-      tokens: 1,
-      trainableParameters: 1,
-      totalParameters: 1,
-      weightsSha256: digest,
-      bestModel: null,
-      stoppedEarly: false,
-      libraries: {},
-      seconds: 1,
-      recoveries: 0,
-      claim: 1,
-    },
-    evaluation: { ...evaluation, predictionsDigest: digest },
-    code: { version: '0', gitCommit: null, digest },
-  };
+  const draft = draftVersion({ model, digest: files.digest, files, base: { name: base, digest } });
   return (await registerVersion(store, draft)).version;
 }
 
