@@ -34,8 +34,12 @@ export async function requireUsableBase(
   throw new AnnealError('bad_request', `${lines.join('; ')}.`, { problems });
 }
 
-/** A gateway serves adapters of one base model. */
-async function gatewayProblems(gatewayUrl: string, { until, model }: Spec, signal: AbortSignal): Promise<Problem[]> {
+/** A gateway serves adapters of one base model; one that does not answer is no problem yet. */
+export async function gatewayProblems(
+  gatewayUrl: string,
+  { until, model }: Spec,
+  signal: AbortSignal,
+): Promise<Problem[]> {
   if (until !== 'deploy') return [];
   const limit = AbortSignal.any([signal, AbortSignal.timeout(HEALTH_MS_MAX)]);
   const health = await readHealth(gatewayUrl, limit).catch(() => null);

@@ -8,15 +8,26 @@ import type { ObjectStore } from '../storage/object-store.ts';
 import { PROJECT_FOLDER } from '../telemetry/code-identity.ts';
 import { CliError } from './failures.ts';
 import { createS3Listing } from './s3-etag.ts';
-import { resolveEnvironment } from './settings.ts';
+import { hasEmbeddedStack, resolveEnvironment } from './settings.ts';
 
-export async function findEnvironment(): Promise<{ environment: Environment; hasStack: boolean }> {
+export interface FoundEnvironment {
+  environment: Environment;
+  hasStack: boolean;
+  /** The stack is not the embedded one of this machine: its workers may have what is not here, and lack what is. */
+  isElsewhere: boolean;
+}
+
+export async function findEnvironment(): Promise<FoundEnvironment> {
   try {
-    return { environment: await resolveEnvironment(), hasStack: true };
+    return { environment: await resolveEnvironment(), hasStack: true, isElsewhere: !(await hasEmbeddedStack()) };
   } catch (error) {
     if (!(error instanceof CliError)) throw error;
     const { examples } = locateProject(PROJECT_FOLDER);
-    return { environment: readEnvironment({ ANNEAL_EXAMPLES: examples, ...process.env }), hasStack: false };
+    return {
+      environment: readEnvironment({ ANNEAL_EXAMPLES: examples, ...process.env }),
+      hasStack: false,
+      isElsewhere: false,
+    };
   }
 }
 

@@ -64,7 +64,8 @@ function addRunCommands(program: Command, setExit: SetExit): void {
   withSpec(command(program, 'run [spec]', 'start a run, or attach to the one that does the same'))
     .option('--wait', 'follow it to its end; the exit code is 0, 1, 10 (gate failed) or 11 (its budget is used up)')
     .option('--keep-waiting', 'with --wait: until somebody gives a run more whose budget is used up')
-    .option('-y, --yes', 'on a terminal, start it without showing the plan and asking')
+    .option('-y, --yes', 'on a terminal, start it without asking where the plan has no problem')
+    .option('--no-plan', NO_PLAN)
     .action(async (spec, options) => setExit(await (await import('./commands/run.ts')).run(spec, options)));
   withSpec(command(program, 'plan [spec]', 'what a run will do, need, take and cost, before anything is spent'))
     .option('--probe', 'measure memory and speed by two short trainings on this machine')
@@ -168,11 +169,13 @@ function addModelCommands(program: Command, setExit: SetExit): void {
 
 function addScheduleCommands(program: Command, setExit: SetExit): void {
   const schedule = program.command('schedule').description('retrain periodically').exitOverride();
-  command(schedule, 'create <id>', 'train a spec by interval or cron')
+  withSettings(command(schedule, 'create <id>', 'train a spec by interval or cron'))
     .option('--spec <file>', 'YAML or JSON file; the demo where none is given')
     .option('--every <interval>', 'such as 12h or 1d')
     .option('--cron <expression>', 'such as "0 3 * * 1", in UTC')
     .option('--paused', 'create it switched off')
+    .option('-y, --yes', 'on a terminal, create it without asking where the plan has no problem')
+    .option('--no-plan', NO_PLAN)
     .action(async (id, options) => setExit(await (await import('./commands/schedule.ts')).createSchedule(id, options)));
   command(schedule, 'list', 'list schedules').action(async (options) =>
     setExit(await (await import('./commands/schedule.ts')).listSchedules(options)),
@@ -220,6 +223,8 @@ function addDrill(program: Command, setExit: SetExit): void {
       else throw new CliError('usage', 'Say what is drilled: `--kill <part>` or `--matrix`.', EXIT.usage);
     });
 }
+
+const NO_PLAN = 'start it without a plan: what cannot work shows when it is reached';
 
 function command(parent: Command, usage: string, description: string): Command {
   return parent.command(usage).description(description).option('--json', 'write JSON for programs').exitOverride();

@@ -26,6 +26,12 @@ export async function resolveEnvironment(env: NodeJS.ProcessEnv = process.env): 
   return readEnvironment({ ...stack?.environment, ...definedIn(env), ANNEAL_STATE: state });
 }
 
+/** Whether the embedded stack of the state folder runs, and nothing names another one. */
+export async function hasEmbeddedStack(env: NodeJS.ProcessEnv = process.env): Promise<boolean> {
+  const { readRunningStack } = await import('../dev/stack-file.ts');
+  return !env.ANNEAL_TEMPORAL_ADDRESS && running(stateFolder(env), readRunningStack) !== null;
+}
+
 /** What the embedded stack takes over from the caller; addresses, folders of state and credentials are its own. */
 const HANDED_ON = [
   'ANNEAL_PYTHON',

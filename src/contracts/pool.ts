@@ -10,8 +10,17 @@ export interface PoolHost {
   slots: number;
   /** Hosts train together only when their labels are the same, such as `gpu=h100`. */
   labels: string;
+  /** What its trainings may take; absent = its worker is of before, or could not tell. */
+  memory?: HostMemory;
   /** It works for the queue that all share, and will be back. */
   isAway?: boolean;
+}
+
+export interface HostMemory {
+  /** Of the host, or of its control group where that sets a limit. */
+  memoryBytes: number;
+  /** The smallest of its GPUs; null where it trains on processors. */
+  gpu: { name: string; memoryBytes: number } | null;
 }
 
 /** The host with this name and worker goes to work for the shared queue, or is back. */

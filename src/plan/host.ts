@@ -11,6 +11,10 @@ export interface Gpu {
 }
 
 export interface Host {
+  /** As the pool knows it; absent = this machine. */
+  name?: string;
+  /** It stands for hosts of which nothing is known: what it lacks is no problem of theirs. */
+  isStandIn?: boolean;
   /** Of the control group where it sets a limit, else the machine's. */
   memoryBytes: number;
   gpus: Gpu[];

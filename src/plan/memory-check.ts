@@ -27,6 +27,8 @@ export interface MemoryCheck {
   /** Of one process; of its GPU where it has one. */
   limitBytes: number;
   device: 'cpu' | 'gpu';
+  /** Whose memory it is: a host of the pool; null = this machine. */
+  host: string | null;
   verdict: MemoryVerdict;
   /** Empty when it fits. */
   remedies: Remedy[];
@@ -93,7 +95,8 @@ export function checkMemory(question: MemoryQuestion, host: Host, probe: ProbeRe
   const bytes = atRows(batch.rows) ?? unknown;
   const verdict = judge(bytes, limitBytes);
   const remedies = verdict === 'fits' ? [] : findRemedies(question, { limitBytes, bytes, atRows });
-  return { parts, bytes, how: probe === null ? 'arithmetic' : 'probe', limitBytes, device, verdict, remedies };
+  const how = probe === null ? 'arithmetic' : 'probe';
+  return { parts, bytes, how, limitBytes, device, host: host.name ?? null, verdict, remedies };
 }
 
 /**
@@ -123,8 +126,9 @@ export function requireFit(check: MemoryCheck, recipe: Recipe): void {
   throw new AnnealError('out_of_memory', `${describeLack(check, recipe)} ${describeRemedies(check)}`);
 }
 
-export function describeLack({ bytes, limitBytes, device, how }: MemoryCheck, { microBatch }: Recipe): string {
-  const place = device === 'gpu' ? 'this host’s GPU has' : 'one process of this host may have';
+export function describeLack({ bytes, limitBytes, device, how, host }: MemoryCheck, { microBatch }: Recipe): string {
+  const whose = host === null ? 'this host' : `host ${host}`;
+  const place = device === 'gpu' ? `a GPU of ${whose} has` : `one process of ${whose} may have`;
   const by = how === 'probe' ? 'measured by short steps' : 'by arithmetic';
   return `With \`train.microBatch\` ${microBatch} training needs ${gib(bytes)} (${by}), and ${place} ${gib(limitBytes)}: it would run out of memory.`;
 }

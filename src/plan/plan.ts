@@ -102,19 +102,20 @@ export function makePlan(facts: PlanFacts): Plan {
   const memory = question && checkMemory(question, host, facts.probe);
   const time = steps && planTime(facts, steps);
   const costs = prices === null ? [] : prices.gpus.map((price) => costOn(price, facts, { steps, time, question }));
+  const isKnownHost = host.isStandIn !== true;
   const problems = [
     ...facts.problems,
     ...(shape ? targetProblems(shape, recipe) : []),
-    ...gpuProblems(host, recipe),
-    ...(memory ? memoryProblems(memory, recipe) : []),
-    ...priceProblems(spec, host, prices),
+    ...(isKnownHost ? gpuProblems(host, recipe) : []),
+    ...(isKnownHost && memory ? memoryProblems(memory, recipe) : []),
+    ...(isKnownHost ? priceProblems(spec, host, prices) : []),
     ...(time ? budgetProblems(spec.budget, time, facts) : []),
   ];
   return {
     ...{ name: spec.name, base: spec.model.base, method: recipe.method, tuning: recipe.tuning },
     ...{
       data: data && planData(data),
-      notes: [...facts.notes, ...expertNotes(shape, recipe)],
+      notes: [...facts.notes, ...expertNotes(shape, recipe), ...hostNotes(host, memory), ...budgetNotes(spec, time)],
       steps,
       parameters: shape && countParameters(shape, recipe),
     },
@@ -179,15 +180,29 @@ function expertNotes(shape: ModelShape | null, { tuning, lora }: Recipe): string
   return notes.filter((note) => note !== null);
 }
 
-function gpuProblems({ gpus }: Host, { device, processes }: Recipe): Problem[] {
+function hostNotes({ isStandIn = false }: Host, memory: MemoryCheck | null): string[] {
+  if (!isStandIn || memory === null) return [];
+  return ['No host of the pool tells its memory: it is compared with this machine’s, which decides nothing.'];
+}
+
+function budgetNotes({ budget }: Spec, time: TimePlan | null): string[] {
+  const isBounded = [budget.gpuHours, budget.costUsd, budget.deadline].some((limit) => limit !== null);
+  if (!isBounded || time !== null) return [];
+  return ['Whether the budget is enough is not known: nothing tells yet how long this takes.'];
+}
+
+function gpuProblems({ gpus, name }: Host, { device, processes }: Recipe): Problem[] {
+  // The pool’s own sentence is about the largest of its hosts.
+  if (name !== undefined) return [];
   const has = gpus.length === 1 ? '1 GPU' : `${gpus.length} GPUs`;
   const message = `must be at most ${gpus.length}, because this host has ${has}, got ${processes}; or set \`train.device: cpu\``;
   return problemIf(device !== 'cpu' && gpus.length > 0 && processes > gpus.length, 'train.processes', message);
 }
 
+/** `train.probe: off` tries it all the same. */
 function memoryProblems(memory: MemoryCheck, recipe: Recipe): Problem[] {
   const message = `is too large. ${describeLack(memory, recipe)} ${describeRemedies(memory)}`;
-  return problemIf(memory.verdict === 'too_large', 'train.microBatch', message);
+  return problemIf(memory.verdict === 'too_large' && recipe.probe !== 'off', 'train.microBatch', message);
 }
 
 /** The training would end where it begins. */

@@ -12,7 +12,7 @@ import { lastSignOf } from '../trainer/event-log.ts';
 import { endLeftoverTrainer } from '../trainer/leftovers.ts';
 import { createWarmParent } from '../trainer/warm-parent.ts';
 import { openWarmRoot, sweepWarmStates } from '../trainer/warm-state.ts';
-import { countSlots } from './host-slots.ts';
+import { countSlots, tellMemory } from './host-slots.ts';
 import { createPoolMember } from './pool-member.ts';
 import { orExit } from './process.ts';
 import { startWorker } from './start.ts';
@@ -37,7 +37,8 @@ orExit(
     const prices = resolve(environment.ANNEAL_PRICES || join(parts.state, 'prices.yaml'));
     const gpuParts = { ...parts, prices, warmParent, sharedMemory: SHARED_MEMORY };
     const slots = countSlots(environment.ANNEAL_HOST_GPUS);
-    const about = { name: parts.host, ...slots, labels: environment.ANNEAL_HOST_LABELS };
+    const memory = await tellMemory(slots.device, parts.python.environment.CUDA_VISIBLE_DEVICES);
+    const about = { name: parts.host, ...slots, labels: environment.ANNEAL_HOST_LABELS, ...(memory && { memory }) };
     const member = createPoolMember(client, about, log);
     const { train } = createTrainActivities(gpuParts);
     const { evaluate } = createEvaluateActivities(gpuParts);

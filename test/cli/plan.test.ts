@@ -110,5 +110,35 @@ describe.skipIf(!existsSync(join(models, 'tiny')))('plan', () => {
       expect((await anneal(['run', 'spec.json', '--name', 'script'], env)).code).toBe(0);
       expect((await started()).map((run) => run.split('-')[0]).sort()).toEqual(['doubles', 'script', 'sure']);
     }, 120_000);
+
+    test('what cannot work is refused to a script, all of it at once, unless it wants no plan', async () => {
+      const before = await started();
+      const env = { ANNEAL_TEMPORAL_ADDRESS: server.address };
+      const wrong = ['run', 'spec.json', '--name', 'wrong', '--set', 'data.maxLength=8'];
+      const targets = ['--set', 'train.lora.targets=[moon]'];
+      const refused = await anneal([...wrong, ...targets, '--yes', '--json'], env);
+      expect(refused.code).toBe(2);
+      const { error } = lastObject(refused) as { error: { message: string; problems: { path: string }[] } };
+      expect(error.message).toMatch(/^Nothing was started, because the plan has 2 problems: data: No row can be/);
+      expect(error.problems.map(({ path }) => path)).toEqual(['data', 'train.lora.targets']);
+      const scheduled = ['schedule', 'create', 'nightly', '--spec', 'spec.json', '--every', '1d'];
+      const schedule = await anneal([...scheduled, '--set', 'data.maxLength=8'], env);
+      expect(schedule).toMatchObject({
+        code: 2,
+        stderr: expect.stringMatching(/one problem: .*`--no-plan` starts it/),
+      });
+      expect(await started()).toEqual(before);
+      expect((await anneal([...wrong, '--no-plan'], env)).code).toBe(0);
+      expect(await started()).toHaveLength(before.length + 1);
+    }, 120_000);
+
+    test('what another machine’s workers may have is not refused for this one’s lack of it', async () => {
+      const env = { ANNEAL_TEMPORAL_ADDRESS: server.address };
+      const elsewhere = await anneal(['run', 'spec.json', '--name', 'far', '--set', 'model.base=moon'], env);
+      expect(elsewhere.code, elsewhere.stderr).toBe(0);
+      expect(elsewhere.stdout.replace(/\s+/g, ' ')).toContain(
+        'This machine cannot look into `model.base`, its workers may: `model.base` moon is not a folder',
+      );
+    }, 60_000);
   });
 });

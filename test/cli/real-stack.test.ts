@@ -161,7 +161,7 @@ describe('bad input', () => {
   }, async () => {
     const inputs = badInputs(folder, stack.gateway);
     const ended = await inOrder(
-      inputs.map((input, i) => () => anneal(['run', writeBadInput(folder, i, input), '--wait', '--json'])),
+      inputs.map((input, i) => () => anneal(['run', '--no-plan', writeBadInput(folder, i, input), '--wait', '--json'])),
     );
     for (const [i, { name, kind, says }] of inputs.entries()) {
       const { code, stdout, stderr } = ended[i] as Ended;
@@ -183,7 +183,7 @@ describe('bad input', () => {
       const spec = writeSpec('full', { ...trainable('many.jsonl'), train: { epochs: 1, maxSteps: 5 }, until: 'train' });
       for (const part of ['data', 'gpu']) {
         using _ = mountSmallDisk(join(state, part), SMALL_KB);
-        const ended = await anneal(['run', spec, '--wait', '--json']);
+        const ended = await anneal(['run', '--no-plan', spec, '--wait', '--json']);
         expect(lastObject(ended)).toMatchObject({ status: 'failed', failure: { kind: 'disk_full' } });
         expect((lastObject(ended).failure as { message: string }).message).toMatch(
           /^(No space is left|The working folder's disk is full|.*disk is full).*free /,
@@ -200,7 +200,7 @@ describe('bad input', () => {
   test('a source that the access key may not read is refused, not waited for', { timeout: TEST_MS_MAX }, async () => {
     await lockBucket('locked', 'rows.jsonl');
     const spec = writeSpec('locked', { data: { sources: [{ uri: 's3://locked/rows.jsonl' }] } });
-    const ended = await anneal(['run', spec, '--wait', '--json']);
+    const ended = await anneal(['run', '--no-plan', spec, '--wait', '--json']);
     expect(lastObject(ended)).toMatchObject({
       status: 'failed',
       failure: {

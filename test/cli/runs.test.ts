@@ -214,7 +214,7 @@ describe('the client', () => {
 
 describe('the command line', () => {
   test('run --wait --json ends with one object and 0; the same run again answers without doing anything', async () => {
-    const args = ['run', '--wait', '--json', '--name', 'ci', '--source', 'rows.jsonl'];
+    const args = ['run', '--no-plan', '--wait', '--json', '--name', 'ci', '--source', 'rows.jsonl'];
     const first = await anneal(args);
     expect(first.stderr).toMatch(
       /Run ci-[0-9a-f]{12} started: http:\/\/127\.0\.0\.1:8233\/namespaces\/default\/workflows\/ci-/,
@@ -237,7 +237,16 @@ describe('the command line', () => {
   });
 
   test('a gate that does not pass is exit code 10, with the evaluation and the reason', async () => {
-    const { code, stdout } = await anneal(['run', '--wait', '--json', '--name', 'refused', '--source', 'rows.jsonl']);
+    const { code, stdout } = await anneal([
+      'run',
+      '--no-plan',
+      '--wait',
+      '--json',
+      '--name',
+      'refused',
+      '--source',
+      'rows.jsonl',
+    ]);
     expect(code).toBe(10);
     expect(lastObject({ stdout })).toMatchObject({
       status: 'failed',
@@ -248,7 +257,7 @@ describe('the command line', () => {
   });
 
   test('a run that fails is exit code 1', async () => {
-    const { code, stdout } = await anneal(['run', '--wait', '--name', 'broken', '--source', 'rows.jsonl']);
+    const { code, stdout } = await anneal(['run', '--no-plan', '--wait', '--name', 'broken', '--source', 'rows.jsonl']);
     expect(code).toBe(1);
     expect(stdout).toContain('loss_not_finite: The loss is NaN');
   });
@@ -398,7 +407,9 @@ describe('the command line', () => {
   });
 
   test('a schedule is made, listed and removed', async () => {
-    expect((await anneal(['schedule', 'create', 'weekly', '--cron', '0 3 * * 1', '--paused'])).code).toBe(0);
+    expect((await anneal(['schedule', 'create', 'weekly', '--no-plan', '--cron', '0 3 * * 1', '--paused'])).code).toBe(
+      0,
+    );
     await vi.waitFor(
       async () => {
         const { stdout } = await anneal(['schedule', 'list', '--json']);

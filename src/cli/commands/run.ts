@@ -9,7 +9,7 @@ import type { Version } from '../../contracts/records.ts';
 import type { Spec } from '../../contracts/spec.ts';
 import { runIdFor } from '../../storage/run-id.ts';
 import { codeIdentity } from '../../telemetry/code-identity.ts';
-import { canAsk, confirmPlan, isStartedAnew } from '../confirm.ts';
+import { type ConfirmOptions, confirmPlan, isStartedAnew } from '../confirm.ts';
 import { EXIT, exitCodeOf } from '../failures.ts';
 import { followRun, isOutOfBudget, outOfBudgetLine } from '../follow.ts';
 import { createOutput, type Output } from '../output.ts';
@@ -19,11 +19,9 @@ import { withClient } from '../session.ts';
 import { loadSpec, type SpecOptions } from '../spec-file.ts';
 import { summaryLines } from '../views/summary.ts';
 
-export interface RunOptions extends SpecOptions {
+export interface RunOptions extends SpecOptions, ConfirmOptions {
   wait?: boolean;
   keepWaiting?: boolean;
-  yes?: boolean;
-  json?: boolean;
 }
 
 export async function run(file: string | undefined, options: RunOptions): Promise<number> {
@@ -31,7 +29,8 @@ export async function run(file: string | undefined, options: RunOptions): Promis
   const spec = loadSpec(file, options, process.cwd());
   return withClient(async (client, environment) => {
     const { runId, parent } = await identifyRun(spec, environment, output);
-    if (canAsk(options, output) && (await isStartedAnew(client, runId)) && !(await confirmPlan(spec, output))) {
+    const isPlanned = options.plan !== false && (await isStartedAnew(client, runId));
+    if (isPlanned && !(await confirmPlan(spec, options, output))) {
       output.say('Nothing was started.');
       return EXIT.failed;
     }

@@ -1,17 +1,18 @@
 // `anneal schedule`: periodic retraining.
 import type { AnnealClient } from '../../client/connect.ts';
+import { type ConfirmOptions, confirmPlan } from '../confirm.ts';
 import { CliError, EXIT } from '../failures.ts';
 import { createOutput, type Output } from '../output.ts';
 import { withClient } from '../session.ts';
 import { loadSpec } from '../spec-file.ts';
 import { schedulesTable } from '../views/tables.ts';
 
-export interface CreateOptions {
+export interface CreateOptions extends ConfirmOptions {
   spec?: string;
+  set?: string[];
   every?: string;
   cron?: string;
   paused?: boolean;
-  json?: boolean;
 }
 
 export async function createSchedule(id: string, options: CreateOptions): Promise<number> {
@@ -23,9 +24,13 @@ export async function createSchedule(id: string, options: CreateOptions): Promis
     );
   }
   const every = options.every === undefined ? undefined : normaliseInterval(options.every);
-  const spec = loadSpec(options.spec, {}, process.cwd());
+  const spec = loadSpec(options.spec, { set: options.set ?? [] }, process.cwd());
   const output = createOutput({ json: options.json ?? false });
   return withClient(async (client) => {
+    if (options.plan !== false && !(await confirmPlan(spec, options, output))) {
+      output.say('Nothing was scheduled.');
+      return EXIT.failed;
+    }
     const { cron, paused } = options;
     await client.schedules.create({
       id,

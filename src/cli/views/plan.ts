@@ -1,4 +1,5 @@
 // How a plan looks on a terminal: all of it, or the few lines that `anneal run` shows before it asks. State in, lines out.
+import type { Problem } from '../../contracts/failure.ts';
 import { gib, type MemoryCheck } from '../../plan/memory-check.ts';
 import type { Cost, Plan } from '../../plan/plan.ts';
 import { formatCount, formatPercent, formatSeconds, type Paint, plural, table, wrap } from './format.ts';
@@ -13,7 +14,7 @@ export function planLines(plan: Plan, width: number, paint: Paint): string[] {
     ...remedyLines(plan.memory, width),
     ...labelled('Strategy', plan.strategy?.why ?? null, width, paint),
     ...costLines(plan, paint),
-    ...problemLines(plan, width, paint),
+    ...problemLines(plan.problems, width, paint),
   ];
 }
 
@@ -30,17 +31,18 @@ export function shortPlanLines(plan: Plan, width: number, paint: Paint): string[
   ];
 }
 
-export function problemLines({ problems }: Plan, width: number, paint: Paint): string[] {
+export function problemLines(problems: Problem[], width: number, paint: Paint): string[] {
   if (problems.length === 0) return [];
   return [
     '',
     paint.red(problems.length === 1 ? 'One problem:' : `${problems.length} problems:`),
-    ...problems.flatMap(({ path, message }) => indent(wrap(problemText(path || 'spec', message), width - 4), 2)),
+    ...problems.flatMap((problem) => indent(wrap(problemText(problem), width - 4), 2)),
   ];
 }
 
 /** Most messages go on where the path ends; others are sentences of their own, or name it themselves. */
-function problemText(path: string, message: string): string {
+export function problemText({ path: at, message }: Problem): string {
+  const path = at || 'spec';
   const own = `\`${path}\` `;
   const rest = message.startsWith(own) ? message.slice(own.length) : message;
   return /^[A-Z]/.test(rest) ? `${path}: ${rest}` : `${path} ${rest}`;
@@ -79,8 +81,9 @@ function parameterText({ parameters }: Plan): string | null {
 
 function memoryText({ memory }: Plan): string | null {
   if (memory === null) return null;
-  const { bytes, limitBytes, device, how, verdict } = memory;
-  const place = device === 'gpu' ? 'a GPU of' : 'a process, which may have';
+  const { bytes, limitBytes, device, how, verdict, host } = memory;
+  const whose = host === null ? '' : ` of host ${host}`;
+  const place = device === 'gpu' ? `a GPU${whose} of` : `a process${whose}, which may have`;
   const known = how === 'probe' ? 'measured by short steps' : 'by arithmetic; `--probe` measures it';
   const fit = { fits: 'fits', tight: 'tight', too_large: 'too large' }[verdict];
   return `${fit}: ${gib(bytes)} for ${place} ${gib(limitBytes)} (${known})`;

@@ -1,7 +1,15 @@
 // The GPU pool for a terminal. State in, lines out.
-import type { PoolState } from '../../contracts/pool.ts';
+import type { HostMemory, PoolState } from '../../contracts/pool.ts';
+import { gib } from '../../plan/memory-check.ts';
 import { usedBy } from '../../workflows/policies/grants.ts';
 import { formatAge, formatCount, type Paint, table } from './format.ts';
+
+/** Of each GPU, or of the host. */
+function memoryText(memory: HostMemory | undefined): string {
+  if (memory === undefined) return '';
+  const { gpu, memoryBytes } = memory;
+  return gpu === null ? gib(memoryBytes) : `${gib(gpu.memoryBytes)} ${gpu.name}`;
+}
 
 export function poolTables({ hosts, grants, waiting, quotas }: PoolState, nowMs: number, paint: Paint): string[] {
   if (hosts.length === 0 && waiting.length === 0 && grants.length === 0 && Object.keys(quotas).length === 0) {
@@ -13,12 +21,12 @@ export function poolTables({ hosts, grants, waiting, quotas }: PoolState, nowMs:
   const grantOf = (name: string) => grants.find((grant) => grant.hosts.includes(name));
   const lines = [
     ...section(
-      ['HOST', 'SLOTS', 'KIND', 'LABELS', 'RUN', 'FOR'],
-      hosts.map(({ name, slots, device, labels, isAway }) => {
+      ['HOST', 'SLOTS', 'KIND', 'MEMORY', 'LABELS', 'RUN', 'FOR'],
+      hosts.map(({ name, slots, device, memory, labels, isAway }) => {
         const grant = grantOf(name);
         const other = isAway ? 'a run on one host' : '';
         const held = grant === undefined ? [other, ''] : [grant.request.run, formatAge(nowMs - grant.sinceMs)];
-        return [name, formatCount(slots), device, labels, ...held];
+        return [name, formatCount(slots), device, memoryText(memory), labels, ...held];
       }),
       [1],
     ),
