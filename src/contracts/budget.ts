@@ -44,11 +44,19 @@ export function budgetProblem(budget: Budget): { field: keyof Budget; message: s
     if (value === null || (typeof value === 'number' && Number.isFinite(value) && value > 0)) continue;
     return { field, message: 'must be a number above 0' };
   }
-  const { deadline } = budget;
-  if (deadline !== null && (typeof deadline !== 'string' || deadlineAtMs(deadline, 0) === null)) {
-    return { field: 'deadline', message: DEADLINE_HELP };
-  }
-  return null;
+  const message = deadlineProblem(budget.deadline);
+  return message === null ? null : { field: 'deadline', message };
+}
+
+/** What a deadline must be, or null. */
+export function deadlineProblem(deadline: unknown): string | null {
+  if (deadline === null || (typeof deadline === 'string' && deadlineAtMs(deadline, 0) !== null)) return null;
+  return DEADLINE_HELP;
+}
+
+/** Whether anything limits it. */
+export function isBounded({ gpuHours, costUsd, deadline }: Budget): boolean {
+  return [gpuHours, costUsd, deadline].some((limit) => limit !== null);
 }
 
 /** What the price table of a GPU worker must still turn into hours; null = nothing. */
@@ -73,6 +81,19 @@ export function reachedLimit(budget: Budget, { gpuSeconds, nowMs, startedMs }: S
   const atMs = deadline === null ? null : deadlineAtMs(deadline, startedMs);
   if (atMs !== null && nowMs >= atMs) return `\`budget.deadline\` ${new Date(atMs).toISOString()} has passed.`;
   return null;
+}
+
+/** `0.42 GPU hours used of 2; deadline 2027-01-31T18:00:00Z`. */
+export function describeSpent({ gpuHours, costUsd, pricePerGpuHour, deadline }: Budget, gpuSeconds: number): string {
+  const hours = gpuSeconds / 3600;
+  const limits = [
+    gpuHours === null ? null : `of ${gpuHours} GPU hours ${formatHours(hours)} are used`,
+    costUsd === null || pricePerGpuHour === null
+      ? null
+      : `of ${costUsd} dollars ${(hours * pricePerGpuHour).toFixed(2)} are spent`,
+    deadline === null ? null : `deadline ${deadline}`,
+  ];
+  return limits.filter((limit) => limit !== null).join(', ');
 }
 
 function formatHours(hours: number): string {

@@ -25,8 +25,16 @@ export const STATUS_QUERY = 'status';
 /** Updates of a run whose training goes on or is paused; each takes one object of `status.ts`. */
 export const UPDATES = { pause: 'pause', resume: 'resume', budget: 'budget' } as const;
 
-/** Between a sweep and its runs: a run waits at a rung, the sweep lets it go on; people have paused a run, or let it go on. */
-export const SIGNALS = { rungReached: 'rungReached', promote: 'promote', trialHeld: 'trialHeld' } as const;
+/**
+ * Between a sweep and its runs: a run waits at a rung, the sweep lets it go on; a run waits for something else, or goes on again; the sweep
+ * gives it another part of its budget.
+ */
+export const SIGNALS = {
+  rungReached: 'rungReached',
+  promote: 'promote',
+  trialHeld: 'trialHeld',
+  allot: 'allot',
+} as const;
 
 /** Value of the search attribute `stage` while a run is paused. */
 export const PAUSED = 'paused';

@@ -1,6 +1,6 @@
 // The spec of a run: what a user writes in YAML or JSON. Every field has a default and a limit; `{}` is the demo.
 import { z } from 'zod';
-import { budgetProblem } from './budget.ts';
+import { deadlineProblem } from './budget.ts';
 import { columnProblems } from './column-map.ts';
 import { CHAT_SHAPES, DataSchema, type Source } from './data-spec.ts';
 import { DEMO_SPEC } from './demo-spec.ts';
@@ -238,20 +238,23 @@ const EvaluateSchema = z.strictObject({
 });
 
 /** What a training may use before it is paused with a checkpoint and asks. It does not decide the result, so it is no part of a run's id. */
-const BudgetSchema = z
-  .strictObject({
-    /** Hours of one GPU, over all attempts; each rank counts, on CPUs too. */
-    gpuHours: z.number().gt(0).max(10_000_000).nullable().default(null),
-    /** Of those hours at `pricePerGpuHour`; null = as the price table of the GPU worker says (`ANNEAL_PRICES`). */
-    costUsd: z.number().gt(0).max(1e9).nullable().default(null),
-    pricePerGpuHour: z.number().gt(0).max(10_000).nullable().default(null),
-    /** A time such as `2027-01-31T18:00:00Z`, or a duration from the workflow's start such as `90 min`, `8h` or `2d`. */
-    deadline: z.string().max(40).nullable().default(null),
-  })
-  .superRefine((budget, context) => {
-    const problem = budgetProblem(budget);
-    if (problem !== null) context.addIssue({ code: 'custom', path: [problem.field], message: problem.message });
-  });
+export const BudgetSchema = z.strictObject({
+  /** Hours of one GPU, over all attempts; each rank counts, on CPUs too. */
+  gpuHours: z.number().gt(0).max(10_000_000).nullable().default(null),
+  /** Of those hours at `pricePerGpuHour`; null = as the price table of the GPU worker says (`ANNEAL_PRICES`). */
+  costUsd: z.number().gt(0).max(1e9).nullable().default(null),
+  pricePerGpuHour: z.number().gt(0).max(10_000).nullable().default(null),
+  /** A time such as `2027-01-31T18:00:00Z`, or a duration from the workflow's start such as `90 min`, `8h` or `2d`. */
+  deadline: z
+    .string()
+    .max(40)
+    .nullable()
+    .default(null)
+    .superRefine((deadline, context) => {
+      const message = deadlineProblem(deadline);
+      if (message !== null) context.addIssue({ code: 'custom', message });
+    }),
+});
 
 /** How the run's activities wait for workers: Temporal's own priority and fairness. No part of a run's id either. */
 const QueueSchema = z.strictObject({

@@ -83,16 +83,27 @@ export interface Trial {
   sweep: string;
   /** Shares of the steps at which it waits for the sweep's word, ascending; 1 = when its training is done. */
   rungs: number[];
+  /** Present where the sweep has a budget. */
+  allotment?: Allotment;
 }
+
+/** A trial's part of its sweep's budget. */
+export interface Allotment {
+  /** That it may have used, over all attempts, at its next stop; null = as many as it needs. */
+  gpuSeconds: number | null;
+}
+
 /** A trial waits at a rung. */
 export interface RungReached {
   run: string;
   share: number;
   step: number;
   evalLoss: number | null;
+  /** That it has used; absent in runs of before. */
+  gpuSeconds?: number;
 }
 
-/** People, or its budget, have paused a trial before its rung. */
+/** People, its budget, or its part of its sweep's have paused a trial before its rung. */
 export interface TrialHeld {
   run: string;
   step: number | null;
@@ -100,6 +111,9 @@ export interface TrialHeld {
   why: string | null;
   /** Its budget is used up. */
   isOutOfBudget: boolean;
+  /** It waits for its sweep to allot it more. */
+  needsMore?: boolean;
+  gpuSeconds?: number;
 }
 
 export interface TrialStatus {
@@ -116,6 +130,8 @@ export interface TrialStatus {
   why: string | null;
   /** Held by its budget: only people can let it go on. */
   isOutOfBudget: boolean;
+  /** GPU seconds that it had used when it last stopped. */
+  gpuSeconds?: number;
 }
 export interface SweepStatus {
   sweep: string;
@@ -125,6 +141,10 @@ export interface SweepStatus {
   winner: string | null;
   /** The winner's own end. */
   result: RunStatus | null;
+  /** Of all trials together; absent = none, and in sweeps of before. */
+  budget?: Budget;
+  /** What it needs of people before it can go on; null while it does not. */
+  asks?: string | null;
 }
 
 /** What a `Retraining` workflow ends with. */

@@ -1,10 +1,11 @@
 // A sweep as a user writes it: one spec, and what its trials change of it. Trials are compared at rungs by successive halving
 // (Jamieson and Talwalkar 2016): each rung keeps the best share of them, the last one keeps one.
 import { z } from 'zod';
+import type { Budget } from './budget.ts';
 import { AnnealError, type Problem } from './failure.ts';
 import { pathOf, wordsWithValue } from './issue-words.ts';
 import { partsOf, setPath } from './paths.ts';
-import { NameSchema, parseSpec, type Spec } from './spec.ts';
+import { BudgetSchema, NameSchema, parseSpec, type Spec } from './spec.ts';
 
 /** Other fields do not decide the training; the sources are the same for all trials. */
 const FIELD = /^(train|data)\.(?!sources)/;
@@ -31,12 +32,18 @@ const FieldsSchema = z.strictObject({
   metric: z.literal('evalLoss').default('evalLoss'),
   /** Trials that train at once; more wait their turn. */
   concurrent: z.int().min(1).max(TRIALS_MAX).default(2),
+  /** Of all trials together, besides what the spec gives each; a deadline's duration counts from the sweep's start. */
+  budget: BudgetSchema.prefault({}),
 });
 
-const SweepSchema = FieldsSchema.superRefine(({ grid, trials, rungs }, context) => {
-  const refuse = (path: string, message: string) => context.addIssue({ code: 'custom', path: [path], message });
+const SweepSchema = FieldsSchema.superRefine(({ grid, trials, rungs, budget }, context) => {
+  const refuse = (path: string, message: string) =>
+    context.addIssue({ code: 'custom', path: path.split('.'), message });
   if ((grid === undefined) === (trials === undefined)) refuse('grid', 'or `trials` must be given, one of the two');
   if (rungs.some((rung, i) => rung <= (rungs[i - 1] ?? 0))) refuse('rungs', 'must ascend');
+  // Trials may train on hosts of several prices.
+  if (budget.costUsd !== null && budget.pricePerGpuHour === null)
+    refuse('budget.pricePerGpuHour', 'must be given with `budget.costUsd` of a sweep, whose trials may have several');
 });
 export type SweepInput = z.input<typeof SweepSchema>;
 
@@ -45,6 +52,7 @@ export interface SweepPlan {
   rungs: number[];
   keep: number;
   concurrent: number;
+  budget: Budget;
   /** The first trial's, whole: all trials share its sources. */
   spec: Spec;
   trials: Changes[];
@@ -54,11 +62,11 @@ export interface SweepPlan {
 export function parseSweep(input: unknown): SweepPlan {
   const parsed = SweepSchema.safeParse(input);
   if (!parsed.success) throw refusal(parsed.error.issues.map((issue) => problemOf(issue, input)));
-  const { name, rungs, keep, concurrent, spec, grid } = parsed.data;
+  const { name, rungs, keep, concurrent, budget, spec, grid } = parsed.data;
   const trials = parsed.data.trials ?? combine(grid ?? {});
   const problems = [...aboutTrials(trials), ...(trials.length <= TRIALS_MAX ? aboutSpecs(spec, trials) : [])];
   if (problems.length > 0) throw refusal(problems);
-  return { name, rungs, keep, concurrent, trials, spec: parseSpec(applyChanges(spec, trials[0] ?? {})) };
+  return { name, rungs, keep, concurrent, budget, trials, spec: parseSpec(applyChanges(spec, trials[0] ?? {})) };
 }
 
 export function applyChanges(spec: unknown, changes: Changes): unknown {

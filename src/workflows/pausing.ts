@@ -19,14 +19,11 @@ import {
   isCancellation,
   patched,
   setHandler,
-  sleep,
   workflowInfo,
 } from '@temporalio/workflow';
 import {
   type Budget,
   BY_BUDGET,
-  budgetProblem,
-  deadlineAtMs,
   gpuSecondsMax,
   NO_BUDGET,
   reachedLimit,
@@ -37,6 +34,7 @@ import { SIGNALS, UPDATES } from '../contracts/names.ts';
 import type { Recipe, Spec } from '../contracts/spec.ts';
 import type { TrainInput, TrainLimits, TrainPaused, TrainResultSummary, TrainStopped } from '../contracts/stages.ts';
 import type {
+  Allotment,
   BudgetRequest,
   Pause,
   PauseRequest,
@@ -45,16 +43,17 @@ import type {
   Trial,
   TrialHeld,
 } from '../contracts/status.ts';
+import { watchDeadline } from './deadline.ts';
+import { changeProblem } from './policies/budget-change.ts';
 import type { RunPage } from './run-page.ts';
 
 export const rungReachedSignal = defineSignal<[RungReached]>(SIGNALS.rungReached);
-export const promoteSignal = defineSignal(SIGNALS.promote);
+export const promoteSignal = defineSignal<[Allotment?]>(SIGNALS.promote);
+export const allotSignal = defineSignal<[Allotment]>(SIGNALS.allot);
 export const trialHeldSignal = defineSignal<[TrialHeld]>(SIGNALS.trialHeld);
 
 /** Of a name and of a reason, characters: they are shown on one line. */
 const TEXT_MAX = 500;
-/** A timer's length, ms; before a later deadline it is set anew. */
-const TIMER_MS_MAX = 365 * 86_400_000;
 
 type Outcome = TrainResultSummary | TrainPaused;
 type Attempt = (terms: TrainLimits & Pick<TrainInput, 'size'>) => Promise<Outcome>;
@@ -66,6 +65,8 @@ interface Course {
   trial: Trial | undefined;
   /** Those that are still ahead. */
   rungs: number[];
+  /** Of the sweep's budget, GPU seconds over all attempts; null = it sets no limit. */
+  allotted: number | null;
   budget: Budget;
   /** null until the training begins. */
   recipe: Recipe | null;
@@ -91,13 +92,24 @@ export function openPausing(page: RunPage, trial?: Trial, wanted: Partial<GangSi
   const course: Course = {
     run: workflowId,
     startedMs: startTime.getTime(),
-    ...{ page, trial, rungs: trial?.rungs ?? [], budget: NO_BUDGET, recipe: null, size: undefined },
+    ...{
+      page,
+      trial,
+      rungs: trial?.rungs ?? [],
+      allotted: trial?.allotment?.gpuSeconds ?? null,
+      budget: NO_BUDGET,
+      recipe: null,
+      size: undefined,
+    },
     ...{ pause: null, scope: null, isTraining: false, gpuSeconds: 0, step: null },
   };
   handlePause(course);
   handleResume(course);
   handleBudget(course);
-  if (trial !== undefined) setHandler(promoteSignal, () => promote(course, trial));
+  if (trial !== undefined) {
+    setHandler(promoteSignal, (allotment) => promote(course, trial, allotment));
+    setHandler(allotSignal, (allotment) => allot(course, trial, allotment));
+  }
   return {
     async train(spec, attempt) {
       course.budget = spec.budget ?? NO_BUDGET;
@@ -129,7 +141,7 @@ async function trainToTheEnd(course: Course, attempt: Attempt): Promise<TrainRes
 async function once(course: Course, attempt: Attempt): Promise<Outcome | null> {
   const scope = new CancellationScope();
   course.scope = scope;
-  const deadline = watchDeadline(course);
+  const deadline = watchDeadline(course.budget, course.startedMs, () => pauseAtLimit(course));
   try {
     const { size } = course;
     return await scope.run(() => attempt({ ...limitsOf(course), ...(size && { size }) }));
@@ -168,15 +180,17 @@ async function untilResumed(course: Course): Promise<void> {
   course.page.markPaused(false);
   if (isHeld)
     await tellSweep(course.trial, trialHeldSignal, {
-      ...{ run: course.run, step: course.step, why: null, isOutOfBudget: false },
+      ...{ run: course.run, step: course.step, why: null, isOutOfBudget: false, gpuSeconds: course.gpuSeconds },
     });
 }
 
 /** A trial that waits for people, not for its sweep, says so, lest the others wait for it. */
-async function tellHeld({ run, step, pause, trial }: Course): Promise<boolean> {
+async function tellHeld({ run, step, pause, trial, gpuSeconds }: Course): Promise<boolean> {
   if (trial === undefined || pause === null || pause.kind === 'rung' || !patched('trial-held')) return false;
   const isOutOfBudget = pause.kind === 'budget_reached';
-  await tellSweep(trial, trialHeldSignal, { run, step, why: `paused by ${pause.by}: ${pause.why}`, isOutOfBudget });
+  const why = `paused by ${pause.by}: ${pause.why}`;
+  const needsMore = isAtAllotment(pause, trial);
+  await tellSweep(trial, trialHeldSignal, { run, step, why, isOutOfBudget, needsMore, gpuSeconds });
   return true;
 }
 
@@ -191,22 +205,45 @@ async function tellSweep<T>(trial: Trial | undefined, signal: SignalDefinition<[
 }
 
 async function holdAtRung(course: Course, share: number, evalLoss: number | null): Promise<void> {
-  const { run, step, trial } = course;
+  const { run, step, trial, gpuSeconds } = course;
   if (trial === undefined) return;
   const { sweep } = trial;
   course.rungs = course.rungs.filter((rung) => rung > share);
   const why = `It waits at ${Math.round(share * 100)} % of its steps for the others of sweep ${sweep}.`;
   if (course.pause === null) begin(course, 'rung', sweep, why);
-  await tellSweep(trial, rungReachedSignal, { run, share, step: step ?? 0, evalLoss });
+  await tellSweep(trial, rungReachedSignal, { run, share, step: step ?? 0, evalLoss, gpuSeconds });
 }
 
-async function promote(course: Course, { sweep }: Trial): Promise<void> {
+async function promote(course: Course, { sweep }: Trial, allotment?: Allotment): Promise<void> {
+  if (allotment !== undefined) course.allotted = allotment.gpuSeconds;
   if (course.pause?.kind === 'rung') end(course, sweep, 'it is among the best');
   else await tellHeld(course);
 }
 
-function limitsOf({ budget, gpuSeconds, rungs: [rung] }: Course): TrainLimits {
-  const most = gpuSecondsMax(budget);
+/** Another part of the sweep's budget: what waits for it goes on, what trains begins anew under it. */
+function allot(course: Course, trial: Trial, { gpuSeconds }: Allotment): void {
+  if (gpuSeconds === course.allotted) return;
+  course.allotted = gpuSeconds;
+  const { pause } = course;
+  if (pause !== null) {
+    if (isAtAllotment(pause, trial) && !isUsedUp(course)) end(course, trial.sweep, 'its budget allows more');
+  } else if (course.isTraining) {
+    pauseAtLimit(course);
+    if (course.pause === null) course.scope?.cancel();
+  }
+}
+
+function isAtAllotment({ kind, by }: Pause, trial: Trial | undefined): boolean {
+  return kind === 'budget_reached' && by === trial?.sweep;
+}
+
+function isUsedUp({ allotted, gpuSeconds }: Course): boolean {
+  return allotted !== null && gpuSeconds >= allotted;
+}
+
+function limitsOf({ budget, allotted, gpuSeconds, rungs: [rung] }: Course): TrainLimits {
+  const limits = [gpuSecondsMax(budget), allotted].filter((limit) => limit !== null);
+  const most = limits.length === 0 ? null : Math.min(...limits);
   const unpriced = unpricedCostUsd(budget);
   return {
     ...(most === null ? {} : { gpuSecondsMax: most }),
@@ -216,27 +253,21 @@ function limitsOf({ budget, gpuSeconds, rungs: [rung] }: Course): TrainLimits {
   };
 }
 
-/** Pauses the training when its deadline comes; nothing without one. */
-function watchDeadline(course: Course): CancellationScope {
-  const watch = new CancellationScope();
-  const { budget, startedMs } = course;
-  const atMs = budget.deadline === null ? null : deadlineAtMs(budget.deadline, startedMs);
-  if (atMs === null) return watch;
-  const wait = async () => {
-    while (Date.now() < atMs) await sleep(Math.min(TIMER_MS_MAX, atMs - Date.now()));
-    pauseAtLimit(course);
-  };
-  watch.run(wait).catch((error: unknown) => {
-    if (!isCancellation(error)) throw error;
-  });
-  return watch;
-}
-
-/** Pauses a run whose budget is used up. */
+/** Pauses a run whose budget is used up, or its part of its sweep's. */
 function pauseAtLimit(course: Course): void {
-  const { run, budget, pause } = course;
-  const reached = pause === null ? limitReached(course, budget) : null;
-  if (reached === null) return;
+  const { run, budget, pause, trial } = course;
+  if (pause !== null) return;
+  const reached = limitReached(course, budget);
+  if (reached === null) {
+    if (trial !== undefined && isUsedUp(course))
+      begin(
+        course,
+        'budget_reached',
+        trial.sweep,
+        `Its part of the sweep’s budget is used up; \`anneal budget ${trial.sweep}\` gives the sweep more.`,
+      );
+    return;
+  }
   const more = `\`anneal budget ${run}\` with \`--gpu-hours\`, \`--cost-usd\` or \`--deadline\` gives more and goes on`;
   begin(course, 'budget_reached', BY_BUDGET, `${reached} ${more}; \`anneal cancel ${run}\` ends it.`);
 }
@@ -309,8 +340,9 @@ function handleResume(course: Course): void {
         course.scope?.cancel();
         return;
       }
-      // Somebody who lets a trial go on from its rung wants it to reach its end.
+      // Somebody who lets a trial go on from its rung, or beyond its part of the sweep's budget, wants it to reach its end.
       if (course.pause.kind === 'rung') course.rungs = [];
+      if (course.pause.kind === 'rung' || isAtAllotment(course.pause, course.trial)) course.allotted = null;
       end(course, textOf(by, 'somebody'), textOf(why, ''));
     },
     {
@@ -375,20 +407,10 @@ function keepsBytes({ recipe, size }: Course): boolean {
   return isExact(recipe, [{ atStep: 0, microBatch, accumulation, ...size }]);
 }
 
-/** A budget that is used up already would pause the training again at once. */
-function requireRoom(course: Course, change: BudgetRequest['budget']): void {
-  const unknown = Object.keys(change ?? {}).find((field) => !(field in NO_BUDGET));
-  if (unknown !== undefined)
-    refuse(`\`budget\` has no field \`${unknown}\`; it has ${Object.keys(NO_BUDGET).join(', ')}.`);
-  const wanted = { ...course.budget, ...change };
-  const problem = budgetProblem(wanted);
+function requireRoom({ budget, run, gpuSeconds, startedMs }: Course, change: BudgetRequest['budget']): void {
+  const problem = changeProblem(budget, change ?? {}, { gpuSeconds, startedMs, nowMs: Date.now() });
   if (problem !== null)
-    refuse(`\`budget.${problem.field}\` ${problem.message}, got ${JSON.stringify(wanted[problem.field])}.`);
-  // Whether a price table knows the GPU shows when the training begins, which would then end the run.
-  if (unpricedCostUsd(wanted) !== null && course.budget.costUsd === null)
-    refuse('`budget.pricePerGpuHour` must be given with `costUsd`: dollars for an hour of one GPU.');
-  const reached = limitReached(course, wanted);
-  if (reached !== null) refuse(`${reached} Give more, such as \`anneal budget ${course.run} --gpu-hours <hours>\`.`);
+    refuse(problem.replace(/ Give more\.$/, ` Give more, such as \`anneal budget ${run} --gpu-hours <hours>\`.`));
 }
 
 function requireTexts(request: PauseRequest): void {

@@ -5,6 +5,9 @@
 // paused before its rung is named on the page and left out of the comparison, unless it is resumed before the others have come that far;
 // where nobody is left to compare, the sweep waits. Its history is bounded (64 trials, 8 rungs, three events each), so it never continues
 // as new.
+//
+// Where the sweep has a budget of its own, each trial goes on with a part of it and stops when that is used up; it goes on with what others
+// have left, and where nobody has left enough the sweep asks.
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import {
   ApplicationFailure,
@@ -20,16 +23,18 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type * as activities from '../activities/types.ts';
+import { type Budget, isBounded, NO_BUDGET } from '../contracts/budget.ts';
 import { isFailureKind } from '../contracts/failure.ts';
 import { STATUS_QUERY, WORKFLOWS } from '../contracts/names.ts';
 import type { SpecInput } from '../contracts/spec.ts';
-import type { RunStatus, SweepStatus, TrialStatus } from '../contracts/status.ts';
+import type { Allotment, RunStatus, SweepStatus, TrialHeld, TrialStatus } from '../contracts/status.ts';
 import type { SweepInput } from '../contracts/sweep.ts';
 import type { FineTune } from './fine-tune.ts';
-import { promoteSignal, rungReachedSignal, trialHeldSignal } from './pausing.ts';
+import { allotSignal, promoteSignal, rungReachedSignal, trialHeldSignal } from './pausing.ts';
 import { countKept, rank } from './policies/halving.ts';
 import { prepareDataset } from './preparation.ts';
 import { STAGE_OPTIONS } from './stage-options.ts';
+import { openPurse, type Purse } from './sweep-budget.ts';
 import { renderSweepPage } from './sweep-page-text.ts';
 
 const { checkSweep } = proxyActivities<activities.Check>(STAGE_OPTIONS.check);
@@ -47,6 +52,11 @@ interface Contest {
   handles: Map<string, ChildWorkflowHandle<typeof FineTune>>;
   results: Map<string, RunStatus>;
   failures: Map<string, { kind: string; message: string }>;
+  purse: Purse;
+  /** Runs that wait for more of the sweep's budget. */
+  starving: Set<string>;
+  /** Trials that are on the way, and the rung that they go to; above 1 = their end. */
+  leg: { trials: TrialStatus[]; rung: number };
   show(): void;
 }
 
@@ -60,6 +70,8 @@ export async function Sweep(input: SweepInput): Promise<SweepStatus> {
   } catch (error) {
     if (isCancellation(error)) await untilTrialsEnded(contest);
     throw error;
+  } finally {
+    contest.purse.close();
   }
 }
 
@@ -68,8 +80,9 @@ async function contend(contest: Contest): Promise<TrialStatus[]> {
   const { plan, status } = contest;
   let standing = status.trials;
   for (const [i, rung] of plan.rungs.entries()) {
+    contest.leg = { trials: standing, rung };
     await forEach(standing, plan.concurrent, (trial) => reach(contest, trial, rung));
-    await condition(() => isComparable(standing));
+    await condition(() => isComparable(contest, standing));
     standing = judge(contest, standing, i);
     if (standing.length === 0) throw nobodyLeft(contest);
   }
@@ -77,9 +90,9 @@ async function contend(contest: Contest): Promise<TrialStatus[]> {
 }
 
 /** Nobody is on the way to the rung, and somebody is there, or nobody can come any more. */
-function isComparable(trials: TrialStatus[]): boolean {
+function isComparable({ starving }: Contest, trials: TrialStatus[]): boolean {
   const has = (wanted: TrialStatus['state']) => trials.some(({ state }) => state === wanted);
-  return !has('training') && (has('paused') || !has('held'));
+  return !has('training') && !trials.some(({ run }) => starving.has(run)) && (has('paused') || !has('held'));
 }
 
 /** A cancelled sweep has cancelled its trials with it, the paused ones too; each saves first. */
@@ -104,15 +117,42 @@ async function openContest(status: SweepStatus, input: SweepInput): Promise<Cont
     }),
   );
   Object.assign(status, { name: plan.name, rungs: plan.rungs, trials } satisfies Partial<SweepStatus>);
-  const show = () => setCurrentDetails(renderSweepPage(status));
-  const contest: Contest = { plan, status, show, handles: new Map(), results: new Map(), failures: new Map() };
+  const budget = plan.budget ?? NO_BUDGET;
+  if (isBounded(budget)) status.budget = budget;
+  const contest: Contest = {
+    ...{ plan, status, handles: new Map(), results: new Map(), failures: new Map() },
+    ...{ starving: new Set(), leg: { trials, rung: 0 }, purse: openPurseFor(() => contest, budget, status) },
+    show() {
+      const asks = contest.purse.question();
+      if (asks !== null || status.asks !== undefined) status.asks = asks;
+      setCurrentDetails(renderSweepPage(status));
+    },
+  };
   listen(contest);
-  show();
+  contest.show();
   return contest;
 }
 
+function openPurseFor(contest: () => Contest, budget: Budget, status: SweepStatus): Purse {
+  return openPurse({
+    ...{ status, budget },
+    ahead() {
+      const { plan, leg } = contest();
+      const isAhead = ({ share, state }: TrialStatus) =>
+        share < leg.rung && !['done', 'failed', 'lost'].includes(state);
+      return Math.min(plan.concurrent, leg.trials.filter(isAhead).length);
+    },
+    tell(run, allotment) {
+      void contest().handles.get(run)?.signal(allotSignal, allotment).catch(ignoreLost);
+    },
+    show: () => contest().show(),
+  });
+}
+
 /** To what the trials say of themselves. */
-function listen({ status: { trials }, handles, show }: Contest): void {
+function listen(contest: Contest): void {
+  const { trials } = contest.status;
+  const { handles, purse, show } = contest;
   const told = <T extends { run: string }>(change: (trial: TrialStatus, word: T) => Promise<void> | void) => {
     return async (word: T) => {
       const trial = trials.find(({ run }) => run === word.run);
@@ -123,8 +163,9 @@ function listen({ status: { trials }, handles, show }: Contest): void {
   };
   setHandler(
     rungReachedSignal,
-    told(async (trial, { share, step, evalLoss }) => {
-      Object.assign(trial, { share, step, evalLoss } satisfies Partial<TrialStatus>);
+    told(async (trial, { share, step, evalLoss, gpuSeconds }) => {
+      Object.assign(trial, { share, step, evalLoss, ...(gpuSeconds !== undefined && { gpuSeconds }) });
+      purse.settle(trial);
       // Who was left out and resumed by hand goes on to its end.
       if (trial.state === 'lost') await handles.get(trial.run)?.signal(promoteSignal).catch(unlessCancelled);
       else trial.state = 'paused';
@@ -132,12 +173,29 @@ function listen({ status: { trials }, handles, show }: Contest): void {
   );
   setHandler(
     trialHeldSignal,
-    told((trial, { step, why, isOutOfBudget }) => {
-      if (trial.state !== (why === null ? 'held' : 'training')) return;
-      const state = why === null ? 'training' : 'held';
-      Object.assign(trial, { state, step, why, isOutOfBudget } satisfies Partial<TrialStatus>);
+    told((trial, word) => {
+      if (trial.state !== (word.why === null ? 'held' : 'training')) return;
+      hold(trial, word);
+      if (word.needsMore) feed(contest, trial).catch(ignoreLost);
     }),
   );
+}
+
+function hold(trial: TrialStatus, { step, why, isOutOfBudget, gpuSeconds }: TrialHeld): void {
+  const state = why === null ? 'training' : 'held';
+  Object.assign(trial, { state, step, why, isOutOfBudget, ...(gpuSeconds !== undefined && { gpuSeconds }) });
+}
+
+/** Lets a trial go on whose part of the budget is used up, as soon as there is more. */
+async function feed({ purse, starving, handles, show }: Contest, trial: TrialStatus): Promise<void> {
+  purse.settle(trial);
+  starving.add(trial.run);
+  const allotment = await purse.allot(trial);
+  starving.delete(trial.run);
+  if (trial.state !== 'held') return;
+  Object.assign(trial, { state: 'training', why: null, isOutOfBudget: false } satisfies Partial<TrialStatus>);
+  show();
+  await handles.get(trial.run)?.signal(allotSignal, allotment ?? { gpuSeconds: null });
 }
 
 /** Once for all trials, which then find it done, and so that wrong data ends the sweep before any of them begins. */
@@ -152,15 +210,21 @@ async function prepareData(run: string, { spec }: CheckedSweep): Promise<void> {
 async function reach(contest: Contest, trial: TrialStatus, rung: number): Promise<void> {
   // Its training was so short that it is done.
   if (trial.share >= rung) return;
+  const allotment = await contest.purse.allot(trial);
   trial.state = 'training';
   contest.show();
   const handle = contest.handles.get(trial.run);
-  if (handle === undefined) await start(contest, trial);
-  else await handle.signal(promoteSignal).catch(unlessCancelled);
-  await condition(() => trial.state !== 'training');
+  if (handle === undefined) await start(contest, trial, allotment);
+  else await promote(handle, allotment);
+  await condition(() => trial.state !== 'training' && !contest.starving.has(trial.run));
 }
 
-async function start(contest: Contest, trial: TrialStatus): Promise<void> {
+async function promote(handle: ChildWorkflowHandle<typeof FineTune>, allotment?: Allotment): Promise<void> {
+  const words: [Allotment?] = allotment === undefined ? [] : [allotment];
+  await handle.signal(promoteSignal, ...words).catch(unlessCancelled);
+}
+
+async function start(contest: Contest, trial: TrialStatus, allotment?: Allotment): Promise<void> {
   const { plan, status, handles, results } = contest;
   const spec = plan.trials.find(({ run }) => run === trial.run)?.spec as SpecInput;
   try {
@@ -171,12 +235,13 @@ async function start(contest: Contest, trial: TrialStatus): Promise<void> {
       parentClosePolicy: 'ABANDON',
       cancellationType: 'WAIT_CANCELLATION_COMPLETED',
       staticSummary: `${status.name}: ${trial.changes}`.slice(0, 130),
-      args: [spec, { sweep: status.sweep, rungs: plan.rungs }],
+      args: [spec, { sweep: status.sweep, rungs: plan.rungs, ...(allotment && { allotment }) }],
     });
     handles.set(trial.run, handle);
     handle.result().then(
       (result) => {
         results.set(trial.run, result);
+        trial.gpuSeconds = result.gpuSeconds ?? trial.gpuSeconds ?? 0;
         end(contest, trial, 'done', null);
       },
       (error: unknown) => end(contest, trial, 'failed', error),
@@ -194,6 +259,7 @@ function end(contest: Contest, trial: TrialStatus, state: 'done' | 'failed', err
     trial.why = failure.message;
   }
   trial.state = state;
+  contest.purse.settle(trial, state === 'failed');
   contest.show();
 }
 
@@ -226,11 +292,14 @@ async function crown(contest: Contest, [best]: TrialStatus[]): Promise<void> {
   const last = Math.max(...status.trials.map(({ share }) => share));
   const others = rank(status.trials.filter((one) => one !== best && one.state === 'lost' && one.share === last));
   for (const trial of best === undefined ? [] : [best, ...others]) {
+    contest.leg = { trials: [trial], rung: Number.POSITIVE_INFINITY };
+    const allotment = await contest.purse.allot(trial);
     trial.state = 'training';
     trial.why = null;
     status.winner = trial.run;
     show();
-    await handles.get(trial.run)?.signal(promoteSignal).catch(unlessCancelled);
+    const handle = handles.get(trial.run);
+    if (handle !== undefined) await promote(handle, allotment);
     await condition(() => trial.state === 'done' || trial.state === 'failed');
     status.result = results.get(trial.run) ?? null;
     if (status.result !== null) trial.state = 'won';
@@ -264,6 +333,9 @@ async function forEach<T>(all: T[], concurrent: number, work: (one: T) => Promis
 function unlessCancelled(error: unknown): void {
   if (isCancellation(error)) throw error;
 }
+
+/** In the background: who has ended, and a sweep that is cancelled, need no word. */
+function ignoreLost(): void {}
 
 /** The innermost failure with a kind. */
 function failureOf(error: unknown, run: string): { kind: string; message: string } {

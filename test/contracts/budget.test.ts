@@ -61,9 +61,12 @@ describe('a budget', () => {
   test('says what is wrong with it, in the spec too', () => {
     expect(budgetProblem({ ...NO_BUDGET, gpuHours: Number.NaN })).toMatchObject({ field: 'gpuHours' });
     expect(problemsOf(() => parseSpec({ budget: { deadline: 'soon', gpuHour: 1 }, queue: { priority: 6 } }))).toEqual([
-      expect.stringContaining('did you mean `gpuHours`?'),
       expect.stringMatching(/^budget\.deadline must be a time such as .* or 2d, got "soon"$/),
+      expect.stringContaining('did you mean `gpuHours`?'),
       expect.stringMatching(/^queue\.priority /),
+    ]);
+    expect(problemsOf(() => parseSpec({ budget: { gpuHours: 0 } }))).toEqual([
+      'budget.gpuHours must be more than 0, got 0',
     ]);
   });
 });

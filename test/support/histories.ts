@@ -17,6 +17,8 @@ export const HISTORIES = {
   paused: 'paused and resumed by people, given another budget while it trained, under a deadline',
   sweep: 'two trials, one rung',
   'sweep-winner': 'the run of the better trial',
+  'sweep-of-budget': 'two trials under a budget of the sweep that was used up, and more of it',
+  'sweep-of-budget-winner': 'the run of the better trial, which waited for more of it',
   'two-hosts': 'a run on two hosts',
   'two-hosts-gang': 'its gang, which lost a host and began anew',
   'anneal-gpu-pool': 'the pool that granted the hosts; it never ends',

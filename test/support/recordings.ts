@@ -57,6 +57,7 @@ export const RECORDINGS: Recording[] = [
   { makes: ['retraining-run', 'retraining-skipped'], record: recordRetraining },
   { makes: ['paused'], record: recordPaused },
   { makes: ['sweep', 'sweep-winner'], record: recordSweep },
+  { makes: ['sweep-of-budget', 'sweep-of-budget-winner'], record: recordSweepOfBudget },
   { makes: ['two-hosts', 'two-hosts-gang', 'anneal-gpu-pool'], record: recordTwoHosts },
 ];
 
@@ -142,6 +143,23 @@ async function recordTwoHosts(recorder: Recorder): Promise<void> {
     second.kill('SIGTERM');
     await once(second, 'exit');
   }
+}
+
+/** Used up before the first rung, so that both trials wait. */
+async function recordSweepOfBudget({ client, write }: Recorder): Promise<void> {
+  const id = 'sweep-of-budget';
+  const grid = { 'train.learningRate': [0.001, 0.02] };
+  const budget = { gpuHours: 1 / 3600, deadline: '1d' };
+  await client.startSweep(
+    { name: id, spec: spec(id, { train: longTraining }) as never, grid, rungs: [0.5], budget },
+    { sweepId: id },
+  );
+  await until(async () => Boolean((await client.describeSweep(id)).status?.asks));
+  await client.setBudget(id, { by: 'ann', budget: { gpuHours: 1 } });
+  let winner: string | null = null;
+  for await (const { status } of client.watchSweep(id)) winner = status?.winner ?? winner;
+  await write(id, id);
+  await write('sweep-of-budget-winner', winner as string);
 }
 
 /** A GPU worker of its own name and state; resolves when the pool has it. */

@@ -413,6 +413,55 @@ describe('a sweep', () => {
     await client.cancelRun('broke-02');
   });
 
+  test('never uses more than its own budget: its trials wait, saved, it asks, and more lets the best win', async () => {
+    const gpuHours = 100 / 3600;
+    const grid = { 'train.learningRate': [0.1, 0.2, 0.3, 0.4] };
+    const input = { name: 'purse', spec: specOf('purse') as never, grid, budget: { gpuHours } };
+    await client.startSweep(input, { sweepId: 'purse' });
+    const used = () => {
+      const own = calls.filter(({ input: { run } }) => run.startsWith('purse-'));
+      return own.reduce((sum, { from, to }) => sum + to - from, 0);
+    };
+    for await (const { status } of client.watchSweep('purse', { intervalMs: 50 })) if (status?.asks) break;
+    const { status } = await client.describeSweep('purse');
+    expect(status?.asks).toMatch(/Its trials wait, saved; `anneal budget purse` with .* gives more and goes on/);
+    // All but what is too little to start a trainer for; a step of each of two trials may be beyond it.
+    expect(used()).toBeGreaterThan(90);
+    expect(used()).toBeLessThanOrEqual(102);
+    const held = status?.trials.find(({ state }) => state === 'held');
+    expect(held).toMatchObject({ isOutOfBudget: true, why: expect.stringContaining('part of the sweep’s budget') });
+    expect((await client.describeRun(held?.run as string)).state).toBe('paused');
+
+    const anneal = createAnneal({ cwd: tmpdir(), env: { ANNEAL_TEMPORAL_ADDRESS: env.address } });
+    const shown = await anneal(['watch', 'purse']);
+    expect(shown.code).toBe(11);
+    expect(shown.stdout).toMatch(/budget: of 0.02\d* GPU hours 0.02\d* are used/);
+    await expect(client.setBudget('purse', { budget: { gpuHours: 50 / 3600 } })).rejects.toMatchObject({
+      kind: 'run_refused',
+      message: expect.stringMatching(/is used up: 0\.02\d* GPU hours\. Give more\.$/),
+    });
+    expect((await anneal(['budget', 'purse', '--gpu-hours', '1'])).stdout).toContain('Sweep purse has a new budget');
+    const last = await sweepEnd('purse');
+    expect(last).toMatchObject({ winner: 'purse-04', asks: null, result: { training: { step: STEPS } } });
+    // As many steps as without a budget: four to the first rung, two to the second, one to the end.
+    expect(used()).toBe(4 * 25 + 2 * 25 + 50);
+  }, 60_000);
+
+  test('whose deadline comes saves all that train, and goes on when it is given time', async () => {
+    for (const n of [1, 2]) holdAt.set(`overdue-0${n}`, 10);
+    const grid = { 'train.learningRate': [0.1, 0.2] };
+    const deadline = new Date(Date.now() + 3_000).toISOString();
+    const input = { name: 'overdue', spec: specOf('overdue') as never, grid, rungs: [0.5], budget: { deadline } };
+    await client.startSweep(input, { sweepId: 'overdue' });
+    for await (const { status } of client.watchSweep('overdue', { intervalMs: 50 })) if (status?.asks) break;
+    const { status } = await client.describeSweep('overdue');
+    expect(status?.asks).toContain('`budget.deadline`');
+    expect(status?.trials.map(({ state }) => state)).toContain('held');
+    holdAt.clear();
+    await client.setBudget('overdue', { budget: { deadline: '1h' } });
+    expect(await sweepEnd('overdue')).toMatchObject({ winner: 'overdue-02', asks: null });
+  }, 60_000);
+
   test('compares at the end of the training where the rung says so', async () => {
     const trials = [{ 'train.learningRate': 0.2 }, { 'train.learningRate': 0.6 }];
     await client.startSweep(sweepOf('whole', { trials, rungs: [1], concurrent: 1 }), { sweepId: 'whole' });

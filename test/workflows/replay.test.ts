@@ -82,6 +82,9 @@ describe('the records', () => {
     expect(typesIn('paused').filter((type) => type.endsWith('ACTIVITY_TASK_CANCELED'))).toHaveLength(2);
     expect(textOf(readHistory('sweep'))).toContain('place 2 of 2 at 50 % of the steps, 1 went on');
     expect(typesIn('sweep-winner')).toContain('EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED');
+    expect(lastOf('sweep-of-budget')).toBe('EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED');
+    expect(typesIn('sweep-of-budget')).toContain('EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED');
+    expect(textOf(readHistory('sweep-of-budget-winner'))).toContain('allot');
     expect(lastOf('two-hosts')).toBe('EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED');
     expect(lastOf('two-hosts-gang')).toBe('EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED');
     expect(activitiesIn('two-hosts-gang')).toEqual(expect.arrayContaining(['train-1-1', 'judge-1', 'train-2-1']));

@@ -62,7 +62,7 @@ export async function budget(run: string, options: BudgetOptions): Promise<numbe
   }
   return withClient(async (client) => {
     await client.setBudget(run, { ...requestOf(options), budget: wanted });
-    output.say(`Run ${run} has a new budget: ${JSON.stringify(wanted)}.`);
+    output.say(`${(await client.isSweep(run)) ? 'Sweep' : 'Run'} ${run} has a new budget: ${JSON.stringify(wanted)}.`);
     if (output.json) output.result({ run, budget: wanted });
     return EXIT.done;
   });

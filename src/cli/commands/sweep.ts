@@ -79,8 +79,9 @@ export async function followSweep(
   }
 }
 
-/** Nobody goes on by himself: those that are still in have used up what they may. */
+/** Nobody goes on by himself: the sweep's budget, or those of all that are still in, are used up. */
 function isOutOfBudget({ status }: SweepDescription): boolean {
+  if (status?.asks) return true;
   const open = (status?.trials ?? []).filter(({ state }) => ['waiting', 'training', 'paused', 'held'].includes(state));
   return open.length > 0 && open.every(({ state, isOutOfBudget }) => state === 'held' && isOutOfBudget);
 }
@@ -99,11 +100,19 @@ function createViewer(output: Output, ndjson: boolean): (description: SweepDescr
 
 function reportEnd({ sweep: id, state, status, failure }: SweepDescription, output: Output, ndjson: boolean): number {
   if (output.json && !ndjson) {
-    output.result({ sweep: id, status: state, winner: status?.winner ?? null, trials: status?.trials ?? [], failure });
+    output.result({
+      sweep: id,
+      status: state,
+      winner: status?.winner ?? null,
+      trials: status?.trials ?? [],
+      failure,
+      ...(status?.asks && { asks: status.asks }),
+    });
   }
   if (state === 'running') {
     output.say(
-      `Sweep ${id} waits for budgets: \`anneal budget <run>\` gives one of its trials more and lets it go on.`,
+      status?.asks ??
+        `Sweep ${id} waits for budgets: \`anneal budget <run>\` gives one of its trials more and lets it go on.`,
     );
     return EXIT.budgetReached;
   }

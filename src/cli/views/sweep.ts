@@ -1,5 +1,6 @@
 // A sweep as a table of its trials. State in, lines out.
 import type { SweepDescription } from '../../client/sweeps.ts';
+import { describeSpent } from '../../contracts/budget.ts';
 import type { SweepStatus, TrialStatus } from '../../contracts/status.ts';
 import { cutTo, oneLine, type Paint, plural, table } from './format.ts';
 
@@ -11,10 +12,18 @@ export function sweepLines({ sweep, state, status, failure }: SweepDescription, 
   const lines = [
     head,
     ...table([titles, ...status.trials.map((trial) => rowOf(trial, sweep, paint))], [2, 3]).map((line) => `  ${line}`),
+    ...budgetLines(status),
     ...bestLines(status, paint),
+    ...(status.asks ? [`  ${paint.yellow(oneLine(status.asks))}`] : []),
     ...(failure === null ? [] : [`  ${paint.red(oneLine(failure.message))}`]),
   ];
   return lines.map((line) => cutTo(line, width));
+}
+
+function budgetLines({ budget, trials }: SweepStatus): string[] {
+  if (budget === undefined) return [];
+  const used = trials.reduce((sum, { gpuSeconds = 0 }) => sum + gpuSeconds, 0);
+  return [`  budget: ${describeSpent(budget, used)}`];
 }
 
 /** The trials' own numbers are those of their last rung; the winner went on. */
