@@ -12,7 +12,7 @@ import type { CleanedRange } from '../../src/contracts/cleaned-range.ts';
 import type { SpecInput } from '../../src/contracts/spec.ts';
 import { createRowMapper } from '../../src/data/mapping.ts';
 import { createPrivacy } from '../../src/data/privacy/privacy.ts';
-import { ByteMarks } from '../../src/data/range/byte-marks.ts';
+import { ByteMarks, HALTING_BYTES, TELLING_BYTES, WORD_BYTES } from '../../src/data/range/byte-marks.ts';
 import { ChatScan } from '../../src/data/range/chat-scan.ts';
 import { cleanRange } from '../../src/data/range/clean.ts';
 import { planCsvCuts } from '../../src/data/range/csv-cuts.ts';
@@ -41,7 +41,7 @@ function optionsFor(name: string, data: Partial<SpecInput['data']> = {}): RangeO
   const { system, rules: byCode, dropColumns } = rules;
   const mapping = { method: 'sft', shape: 'auto', system, rules: byCode, dropColumns } as const;
   const format = name.endsWith('.csv') ? 'csv' : 'jsonl';
-  return { ...place, format, mapping, rules, pseudonymKey: null };
+  return { ...place, format, mapping, rules: { ...rules, sharedWords: 13 }, pseudonymKey: null };
 }
 
 async function clean(
@@ -384,7 +384,7 @@ describe('the fast way', () => {
   test('takes a mutated chat only where the slow way gives the same text, and measures it', () => {
     const random = createRandom(1);
     const chat = new ChatScan();
-    const marks = new ByteMarks();
+    const marks = new ByteMarks(TELLING_BYTES);
     let taken = 0;
     for (let i = 0; i < 30_000; i++) {
       const text = mutate(random, pick(random, SEEDS));
@@ -415,7 +415,7 @@ describe('the fast way', () => {
   test('misses nothing private in what it says is free of it', () => {
     const random = createRandom(4);
     const chat = new ChatScan();
-    const marks = new ByteMarks();
+    const marks = new ByteMarks(TELLING_BYTES);
     const privacy = createPrivacy(dataSpec({ privacy: { action: 'mask', privateAddresses: true } }).privacy, null);
     const textOf = () => Array.from({ length: 1 + Math.floor(random() * 5) }, () => pick(random, PRIVATE)).join('');
     const counts = { private: 0, free: 0 };
@@ -432,11 +432,20 @@ describe('the fast way', () => {
     expect(counts.free).toBeGreaterThan(500);
   });
 
-  test('marks the bytes that a scan looks at, and no others', () => {
+  const isLetter = (byte: number) => byte < 0x80 && /[a-z0-9]/i.test(String.fromCharCode(byte));
+  const MARKED = [
+    [
+      'that a scan looks at',
+      TELLING_BYTES,
+      (byte: number) => byte < 0x20 || byte >= 0x80 || isOneOf(byte, '"\\:@A_0123456789'),
+    ],
+    ['of words', WORD_BYTES, isLetter],
+    ['that end the plain part of a text', HALTING_BYTES, (byte: number) => byte >= 0x80 || isOneOf(byte, '"\\')],
+  ] as const;
+  const isOneOf = (byte: number, characters: string) => characters.includes(String.fromCharCode(byte));
+  test.each(MARKED)('marks the bytes %s, and no others', (_, marked, isMarked) => {
+    const marks = new ByteMarks(marked);
     const random = createRandom(3);
-    const marks = new ByteMarks();
-    const isMarked = (byte: number) =>
-      byte < 0x20 || byte >= 0x80 || '"\\:@A_0123456789'.includes(String.fromCharCode(byte));
     for (const sizeBytes of [1, 15, 16, 17, 31, 32, 33, 4_000]) {
       const bytes = Buffer.from(Array.from({ length: sizeBytes }, () => Math.floor(random() * 256)));
       marks.markOnce(bytes);

@@ -41,23 +41,6 @@ export class Grams {
     this.count = count;
   }
 
-  /** The n-th part of them: n words that stand one behind the other. The i-th begins with word i · n. */
-  readApart(words: Int32Array): void {
-    this.count = Math.floor(words.length / this.n);
-    this.#makeRoom(this.count);
-    const { n, highs, lows } = this;
-    for (let block = 0, i = 0; block < this.count; block++) {
-      let [high, low] = [0, 0];
-      for (const end = i + n; i < end; i++) {
-        const word = words[i] as number;
-        high = (Math.imul(high, FACTOR) + word) | 0;
-        low = (Math.imul(low, FACTOR_2) + mix(word)) | 0;
-      }
-      highs[block] = mix(high);
-      lows[block] = mix(low);
-    }
-  }
-
   #makeRoom(grams: number): void {
     if (this.highs.length >= grams) return;
     this.highs = new Int32Array(2 * grams);

@@ -1,8 +1,19 @@
 // The words of a cleaned row's own texts, hashed as `createWordHasher` does, from the row's line as it lies in its file. Chats and texts
 // of the form that cleaning writes most are read without being decoded; whatever else there is, is parsed.
 import type { Content } from '../mapping.ts';
+import { ByteMarks, HALTING_BYTES, WORD_BYTES } from '../range/byte-marks.ts';
 import { ownTexts } from '../row-texts.ts';
-import { ALONE, createWordHasher, FNV_OFFSET, FNV_PRIME, IN_WORD, unitKinds } from './words.ts';
+import {
+  ALONE,
+  createWordHasher,
+  hashUnit,
+  hashUnits,
+  IN_WORD,
+  stir,
+  UNITS_AT_ONCE,
+  unitKinds,
+  WORD_SEED,
+} from './words.ts';
 
 /** What stands before the content. */
 const CONTENT_AT = `{"id":"${'0'.repeat(32)}",`.length;
@@ -21,15 +32,26 @@ const SMALL_U = 0x75;
 const SMALL_S = 0x73;
 const SMALL_D = 0x64;
 
-/** Of an ASCII byte its lower case in a word, 0 between words, `HALT` where more has to be known. */
-const HALT = 0xff;
-const ASCII = new Uint8Array(256).fill(HALT, 0x80);
-for (let byte = 0; byte < 0x80; byte++) {
-  const character = String.fromCharCode(byte);
-  if (/[a-z0-9]/i.test(character)) ASCII[byte] = character.toLowerCase().charCodeAt(0);
+/** What a byte is: `IN_WORD`, 0 between words, or one that ends the text, stands before another one, or begins a longer character. */
+const END = 3;
+const ESCAPE = 4;
+const WIDE = 5;
+const KINDS = new Uint8Array(256).fill(WIDE, 0x80);
+for (let byte = 0; byte < 0x80; byte++) if (/[a-z0-9]/i.test(String.fromCharCode(byte))) KINDS[byte] = IN_WORD;
+KINDS[QUOTE] = END;
+KINDS[BACKSLASH] = ESCAPE;
+
+/** Set in ASCII letters in lower case, and in digits. */
+const LOWER_CASE = 0x20;
+const LOWER_CASES = 0x20202020;
+
+/** By the bytes of a word that are left, what of the first and of the second four bytes is the word's. */
+const FIRST_BYTES = Int32Array.from({ length: UNITS_AT_ONCE + 1 }, (_, left) => maskOf(left));
+const SECOND_BYTES = Int32Array.from({ length: UNITS_AT_ONCE + 1 }, (_, left) => maskOf(left - 4));
+
+function maskOf(bytes: number): number {
+  return bytes >= 4 ? -1 : bytes <= 0 ? 0 : (1 << (8 * bytes)) - 1;
 }
-ASCII[QUOTE] = HALT;
-ASCII[BACKSLASH] = HALT;
 
 /** Of a UTF-16 code unit its lower case; 0 where that depends on its neighbours or is longer. Made when first needed. */
 let lowerUnits: Uint16Array | null = null;
@@ -52,11 +74,21 @@ const CASELESS_FROM = 0x1f000;
 /** Text that is a question: a user's turn, or a text without turns. */
 type TakeText = (words: Int32Array, isPrompt: boolean) => void;
 
+/** Bytes that may be read behind a line: a word is read eight at a time. */
+const BEHIND_BYTES = UNITS_AT_ONCE;
+
 export class RowWords {
   /** Rows that had to be parsed. */
   parsedRows = 0;
+  /** The line. */
+  #line: Buffer = Buffer.alloc(0);
+  #view: DataView = new DataView(new ArrayBuffer(0));
+  readonly #inWords = new ByteMarks(WORD_BYTES);
+  readonly #halts = new ByteMarks(HALTING_BYTES);
+  /** Code units of a word that is not all ASCII. */
+  #units = new Uint16Array(0);
   /** Of the row's texts, one behind the other. */
-  #words = new Int32Array(4096);
+  #words = new Int32Array(0);
   #count = 0;
   /** Where the texts end in it, and which of them are questions. */
   #ends: number[] = [];
@@ -68,14 +100,15 @@ export class RowWords {
   constructor() {
     lowerUnits ??= makeLowerUnits();
     this.#lower = lowerUnits;
+    this.#makeRoom(4096);
   }
 
   /** Calls back with the words of each text of the line [from, to), in their order; they are valid until the next line. */
   eachText(source: Buffer, from: number, to: number, take: TakeText): void {
     this.#clear();
-    // There are no more words than bytes.
-    if (this.#words.length < to - from) this.#words = new Int32Array(2 * (to - from));
-    if (!this.#scan(source, from + CONTENT_AT)) {
+    if (this.#units.length < to - from) this.#makeRoom(2 * (to - from));
+    this.#read(source, from, to);
+    if (!this.#scan(this.#line, CONTENT_AT)) {
       this.#clear();
       this.parsedRows++;
       this.#parse(source.toString('utf8', from, to));
@@ -85,6 +118,27 @@ export class RowWords {
       const end = this.#ends[i] as number;
       take(this.#words.subarray(start, end), this.#prompts[i] as boolean);
       start = end;
+    }
+  }
+
+  /** For a line of so many bytes: there are no more words than bytes. */
+  #makeRoom(sizeBytes: number): void {
+    this.#units = new Uint16Array(sizeBytes);
+    if (this.#words.length < sizeBytes) this.#words = new Int32Array(sizeBytes);
+  }
+
+  /** Makes it the line, and marks its bytes. */
+  #read(source: Buffer, from: number, to: number): void {
+    const sizeBytes = to - from;
+    const line = this.#inWords.room(sizeBytes + BEHIND_BYTES);
+    if (line !== this.#line) this.#view = new DataView(line.buffer);
+    this.#line = line;
+    for (const marks of [this.#inWords, this.#halts]) {
+      const room = marks.room(sizeBytes + BEHIND_BYTES);
+      source.copy(room, 0, from, to);
+      // A text that has no end has one there.
+      room[sizeBytes] = QUOTE;
+      marks.markRoom(sizeBytes + 1);
     }
   }
 
@@ -144,58 +198,104 @@ export class RowWords {
 
   /** Adds the words of a text. Gives where its closing quote stands, or -1 where a string has to be made of it. */
   #scanText(source: Buffer, start: number): number {
-    const words = this.#words;
-    let count = this.#count;
-    let hash = FNV_OFFSET;
-    let isInWord = false;
-    let at = start;
-    for (;;) {
-      let unit = ASCII[source[at] as number] as number;
-      if (unit !== 0 && unit !== HALT) {
-        do {
-          hash = Math.imul(hash ^ unit, FNV_PRIME);
-          unit = ASCII[source[++at] as number] as number;
-        } while (unit !== 0 && unit !== HALT);
-        isInWord = true;
-      }
-      let kind = 0;
-      if (unit === HALT) {
-        const byte = source[at] as number;
-        if (byte === QUOTE) break;
-        if (byte === BACKSLASH) {
-          // What is written by its number may be half a character.
-          if (source[++at] === SMALL_U) return -1;
-        } else if (byte < 0xf0) {
-          unit = this.#lower[byte < 0xe0 ? twoBytes(source, at) : threeBytes(source, at)] as number;
-          if (unit === 0) return -1;
-          at += byte < 0xe0 ? 1 : 2;
-          kind = this.#kinds[unit] as number;
-        } else {
-          const character = fourBytes(source, at);
-          if (character < CASELESS_FROM) return -1;
-          if (isInWord) words[count++] = hash;
-          isInWord = false;
-          words[count++] = Math.imul(FNV_OFFSET ^ (0xd7c0 + (character >> 10)), FNV_PRIME);
-          unit = 0xdc00 + (character & 0x3ff);
-          at += 3;
-          kind = ALONE;
-        }
-      }
-      at++;
-      if (kind === IN_WORD) {
-        hash = Math.imul(hash ^ unit, FNV_PRIME);
-        isInWord = true;
+    for (let at = this.#scanWords(source, start); ; at = this.#scanWords(source, at)) {
+      const kind = KINDS[source[at] as number];
+      if (kind === END) return at;
+      if (kind === ESCAPE) {
+        // What is written by its number may be half a character.
+        if (source[at + 1] === SMALL_U) return -1;
+        at += 2;
         continue;
       }
-      if (isInWord) words[count++] = hash;
-      if (kind === ALONE) words[count++] = Math.imul(FNV_OFFSET ^ unit, FNV_PRIME);
-      hash = FNV_OFFSET;
-      isInWord = false;
+      at = this.#scanWide(source, at);
+      if (at === -1) return -1;
     }
-    if (isInWord) words[count++] = hash;
-    this.#count = count;
+  }
+
+  /** Adds words of ASCII. Gives where something else stands, or where the word begins that it is in. */
+  #scanWords(source: Buffer, start: number): number {
+    const inWords = this.#inWords.words;
+    const halts = this.#halts.words;
+    const words = this.#words;
+    const view = this.#view;
+    let block = start >>> 5;
+    const since = -1 << (start & 31);
+    /** Of 32 bytes, which are in words. */
+    let own = (inWords[block] as number) & since;
+    /** Of the same bytes, where words begin and end, and what is something else. */
+    let bits = (own ^ (own << 1)) | ((halts[block] as number) & since);
+    let count = this.#count;
+    let from = -1;
+    for (;;) {
+      while (bits === 0) {
+        const last = own >>> 31;
+        own = inWords[++block] as number;
+        bits = (own ^ ((own << 1) | last)) | (halts[block] as number);
+      }
+      const at = (block << 5) + 31 - Math.clz32(bits & -bits);
+      bits &= bits - 1;
+      const kind = KINDS[source[at] as number] as number;
+      if (kind === IN_WORD) {
+        from = at;
+        continue;
+      }
+      if (from !== -1 && kind !== WIDE) words[count++] = hashAscii(view, from, at);
+      if (kind !== 0) {
+        this.#count = count;
+        return kind === WIDE && from !== -1 ? from : at;
+      }
+      from = -1;
+    }
+  }
+
+  /** Adds the words up to the next ASCII character that is in none. Gives where that stands, or -1. */
+  #scanWide(source: Buffer, from: number): number {
+    const units = this.#units;
+    let length = 0;
+    let at = from;
+    for (;;) {
+      const byte = source[at] as number;
+      if (byte < 0x80) {
+        if (KINDS[byte] !== IN_WORD) break;
+        units[length++] = byte | LOWER_CASE;
+        at++;
+        continue;
+      }
+      let kind = 0;
+      let unit = 0;
+      if (byte < 0xf0) {
+        unit = this.#lower[byte < 0xe0 ? twoBytes(source, at) : threeBytes(source, at)] as number;
+        if (unit === 0) return -1;
+        at += byte < 0xe0 ? 2 : 3;
+        kind = this.#kinds[unit] as number;
+        if (kind === IN_WORD) {
+          units[length++] = unit;
+          continue;
+        }
+      }
+      if (length > 0) this.#words[this.#count++] = hashUnits(units, 0, length);
+      length = 0;
+      if (kind === ALONE) this.#words[this.#count++] = hashUnit(unit);
+      if (byte < 0xf0) continue;
+      const character = fourBytes(source, at);
+      if (character < CASELESS_FROM) return -1;
+      this.#words[this.#count++] = hashUnit(0xd7c0 + (character >> 10));
+      this.#words[this.#count++] = hashUnit(0xdc00 + (character & 0x3ff));
+      at += 4;
+    }
+    if (length > 0) this.#words[this.#count++] = hashUnits(units, 0, length);
     return at;
   }
+}
+
+/** Hash of the word [from, to) of ASCII letters and digits. */
+function hashAscii(view: DataView, from: number, to: number): number {
+  let hash = WORD_SEED;
+  let at = from;
+  for (; to - at > UNITS_AT_ONCE; at += UNITS_AT_ONCE)
+    hash = stir(hash, view.getInt32(at, true) | LOWER_CASES, view.getInt32(at + 4, true) | LOWER_CASES);
+  const first = (view.getInt32(at, true) | LOWER_CASES) & (FIRST_BYTES[to - at] as number);
+  return stir(hash, first, (view.getInt32(at + 4, true) | LOWER_CASES) & (SECOND_BYTES[to - at] as number));
 }
 
 function twoSixes(source: Buffer, at: number): number {

@@ -13,8 +13,47 @@ export function unitKinds(): Uint8Array {
   return kinds;
 }
 
-export const FNV_OFFSET = 0x811c9dc5 | 0;
-export const FNV_PRIME = 0x01000193;
+/** What the hash of a word begins with. */
+export const WORD_SEED = 0x811c9dc5 | 0;
+const WORD_FACTOR = 0x9e3779b1 | 0;
+
+/** Code units of a word that are hashed at a time, the last ones with zeros behind them. */
+export const UNITS_AT_ONCE = 8;
+
+/** A word's hash with eight more of its bytes, as two numbers. */
+export function stir(hash: number, first: number, second: number): number {
+  const product = Math.imul(hash ^ first, WORD_FACTOR);
+  const both = Math.imul((product ^ (product >>> 15)) + second, WORD_FACTOR);
+  return both ^ (both >>> 15);
+}
+
+/** Hash of the word [from, to) of code units in lower case: of their low bytes, and of their high ones where there are any. */
+export function hashUnits(units: Uint16Array, from: number, to: number): number {
+  let hash = WORD_SEED;
+  for (let at = from; at < to; at += UNITS_AT_ONCE) {
+    hash = stir(hash, fourBytes(units, at, to, 0), fourBytes(units, at + 4, to, 0));
+    const high = fourBytes(units, at, to, 8);
+    const higher = fourBytes(units, at + 4, to, 8);
+    if ((high | higher) !== 0) hash = stir(hash, high, higher);
+  }
+  return hash;
+}
+
+/** Of four units from there on the low bytes or the high ones. */
+function fourBytes(units: Uint16Array, from: number, to: number, shift: number): number {
+  let bytes = 0;
+  for (let i = Math.min(to, from + 4) - 1; i >= from; i--)
+    bytes = (bytes << 8) | (((units[i] as number) >>> shift) & 0xff);
+  return bytes;
+}
+
+const oneUnit = new Uint16Array(1);
+
+/** Hash of a word of one code unit. */
+export function hashUnit(unit: number): number {
+  oneUnit[0] = unit;
+  return hashUnits(oneUnit, 0, 1);
+}
 
 /** 32 bits a word, signed, because V8 counts in those. Valid until the next call. */
 export type WordHasher = (text: string) => Int32Array;
@@ -38,22 +77,16 @@ export function createWordHasher(): WordHasher {
 
 function hashWords(units: Uint16Array, kindOf: Uint8Array, hashes: Int32Array): number {
   let count = 0;
-  let hash = FNV_OFFSET;
-  let isInWord = false;
+  let start = 0;
   for (let i = 0; i < units.length; i++) {
     const unit = units[i] as number;
     const kind = kindOf[unit] as number;
-    if (kind === IN_WORD) {
-      hash = Math.imul(hash ^ unit, FNV_PRIME);
-      isInWord = true;
-      continue;
-    }
-    if (isInWord) hashes[count++] = hash;
-    if (kind === ALONE) hashes[count++] = Math.imul(FNV_OFFSET ^ unit, FNV_PRIME);
-    hash = FNV_OFFSET;
-    isInWord = false;
+    if (kind === IN_WORD) continue;
+    if (start < i) hashes[count++] = hashUnits(units, start, i);
+    if (kind === ALONE) hashes[count++] = hashUnit(unit);
+    start = i + 1;
   }
-  if (isInWord) hashes[count++] = hash;
+  if (start < units.length) hashes[count++] = hashUnits(units, start, units.length);
   return count;
 }
 

@@ -75,11 +75,12 @@ async function cleanPiece(
 }
 
 function optionsOf(spec: Spec, { source, name, wanted }: Frozen, piece: Piece): Omit<RangeOptions, 'pseudonymKey'> {
-  const { groupBy, filters, privacy, nearDuplicates } = spec.data;
+  const { groupBy, filters, privacy, nearDuplicates, decontaminate } = spec.data;
+  const sharedWords = decontaminate.heldOut === 'off' ? null : decontaminate.ngram;
   return {
     ...{ ...piece, name, format: source.format },
     mapping: mappingOf(spec, wanted),
-    rules: { groupBy, filters, privacy, nearDuplicates },
+    rules: { groupBy, filters, privacy, nearDuplicates, sharedWords },
   };
 }
 

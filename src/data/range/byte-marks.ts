@@ -1,11 +1,32 @@
-// Marks the bytes of UTF-8 JSON text that a scan has to look at, 16 at once: control characters, quotes, backslashes, digits, `:`, `@`,
-// `A`, `_` and all that is not ASCII. Of prose these are a few in a hundred. The kernel is WebAssembly, written out below.
+// Marks the bytes of UTF-8 JSON text that a scan has to look at, 16 at once. The kernel is WebAssembly, written out below.
 
 /** Tables by the low and the high half of a byte: a byte is marked when both have a bit in common. */
-const LOW = tableOf(
-  (low) => 1 | 32 | flag(low === 2, 2) | flag(low <= 10, 4) | flag(low <= 1, 8) | flag(low === 12 || low === 15, 16),
-);
-const HIGH = tableOf((high) => (high >= 8 ? 32 : ([1, 1, 2, 4, 8, 16, 0, 0][high] as number)));
+interface MarkedBytes {
+  low: number[];
+  high: number[];
+}
+
+/**
+ * Control characters, quotes, backslashes, digits, `:`, `@`, `A`, `_` and all that is not ASCII. Of prose these are a few in a hundred.
+ */
+export const TELLING_BYTES: MarkedBytes = {
+  low: tableOf(
+    (low) => 1 | 32 | flag(low === 2, 2) | flag(low <= 10, 4) | flag(low <= 1, 8) | flag(low === 12 || low === 15, 16),
+  ),
+  high: tableOf((high) => (high >= 8 ? 32 : ([1, 1, 2, 4, 8, 16, 0, 0][high] as number))),
+};
+
+/** Letters and digits of ASCII. */
+export const WORD_BYTES: MarkedBytes = {
+  low: tableOf((low) => flag(low <= 9, 1) | flag(low > 0, 2) | flag(low <= 10, 4)),
+  high: tableOf((high) => [0, 0, 0, 1, 2, 4, 2, 4][high] ?? 0),
+};
+
+/** Quotes, backslashes and all that is not ASCII. */
+export const HALTING_BYTES: MarkedBytes = {
+  low: tableOf((low) => 4 | flag(low === 2, 1) | flag(low === 12, 2)),
+  high: tableOf((high) => (high >= 8 ? 4 : flag(high === 2, 1) | flag(high === 5, 2))),
+};
 
 function tableOf(bits: (half: number) => number): number[] {
   return Array.from({ length: 16 }, (_, half) => bits(half));
@@ -23,15 +44,15 @@ const sized = (content: number[]) => [...unsigned(content.length), ...content];
 const unsigned = (n: number): number[] => (n < 128 ? [n] : [(n & 127) | 128, ...unsigned(n >>> 7)]);
 
 /** `mark(from, to, out)`: a bit for each byte; `from` and `out` are multiples of 16. Parameters are locals 0 to 2, the bytes local 3. */
-const MARK = [
+const markOf = ({ low, high }: MarkedBytes) => [
   ...[1, 1, 0x7b], // (local v128)
   ...[0x03, 0x40], // loop
   ...[0x20, 2], //   local.get out
-  ...vector(LOW),
+  ...vector(low),
   ...[0x20, 0, 0xfd, 0x00, 0, 0, 0x22, 3], //   local.get from, v128.load, local.tee bytes
   ...[...vector(repeated(0x0f)), 0xfd, 0x4e], //   v128.and
   ...[0xfd, 0x0e], //   i8x16.swizzle
-  ...vector(HIGH),
+  ...vector(high),
   ...[0x20, 3, 0x41, 4, 0xfd, 0x6d], //   local.get bytes, i32.const 4, i8x16.shr_u
   ...[0xfd, 0x0e], //   i8x16.swizzle
   ...[0xfd, 0x4e], //   v128.and
@@ -44,13 +65,13 @@ const MARK = [
   ...[0x0b, 0x0b], // end, end
 ];
 
-const MODULE = [
+const moduleOf = (marked: MarkedBytes) => [
   ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
   ...section(1, [1, 0x60, 3, 0x7f, 0x7f, 0x7f, 0]), // type: (i32, i32, i32) → ()
   ...section(2, [1, 1, 0x6d, 1, 0x6d, 0x02, 0, 1]), // import: memory "m" "m" of a page or more
   ...section(3, [1, 0]), // function 0 has type 0
   ...section(7, [1, 4, ...Buffer.from('mark'), 0, 0]), // export: function 0 as "mark"
-  ...section(10, [1, ...sized(MARK)]),
+  ...section(10, [1, ...sized(markOf(marked))]),
 ];
 
 interface Memory {
@@ -82,8 +103,8 @@ export class ByteMarks {
   readonly #memory = new WebAssembly.Memory({ initial: 1 });
   readonly #mark: Mark;
 
-  constructor() {
-    const module = new WebAssembly.Module(Uint8Array.from(MODULE));
+  constructor(marked: MarkedBytes) {
+    const module = new WebAssembly.Module(Uint8Array.from(moduleOf(marked)));
     this.#mark = new WebAssembly.Instance(module, { m: { m: this.#memory } }).exports.mark;
   }
 

@@ -31,7 +31,7 @@ export async function cleanRange(
 ): Promise<CleanedRange> {
   const { onProgress, signal } = context;
   const tools = await openRangeTools(options, folder, context);
-  const files = openRangeFiles(folder, { hasBands: tools.sketch !== null });
+  const files = openRangeFiles(folder, options.rules);
   const cleaner = new RangeCleaner(options, tools, files);
   try {
     for await (const slice of slicesOf(bytes)) {

@@ -7,7 +7,7 @@ import { isPlainMapping, type Mapping } from '../mapping.ts';
 import type { Stash } from '../profile/stash.ts';
 import type { TakeRaw } from '../readers.ts';
 import type { GoodRow, RawRow } from '../rows-read.ts';
-import { ByteMarks } from './byte-marks.ts';
+import { ByteMarks, TELLING_BYTES } from './byte-marks.ts';
 import { ChatScan } from './chat-scan.ts';
 import { compactLine } from './compact-line.ts';
 import { PairChat } from './pair-chat.ts';
@@ -31,8 +31,8 @@ export function createFastWay(mapping: Mapping, groupBy: string | null, take: (r
   const { method, shape, system } = mapping;
   const isChat = ROW_KINDS[method] === 'chat' && (shape === 'auto' || shape === 'messages') && !system;
   if (!isChat || !isPlainMapping(mapping) || groupBy === 'messages') return {};
-  const marks = new ByteMarks();
-  const chatMarks = new ByteMarks();
+  const marks = new ByteMarks(TELLING_BYTES);
+  const chatMarks = new ByteMarks(TELLING_BYTES);
   const line = new FastLine(marks, chatMarks);
   const record = new FastRecord(marks, chatMarks);
   return {

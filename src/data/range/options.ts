@@ -6,7 +6,10 @@ import type { FindImage } from '../media/media.ts';
 import type { Format } from '../readers.ts';
 
 /** The rules of `data` that a row alone can keep or break. */
-export type RowRules = Pick<Spec['data'], 'groupBy' | 'filters' | 'privacy' | 'nearDuplicates'>;
+export interface RowRules extends Pick<Spec['data'], 'groupBy' | 'filters' | 'privacy' | 'nearDuplicates'> {
+  /** Words in a row that will be looked for in training and held-out rows; null = they will not. */
+  sharedWords: number | null;
+}
 
 export interface RangeOptions {
   /** Index into the snapshot's sources, and the name that people see in the quarantine. */
@@ -30,11 +33,12 @@ export interface RangeOptions {
   pseudonymKey: string | null;
 }
 
-/** Files that a range leaves in its folder; `bands` only where near duplicates are looked for. */
+/** Files that a range leaves in its folder; `bands` and `prints` only where near duplicates and shared words are looked for. */
 export const RANGE_FILES = {
   rows: 'rows.jsonl',
   index: 'index.bin',
   bands: 'bands.bin',
+  prints: 'prints.bin',
   quarantine: 'quarantine.jsonl',
   profile: 'profile.json',
 } as const;

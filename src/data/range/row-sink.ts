@@ -14,6 +14,7 @@ import type { RangeOptions } from './options.ts';
 import { plainText } from './plain-text.ts';
 import type { RangeFiles } from './range-files.ts';
 import type { RangeTools } from './range-tools.ts';
+import type { Placed, SourceBytes, WrittenRow } from './row-writer.ts';
 import { count, noteBadLine } from './tally.ts';
 
 /** Rows written to the quarantine; all are counted. Nobody reads more, and a wrong file would be copied whole. */
@@ -55,7 +56,7 @@ export class RowSink {
     this.#noteRules(fixed, warned, line);
     const field = rules.groupBy === null ? null : ownField(row.value, rules.groupBy);
     const group = this.#groupOf(field, () => plainText(groupTextOf(content)));
-    const { id, jsonBytes } = this.#files.rows.add(json, { group, source, line, flags: this.#flagsOf(content) });
+    const { id, jsonBytes } = this.#addRow(json, { group, source, line, flags: this.#flagsOf(content) });
     if (sketch !== null) this.#files.bands?.addBytes(bytesOf(sketch(content)));
     const sourceBytes = row.bytes.length;
     profile.add(content, { source, line, id, jsonBytes, sourceBytes }, () => this.#dropColumns(row.value as Fields));
@@ -67,10 +68,16 @@ export class RowSink {
     const { sketch, profile } = this.#tools;
     const { chat, line } = row;
     const group = this.#groupOf(rules.groupBy === null ? null : row.field(rules.groupBy), () => chat.plainQuestion);
-    const { id, jsonBytes } = this.#files.rows.add(chat, { group, source, line, flags: 0 });
+    const { id, jsonBytes } = this.#addRow(chat, { group, source, line, flags: 0 });
     if (sketch !== null) this.#files.bands?.addBytes(bytesOf(sketch(JSON.parse(chat.json) as Chat)));
     profile.addChat(chat, { source, line, id, jsonBytes, sourceBytes: row.sizeBytes }, (stash) => hold(row, stash));
     this.#tally.kept++;
+  }
+
+  #addRow(content: string | SourceBytes, placed: Placed): WrittenRow {
+    const written = this.#files.rows.add(content, placed);
+    this.#files.prints?.add(written.line);
+    return written;
   }
 
   #groupOf(field: unknown, ownText: () => string | Uint8Array): string {

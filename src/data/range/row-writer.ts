@@ -19,15 +19,22 @@ export interface Placed {
 }
 
 /** Bytes of the source: [from, to). */
-interface SourceBytes {
+export interface SourceBytes {
   source: Buffer;
   from: number;
   to: number;
 }
 
+export interface WrittenRow {
+  id: string;
+  jsonBytes: number;
+  /** Its line with the line end; valid until the next row is added. */
+  line: SourceBytes;
+}
+
 export interface RowWriter {
   /** @param content the JSON text of the row's content: a string with its braces, or bytes without them. */
-  add(content: string | SourceBytes, placed: Placed): { id: string; jsonBytes: number };
+  add(content: string | SourceBytes, placed: Placed): WrittenRow;
   close(): void;
 }
 
@@ -49,7 +56,7 @@ export function openRowWriter(rowsPath: string, indexPath: string): RowWriter {
       const entry = index.reserve(INDEX_BYTES);
       writeIndexEntry(entry.block, entry.at, { id, group: placed.group, lineBytes, flags: placed.flags });
       index.advance(INDEX_BYTES);
-      return { id, jsonBytes: to - from + 2 };
+      return { id, jsonBytes: to - from + 2, line: { source: block, from: at, to: at + lineBytes } };
     },
     close() {
       try {

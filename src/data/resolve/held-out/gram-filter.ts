@@ -1,30 +1,26 @@
 // A set of grams that may say yes to one that is not in it, never no to one that is: a Bloom filter that asks memory once a gram, because
-// all bits of a gram are in one word of it (Putze, Sanders and Singler 2007). Sized for 8 bits a gram of those
-// that are expected, which are twice as many as there are: it errs once in thirty, and more often where that is too much memory.
+// all bits of a gram are in one word of it (Putze, Sanders and Singler 2007). Sized for 16 bits a gram: it errs
+// once in thirty at most, and more often where that is too much memory.
 
-const BITS_A_GRAM = 8;
+const BITS_A_GRAM = 16;
 const WORDS_MIN = 1024;
 /** 64 MB. */
 const WORDS_MAX = 2 ** 24;
 
 export class GramFilter {
-  /** Threads that look into it share it; only one adds. */
-  readonly memory: SharedArrayBuffer;
   readonly #words: Int32Array;
   readonly #last: number;
 
-  constructor(memory: SharedArrayBuffer) {
-    this.memory = memory;
-    this.#words = new Int32Array(memory);
-    this.#last = this.#words.length - 1;
+  private constructor(words: number) {
+    this.#words = new Int32Array(words);
+    this.#last = words - 1;
   }
 
-  /** For so many grams, more or less. */
   static sizedFor(grams: number): GramFilter {
     const wanted = Math.ceil((grams * BITS_A_GRAM) / 32);
     let words = WORDS_MIN;
     while (words < wanted && words < WORDS_MAX) words *= 2;
-    return new GramFilter(new SharedArrayBuffer(4 * words));
+    return new GramFilter(words);
   }
 
   add(high: number, low: number): void {

@@ -1,0 +1,81 @@
+// Chooses fingerprints of a text, so that two texts with n words in a row in common have one in common, wherever those words stand
+// (winnowing: Schleimer, Wilkerson and Aiken 2003). About every fourth word has one. A fingerprint in common proves nothing.
+import { mix } from './words.ts';
+
+/** Odd constants: of the order in which fingerprints are chosen, and of the fingerprints themselves. */
+const ORDER_FACTOR = 0x9e3779b1 | 0;
+const PRINT_FACTOR = 0x85ebca6b | 0;
+
+export class Winnow {
+  /** Of the texts that were read since the last `clear`, 32 bits each; none is 0. */
+  prints = new Int32Array(1024);
+  count = 0;
+  readonly #n: number;
+  /** Words that make a fingerprint, and how many runs of so many words n words in a row have. */
+  readonly #runWords: number;
+  readonly #runs: number;
+  /** What a word weighs in the order when it leaves a run. */
+  readonly #out: number;
+  /** Of each run of the text, what it is chosen by. */
+  #order = new Int32Array(1024);
+
+  constructor(n: number) {
+    this.#n = n;
+    this.#runWords = (n + 1) >> 1;
+    this.#runs = n - this.#runWords + 1;
+    let out = 1;
+    for (let i = 0; i < this.#runWords; i++) out = Math.imul(out, ORDER_FACTOR);
+    this.#out = out;
+  }
+
+  clear(): void {
+    this.count = 0;
+  }
+
+  /** Of any so many runs one behind the other the least is chosen. */
+  read(words: Int32Array): void {
+    if (words.length < this.#n) return;
+    const order = this.#orderRuns(words);
+    const runs = words.length - this.#runWords + 1;
+    let least = 0;
+    for (let run = 1; run < this.#runs; run++) if ((order[run] as number) <= (order[least] as number)) least = run;
+    this.#choose(words, least);
+    for (let run = this.#runs; run < runs; run++) {
+      if ((order[run] as number) <= (order[least] as number)) least = run;
+      else if (least <= run - this.#runs) {
+        least = run - this.#runs + 1;
+        for (let next = least + 1; next <= run; next++)
+          if ((order[next] as number) <= (order[least] as number)) least = next;
+      } else continue;
+      this.#choose(words, least);
+    }
+  }
+
+  #orderRuns(words: Int32Array): Int32Array {
+    if (this.#order.length < words.length) this.#order = new Int32Array(2 * words.length);
+    const order = this.#order;
+    const out = this.#out;
+    const length = this.#runWords;
+    let sum = 0;
+    for (let i = 0; i < length; i++) sum = (Math.imul(sum, ORDER_FACTOR) + (words[i] as number)) | 0;
+    order[0] = sum;
+    for (let i = length; i < words.length; i++) {
+      sum = (Math.imul(sum, ORDER_FACTOR) + (words[i] as number) - Math.imul(words[i - length] as number, out)) | 0;
+      order[i - length + 1] = sum;
+    }
+    return order;
+  }
+
+  /** Its fingerprint is another hash: the least ones are closer together than chance would have it. */
+  #choose(words: Int32Array, run: number): void {
+    let print = 0;
+    for (let i = run; i < run + this.#runWords; i++)
+      print = (Math.imul(print, PRINT_FACTOR) + (words[i] as number)) | 0;
+    if (this.count === this.prints.length) {
+      const larger = new Int32Array(2 * this.count);
+      larger.set(this.prints);
+      this.prints = larger;
+    }
+    this.prints[this.count++] = mix(print) || 1;
+  }
+}
