@@ -81,7 +81,7 @@ test('fingerprints leave out no row that shares text, however few of them are co
   };
   const found = await findHeldOutText(input);
   expect(leaksOf(found).length).toBe(resolution.leakage.heldOutText?.trainRows);
-  const inRounds = await findHeldOutText({ ...input, printsMax: 100 });
+  const inRounds = await findHeldOutText({ ...input, printsMax: 1_000 });
   expect([inRounds.counts, leaksOf(inRounds)]).toEqual([found.counts, leaksOf(found)]);
   const candidates = await findCandidates(input);
   const looked = Array.from(fates.keys()).filter(candidates.has).length;

@@ -37,17 +37,23 @@ export class Winnow {
     if (words.length < this.#n) return;
     const order = this.#orderRuns(words);
     const runs = words.length - this.#runWords + 1;
+    const window = this.#runs;
     let least = 0;
-    for (let run = 1; run < this.#runs; run++) if ((order[run] as number) <= (order[least] as number)) least = run;
-    this.#choose(words, least);
-    for (let run = this.#runs; run < runs; run++) {
-      if ((order[run] as number) <= (order[least] as number)) least = run;
-      else if (least <= run - this.#runs) {
-        least = run - this.#runs + 1;
-        for (let next = least + 1; next <= run; next++)
-          if ((order[next] as number) <= (order[least] as number)) least = next;
-      } else continue;
-      this.#choose(words, least);
+    let leastOrder = order[0] as number;
+    for (let run = 1; run < runs; run++) {
+      const own = order[run] as number;
+      if (own <= leastOrder) {
+        least = run;
+        leastOrder = own;
+      } else if (least === run - window) {
+        leastOrder = order[++least] as number;
+        for (let next = least + 1; next <= run; next++) {
+          if ((order[next] as number) > leastOrder) continue;
+          least = next;
+          leastOrder = order[next] as number;
+        }
+      } else if (run !== window - 1) continue;
+      if (run >= window - 1) this.#choose(words, least);
     }
   }
 

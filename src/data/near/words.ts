@@ -1,6 +1,8 @@
 // Cuts a text into words and hashes them: runs of letters and digits without case; in scripts without spaces each character.
 // Punctuation, white space and markup make no difference.
 
+import { BYTES_AT_ONCE, stir, WORD_SEED } from '../kernels/word-line.ts';
+
 export const ALONE = 2;
 export const IN_WORD = 1;
 
@@ -13,24 +15,10 @@ export function unitKinds(): Uint8Array {
   return kinds;
 }
 
-/** What the hash of a word begins with. */
-export const WORD_SEED = 0x811c9dc5 | 0;
-const WORD_FACTOR = 0x9e3779b1 | 0;
-
-/** Code units of a word that are hashed at a time, the last ones with zeros behind them. */
-export const UNITS_AT_ONCE = 8;
-
-/** A word's hash with eight more of its bytes, as two numbers. */
-export function stir(hash: number, first: number, second: number): number {
-  const product = Math.imul(hash ^ first, WORD_FACTOR);
-  const both = Math.imul((product ^ (product >>> 15)) + second, WORD_FACTOR);
-  return both ^ (both >>> 15);
-}
-
 /** Hash of the word [from, to) of code units in lower case: of their low bytes, and of their high ones where there are any. */
 export function hashUnits(units: Uint16Array, from: number, to: number): number {
   let hash = WORD_SEED;
-  for (let at = from; at < to; at += UNITS_AT_ONCE) {
+  for (let at = from; at < to; at += BYTES_AT_ONCE) {
     hash = stir(hash, fourBytes(units, at, to, 0), fourBytes(units, at + 4, to, 0));
     const high = fourBytes(units, at, to, 8);
     const higher = fourBytes(units, at + 4, to, 8);

@@ -35,22 +35,25 @@ export async function findCandidates(input: CandidateInput): Promise<RowSet> {
   });
   const rounds = Math.ceil(heldOut / printsMax);
   for (let round = 0; round < rounds; round++) {
-    const isNow = (print: number) => roundOf(print, rounds) === round;
     const table = createPrintTable(heldOut / rounds);
-    await each((row, prints) => {
-      if (isHeldOut(fates[row] as number)) for (const print of prints) if (isNow(print)) table.add(print);
+    const eachNow = (side: (fate: number) => boolean, take: (print: number, row: number) => void) =>
+      each((row, prints) => {
+        if (!side(fates[row] as number)) return;
+        for (let i = 0; i < prints.length; i++)
+          if (roundOf(prints[i] as number, rounds) === round) take(prints[i] as number, row);
+      });
+    await eachNow(isHeldOut, table.add);
+    await eachNow(isTrained, (print, row) => {
+      if (table.mark(print)) candidates.add(row);
     });
-    await each((row, prints) => {
-      if (fates[row] !== FATE.train) return;
-      for (const print of prints) if (isNow(print) && table.mark(print)) candidates.add(row);
-    });
-    await each((row, prints) => {
-      if (isHeldOut(fates[row] as number) && prints.some((print) => isNow(print) && table.isMarked(print)))
-        candidates.add(row);
+    await eachNow(isHeldOut, (print, row) => {
+      if (table.isMarked(print)) candidates.add(row);
     });
   }
   return candidates;
 }
+
+const isTrained = (fate: number) => fate === FATE.train;
 
 /** An earlier release cleaned pieces without them. */
 function hasPrints({ files }: CleanedPiece): boolean {
@@ -61,7 +64,7 @@ const EVERY_ROW: RowSet = { add: () => undefined, has: () => true };
 
 /** By bits that the table does not place them by. */
 function roundOf(print: number, rounds: number): number {
-  return Math.floor(((print >>> 16) * rounds) / 65_536);
+  return ((print >>> 16) * rounds) >>> 16;
 }
 
 /** Each call reads the fingerprints of all rows, by the rows' numbers among those of all pieces. */

@@ -1,8 +1,10 @@
-// A set of fingerprints, each of which can be marked. 5 bytes a place, and more than half of the places are in use at most.
+// A set of fingerprints, each of which can be marked. 5½ bytes a place, and half of the places are in use at most. Most fingerprints that
+// it is asked for are not in it: a bit map, which fits into the processor's cache, says so of seven in eight of them.
 
 /** No fingerprint is 0. */
 const FREE = 0;
 const SLOTS_MIN = 1024;
+const BITS_A_SLOT = 4;
 
 export interface PrintTable {
   add(print: number): void;
@@ -13,7 +15,8 @@ export interface PrintTable {
 
 /** @param prints how many there will be, more or less */
 export function createPrintTable(prints: number): PrintTable {
-  let slots = new Int32Array(SLOTS_MIN);
+  let slots = new Int32Array(0);
+  let bits = new Uint32Array(0);
   let used = 0;
   const find = (print: number): number => {
     const last = slots.length - 1;
@@ -24,8 +27,16 @@ export function createPrintTable(prints: number): PrintTable {
   const resize = (places: number): void => {
     const old = slots;
     slots = new Int32Array(places);
-    for (const print of old) if (print !== FREE) slots[find(print)] = print;
+    bits = new Uint32Array((places * BITS_A_SLOT) / 32);
+    for (const print of old) if (print !== FREE) put(find(print), print);
   };
+  const put = (slot: number, print: number): void => {
+    slots[slot] = print;
+    const word = (print >>> 5) & (bits.length - 1);
+    bits[word] = (bits[word] as number) | (1 << (print & 31));
+  };
+  const isAbsent = (print: number) =>
+    (((bits[(print >>> 5) & (bits.length - 1)] as number) >>> (print & 31)) & 1) === 0;
   let places = SLOTS_MIN;
   while (places < 2 * prints) places *= 2;
   resize(places);
@@ -34,10 +45,11 @@ export function createPrintTable(prints: number): PrintTable {
     add(print) {
       const slot = find(print);
       if (slots[slot] === print) return;
-      slots[slot] = print;
+      put(slot, print);
       if (2 * ++used > slots.length) resize(2 * slots.length);
     },
     mark(print) {
+      if (isAbsent(print)) return false;
       marks ??= new Uint8Array(slots.length);
       const slot = find(print);
       if (slots[slot] === FREE) return false;
