@@ -3,9 +3,11 @@ import { createInterface } from 'node:readline/promises';
 import type { AnnealClient } from '../client/connect.ts';
 import { AnnealError, type Problem } from '../contracts/failure.ts';
 import type { Spec } from '../contracts/spec.ts';
+import type { SweepInput } from '../contracts/sweep.ts';
 import { planLocally } from './local-plan.ts';
 import type { Output } from './output.ts';
-import { problemLines, problemText, shortPlanLines } from './views/plan.ts';
+import { planSweep } from './sweep-plan.ts';
+import { problemLines, problemText, shortPlanLines, sweepPlanLines } from './views/plan.ts';
 
 export interface ConfirmOptions {
   yes?: boolean;
@@ -41,7 +43,13 @@ export async function confirmPlan(spec: Spec, options: ConfirmOptions, output: O
 }
 
 /** @throws AnnealError `bad_request` as `confirmPlan`. */
-export async function confirmSound(problems: Problem[], options: ConfirmOptions, output: Output): Promise<boolean> {
+export async function confirmSweep(input: SweepInput, options: ConfirmOptions, output: Output): Promise<boolean> {
+  const plan = await planSweep(input, { probe: false, say: (line) => output.say(line) });
+  for (const line of sweepPlanLines(plan, output.width(), output.paint)) output.say(line);
+  return await confirmSound(plan.problems, options, output);
+}
+
+async function confirmSound(problems: Problem[], options: ConfirmOptions, output: Output): Promise<boolean> {
   const isSound = problems.length === 0;
   if (!canAsk(options, output)) {
     if (isSound) return true;

@@ -67,7 +67,9 @@ function addRunCommands(program: Command, setExit: SetExit): void {
     .option('-y, --yes', 'on a terminal, start it without asking where the plan has no problem')
     .option('--no-plan', NO_PLAN)
     .action(async (spec, options) => setExit(await (await import('./commands/run.ts')).run(spec, options)));
-  withSpec(command(program, 'plan [spec]', 'what a run will do, need, take and cost, before anything is spent'))
+  withSpec(
+    command(program, 'plan [spec]', 'what a run, or a sweep, will do, need, take and cost, before anything is spent'),
+  )
     .option('--probe', 'measure memory and speed by two short trainings on this machine')
     .action(async (spec, options) => setExit(await (await import('./commands/plan.ts')).plan(spec, options)));
   command(program, 'status [run]', 'what is known of a run; the newest where none is named').action(
@@ -103,7 +105,9 @@ function addRunCommands(program: Command, setExit: SetExit): void {
   ).action(async (run, options) => setExit(await (await import('./commands/pauses.ts')).budget(run, options)));
   command(program, 'sweep <file>', 'try variants of a spec; at each rung the best go on, the others are paused')
     .option('--wait', 'follow it to its end')
-    .option('--keep-waiting', 'with --wait: also while the budgets of its trials are used up')
+    .option('--keep-waiting', 'with --wait: also while its budget, or those of its trials, are used up')
+    .option('-y, --yes', 'on a terminal, start it without asking where the plan has no problem')
+    .option('--no-plan', NO_PLAN)
     .action(async (file, options) => setExit(await (await import('./commands/sweep.ts')).sweep(file, options)));
   command(program, 'cancel <run>', 'stop a run; it saves a checkpoint first')
     .option('--wait', 'wait until it has stopped')

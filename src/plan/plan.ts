@@ -1,5 +1,5 @@
 // What a run will do, need, take and cost, before any of it: facts in, plan out. Pure; nothing here is invented: unknown is null.
-import { type Budget, deadlineAtMs, unpricedCostUsd } from '../contracts/budget.ts';
+import { type Budget, deadlineAtMs, isBounded, unpricedCostUsd } from '../contracts/budget.ts';
 import { type Problem, problemIf } from '../contracts/failure.ts';
 import type { Recipe, Spec } from '../contracts/spec.ts';
 import type { ProbeResult } from '../contracts/trainer-protocol.ts';
@@ -109,7 +109,7 @@ export function makePlan(facts: PlanFacts): Plan {
     ...(isKnownHost ? gpuProblems(host, recipe) : []),
     ...(isKnownHost && memory ? memoryProblems(memory, recipe) : []),
     ...(isKnownHost ? priceProblems(spec, host, prices) : []),
-    ...(time ? budgetProblems(spec.budget, time, facts) : []),
+    ...(time ? runBudgetProblems(time, facts) : []),
   ];
   return {
     ...{ name: spec.name, base: spec.model.base, method: recipe.method, tuning: recipe.tuning },
@@ -186,8 +186,7 @@ function hostNotes({ isStandIn = false }: Host, memory: MemoryCheck | null): str
 }
 
 function budgetNotes({ budget }: Spec, time: TimePlan | null): string[] {
-  const isBounded = [budget.gpuHours, budget.costUsd, budget.deadline].some((limit) => limit !== null);
-  if (!isBounded || time !== null) return [];
+  if (!isBounded(budget) || time !== null) return [];
   return ['Whether the budget is enough is not known: nothing tells yet how long this takes.'];
 }
 
@@ -214,23 +213,36 @@ function priceProblems({ budget, train }: Spec, host: Host, prices: Prices | nul
   return problemIf(needs, 'budget.costUsd', `needs the price of an hour of ${device}; ${where}`);
 }
 
-function budgetProblems(budget: Budget, time: TimePlan, { prices, nowMs }: PlanFacts): Problem[] {
-  const { gpuHours, seconds, device } = time;
-  const { costUsd, pricePerGpuHour, deadline } = budget;
-  const cost = gpuHours * (pricePerGpuHour ?? (prices && priceOf(prices, [device])) ?? 0);
+function runBudgetProblems({ gpuHours, seconds, device }: TimePlan, { spec, prices, nowMs }: PlanFacts): Problem[] {
+  const { budget } = spec;
+  const pricePerGpuHour = budget.pricePerGpuHour ?? (prices && priceOf(prices, [device])) ?? 0;
+  return budgetProblems(budget, { gpuHours, seconds, pricePerGpuHour }, nowMs, 'lower `train.epochs`');
+}
+
+export interface Expected {
+  gpuHours: number;
+  seconds: number;
+  /** 0 = nobody knows. */
+  pricePerGpuHour: number;
+}
+
+/** @param or what to do instead of giving more. */
+export function budgetProblems(budget: Budget, expected: Expected, nowMs: number, or: string): Problem[] {
+  const { gpuHours, seconds, pricePerGpuHour } = expected;
+  const { costUsd, deadline } = budget;
+  const cost = gpuHours * pricePerGpuHour;
   const endsMs = (deadline && deadlineAtMs(deadline, nowMs)) || Number.POSITIVE_INFINITY;
-  const atLeast = (planned: string, got: unknown) =>
-    `must be at least ${planned}, got ${got}; raise it, or lower \`train.epochs\``;
+  const atLeast = (planned: string, got: unknown) => `must be at least ${planned}, got ${got}; raise it, or ${or}`;
   return [
     ...problemIf(
       gpuHours > (budget.gpuHours ?? Number.POSITIVE_INFINITY),
       'budget.gpuHours',
-      atLeast(`the planned ${gpuHours.toFixed(2)}`, budget.gpuHours),
+      atLeast(`the planned ${roundedUp(gpuHours)}`, budget.gpuHours),
     ),
     ...problemIf(
       cost > (costUsd ?? Number.POSITIVE_INFINITY),
       'budget.costUsd',
-      atLeast(`the planned cost ${cost.toFixed(2)}`, costUsd),
+      atLeast(`the planned cost ${roundedUp(cost)}`, costUsd),
     ),
     ...problemIf(
       nowMs + seconds * 1000 > endsMs,
@@ -238,4 +250,10 @@ function budgetProblems(budget: Budget, time: TimePlan, { prices, nowMs }: PlanF
       atLeast(`${Math.ceil(seconds / 60)} min from now`, deadline),
     ),
   ];
+}
+
+/** To two digits, or two decimals: whoever gives so much has enough. */
+function roundedUp(amount: number): string {
+  const decimals = amount >= 1 ? 2 : 1 - Math.floor(Math.log10(Math.max(amount, 1e-9)));
+  return (Math.ceil(amount * 10 ** decimals) / 10 ** decimals).toFixed(decimals);
 }

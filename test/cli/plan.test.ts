@@ -60,6 +60,15 @@ describe.skipIf(!existsSync(join(models, 'tiny')))('plan', () => {
     expect(stdout).toMatch(/One problem:\n {2}model\.base .*moon is not a folder/);
   });
 
+  test('of a sweep: what all of its trials take, with the problems of each told once', async () => {
+    const grid = { 'train.lora.rank': [4, 8], 'train.lora.targets': ['auto', ['moon'], ['moon', 'q_proj']] };
+    writeFileSync(join(folder, 'sweep.json'), JSON.stringify({ name: 'ranks', spec: 'spec.json', grid }));
+    const { code, stdout } = await anneal(['plan', 'sweep.json']);
+    expect(code).toBe(2);
+    expect(stdout).toMatch(/^Sweep +ranks: 6 trials, compared at 25 %, 50 % of the steps/);
+    expect(stdout).toMatch(/One problem:\n {2}train\.lora\.targets names moon/);
+  }, 60_000);
+
   describe('run on a terminal', () => {
     let server: TestWorkflowEnvironment;
     beforeAll(async () => {

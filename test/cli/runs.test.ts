@@ -392,7 +392,7 @@ describe('the command line', () => {
     const trials = [{ 'train.seed': 1 }, { 'train.seed': 2 }];
     const sweep = { name: 'seeds', spec: specOf('seeds', { queue: { team: 'research' } }), trials, rungs: [1] };
     writeFileSync(join(folder, 'seeds.json'), JSON.stringify(sweep));
-    const ended = await anneal(['sweep', join(folder, 'seeds.json'), '--wait', '--json']);
+    const ended = await anneal(['sweep', join(folder, 'seeds.json'), '--no-plan', '--wait', '--json']);
     expect(ended.code).toBe(0);
     const { sweep: id, winner, ...result } = lastObject(ended) as { sweep: string; winner: string };
     expect(id).toMatch(/^seeds-sweep-[0-9a-f]{12}$/);

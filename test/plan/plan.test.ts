@@ -148,14 +148,14 @@ describe('problems', () => {
     const deadline = { gpuHours: 1, costUsd: 3, pricePerGpuHour: 3.5, deadline: '90 min' };
     const found = problemsOf({ budget: deadline }, { speeds: [SPEED] });
     expect(found.map(({ path }) => path)).toEqual(['budget.gpuHours', 'budget.costUsd', 'budget.deadline']);
-    expect(found[1]?.message).toBe('must be at least the planned cost 5.83, got 3; raise it, or lower `train.epochs`');
+    expect(found[1]?.message).toBe('must be at least the planned cost 5.84, got 3; raise it, or lower `train.epochs`');
     expect(problemsOf({ budget: { gpuHours: 2, deadline: '2h' } }, { speeds: [SPEED] })).toEqual([]);
   });
 
   test('a budget below the plan at the price of the table', () => {
     const prices = { date: '', gpus: [{ name: 'H100', memoryGiB: null, usdPerHour: 3.5 }] };
     const [found] = problemsOf({ budget: { costUsd: 3 } }, { speeds: [SPEED], prices });
-    expect(found?.message).toBe('must be at least the planned cost 5.83, got 3; raise it, or lower `train.epochs`');
+    expect(found?.message).toBe('must be at least the planned cost 5.84, got 3; raise it, or lower `train.epochs`');
   });
 
   test('dollars without a price, which no example gives', () => {

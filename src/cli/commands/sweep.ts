@@ -3,6 +3,7 @@ import type { AnnealClient } from '../../client/connect.ts';
 import type { SweepDescription } from '../../client/sweeps.ts';
 import { parseSweep, trialRun } from '../../contracts/sweep.ts';
 import { digestOf } from '../../storage/digest.ts';
+import { type ConfirmOptions, confirmSweep, isStartedAnew } from '../confirm.ts';
 import { EXIT, exitCodeOf } from '../failures.ts';
 import { createOutput, type Output } from '../output.ts';
 import { fixParentOf } from '../parent.ts';
@@ -15,8 +16,7 @@ import { identifyRun } from './run.ts';
 /** Hex digits of a sweep's id, as of a run's. */
 const DIGITS = 12;
 
-interface SweepOptions {
-  json?: boolean;
+interface SweepOptions extends ConfirmOptions {
   wait?: boolean;
   keepWaiting?: boolean;
 }
@@ -30,6 +30,11 @@ export async function sweep(file: string, options: SweepOptions): Promise<number
     const { runId, parent } = await identifyRun(spec, environment, output);
     const identity = { first: runId, trials, rungs, keep };
     const sweepId = `${input.name}-sweep-${digestOf(identity).slice(0, DIGITS)}`;
+    const isPlanned = options.plan !== false && (await isStartedAnew(client, sweepId));
+    if (isPlanned && !(await confirmSweep(input, options, output))) {
+      output.say('Nothing was started.');
+      return EXIT.failed;
+    }
     const runs = trials.map((_, i) => trialRun(sweepId, i));
     await fixParentOf(runs, spec, parent, environment);
     const outcome = await client.startSweep(input, { sweepId });

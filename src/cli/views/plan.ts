@@ -2,6 +2,7 @@
 import type { Problem } from '../../contracts/failure.ts';
 import { gib, type MemoryCheck } from '../../plan/memory-check.ts';
 import type { Cost, Plan } from '../../plan/plan.ts';
+import type { PlannedSweep } from '../sweep-plan.ts';
 import { formatCount, formatPercent, formatSeconds, type Paint, plural, table, wrap } from './format.ts';
 
 /** Columns of the labels and the space behind. */
@@ -28,6 +29,23 @@ export function shortPlanLines(plan: Plan, width: number, paint: Paint): string[
     ...labelled('Parameters', parameterText(plan), width, paint),
     ...labelled('Time', timeText(plan), width, paint),
     ...labelled('Memory', memoryText(plan), width, paint),
+  ];
+}
+
+/** Of the first trial, and what all of them take. */
+export function sweepPlanLines(sweep: PlannedSweep, width: number, paint: Paint): string[] {
+  const { name, trials, rungs, first, gpuHours, seconds, notes } = sweep;
+  const at = rungs.map((rung) => `${Math.round(rung * 100)} %`).join(', ');
+  const takes =
+    gpuHours === null || seconds === null
+      ? null
+      : `about ${formatSeconds(seconds)}, ${gpuHours.toPrecision(2)} GPU hours of training, as the best go on`;
+  return [
+    ...labelled('Sweep', `${name}: ${trials} trials, compared at ${at} of the steps`, width, paint),
+    ...labelled('In all', takes, width, paint),
+    ...notes.flatMap((note) => indent(wrap(note, width - LABEL_WIDTH), LABEL_WIDTH)),
+    'The first trial:',
+    ...shortPlanLines(first, width, paint),
   ];
 }
 
