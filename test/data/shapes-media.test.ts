@@ -240,7 +240,7 @@ describe('reading them', () => {
       'images[0] (text.png) is no whole image of a type that is read (image/png, image/jpeg, image/webp, image/gif)',
     ],
     ['huge.png', 'media_unreadable', 'has 65535 × 65535 pixels, and 67108864 are the most; make it smaller'],
-    ['long.png', 'media_unreadable', `is larger than ${IMAGE_BYTES_MAX} bytes`],
+    ['long.png', 'media_unreadable', `is larger than 10 MiB`],
     ['data:image/png,abc', 'media_unreadable', 'images[0] is a data: URI that is not base64'],
     ['data:image/png;base64,AAAA', 'media_unreadable', 'is no whole image'],
   ])('%s is %s', async (ref, code, sentence) => {

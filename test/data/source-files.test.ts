@@ -331,8 +331,44 @@ describe('documents', () => {
       { text: 'Hello from a PDF', meta: { file: 'c.pdf' } },
     ]);
     expect(rows.length).toBe(7);
-    for (const row of rows.slice(4)) expect(() => refuseUnreadable(row)).toThrow(/^the document could not be read: /);
+    for (const row of rows.slice(4))
+      expect(() => refuseUnreadable(row)).toThrow(/^the document \S+ could not be read: /);
     expect(() => refuseUnreadable(rows[0])).not.toThrow();
+  });
+
+  test('tables of pages are tables, those that only place things on a page are read one cell after the other', async () => {
+    await using reader = createDocumentReader();
+    const textOf = async (html: string) => {
+      const [line = ''] = await reader.read({ name: 'a.html', bytes: Buffer.from(`<div>${html}</div>`) });
+      return (JSON.parse(line) as { text: string }).text;
+    };
+    const head = '<thead><tr><th>part</th><th>price</th></tr></thead>';
+    const body =
+      '<tbody><tr><td>chain <b>9</b></td><td><p>12&nbsp;€</p><p>a | b</p></td></tr><tr><td></td><td>3</td></tr></tbody>';
+    expect(await textOf(`<p>before</p><table>${head}${body}</table><p>after</p>`)).toBe(
+      'before\n\n| part | price |\n| --- | --- |\n| chain **9** | 12 € a \\| b |\n|  | 3 |\n\nafter',
+    );
+    expect(await textOf(`<table><tr><td>menu</td><td><p>one</p><p>two</p></td></tr></table>`)).toBe(
+      'menu\n\none\n\ntwo',
+    );
+  });
+
+  test('a short text in another encoding is refused by its name, and converted on request', async () => {
+    await using folder = await temporaryFolder();
+    await write(folder, { 'd/a.md': iconv.encode('Größe: „groß“ – 5 €', 'cp1252'), 'd/b.md': 'Größe' });
+    const rowsOf = async (more: object) => {
+      const { texts } = await read(folder, { uri: join(folder.path, 'd'), ...more });
+      return (texts[0] ?? '')
+        .trimEnd()
+        .split('\n')
+        .map((row) => JSON.parse(row) as object);
+    };
+    const [first, second] = await rowsOf({});
+    expect(() => refuseUnreadable(first)).toThrow(
+      'the document a.md could not be read: it is not UTF-8 and looks like cp1252; set `encoding` on the source',
+    );
+    expect(second).toMatchObject({ text: 'Größe' });
+    expect(await rowsOf({ encoding: 'auto' })).toMatchObject([{ text: 'Größe: „groß“ – 5 €' }, { text: 'Größe' }]);
   });
 
   test('a scan and documents behind a password have codes of their own, and say what to do', async () => {

@@ -76,7 +76,7 @@ export async function keepImage(bytes: Buffer, keep: KeepBytes): Promise<MediaRe
 
 function checkImage(bytes: Buffer): ImageHeader | string {
   if (bytes.length > IMAGE_BYTES_MAX)
-    return `is larger than ${IMAGE_BYTES_MAX} bytes, the most that an image may have; make it smaller`;
+    return `is larger than ${IMAGE_BYTES_MAX / 1024 ** 2} MiB, the most that an image may have; make it smaller`;
   const header = readImageHeader(bytes);
   if (header === null)
     return `is no whole image of a type that is read (${MEDIA_TYPES.join(', ')}); save it as one of them`;

@@ -2,6 +2,7 @@
 // It gets bytes and gives text or a reason, by messages; it has no environment, and a hostile document can only end it.
 import { isUtf8 } from 'node:buffer';
 import { extname } from 'node:path';
+import { addTables } from './document-tables.ts';
 import type { Unreadable } from './unreadable.ts';
 
 export interface DocumentJob {
@@ -105,6 +106,7 @@ async function toMarkdown(html: string, isPage: boolean): Promise<string> {
   const content = (isPage ? await articleOf(html) : null) ?? whole;
   const markdown = new Turndown({ headingStyle: 'atx', codeBlockStyle: 'fenced', bulletListMarker: '-' });
   markdown.addRule('no pictures in the text', { filter: 'img', replacement: (_, node) => altOf(node) });
+  addTables(markdown);
   return markdown.turndown(content as never);
 }
 

@@ -4,7 +4,7 @@ import { extname } from 'node:path';
 import type { Source } from '../../contracts/data-spec.ts';
 import { type Reader, startReader } from './child.ts';
 import type { DocumentJob, DocumentText } from './document-reader.ts';
-import { documentInUtf8 } from './encoding.ts';
+import { documentInUtf8, guessEncodingOfText } from './encoding.ts';
 import { unreadableLine } from './unreadable.ts';
 
 /** Bytes of one document: larger files are books of pictures. */
@@ -86,7 +86,14 @@ export async function documentLines(
 ): Promise<string[]> {
   if (bytes === null)
     return [unreadableLine(name, { reason: `it is larger than ${DOCUMENT_BYTES_MAX} bytes; cut it into several` })];
-  const isText = !/\.(pdf|docx)$/i.test(name);
+  const isText = !/\.(pdf|docx)$/i.test(name) && bytes.toString('latin1', 0, 5) !== '%PDF-';
+  const found = isText && encoding === null ? guessEncodingOfText(bytes) : null;
+  if (found !== null)
+    return [
+      unreadableLine(name, {
+        reason: `it is not UTF-8 and looks like ${found}; set \`encoding\` on the source, or save it as UTF-8`,
+      }),
+    ];
   return await reader.read({ name, bytes: isText ? documentInUtf8(bytes, encoding) : bytes }, signal);
 }
 

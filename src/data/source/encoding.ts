@@ -51,17 +51,28 @@ function requireText(sample: Buffer, found: string, uri: string): void {
   );
 }
 
-/** What the bytes look like, as `encoding` takes it; null = UTF-8. */
+/** What the bytes of rows look like, as `encoding` takes it; null = UTF-8, but for single rows. */
 export function guessEncoding(sample: Buffer): string | null {
+  const lines = linesOf(sample);
+  const broken = lines.filter((line) => !isUtf8(line));
+  const isMeant = broken.length >= BROKEN_LINES && broken.length >= lines.length * BROKEN_SHARE;
+  return byteOrderIn(sample) ?? (isMeant ? detect(broken) : null);
+}
+
+/** Of a text as a whole, in which one character is enough. */
+export function guessEncodingOfText(text: Buffer): string | null {
+  return byteOrderIn(text) ?? (isUtf8(text) ? null : detect(linesOf(text).filter((line) => !isUtf8(line))));
+}
+
+function detect(broken: Buffer[]): string {
+  return nameOf(analyse(Buffer.concat(broken))[0]?.name);
+}
+
+function byteOrderIn(sample: Buffer): string | null {
   const mark = sample.toString('latin1', 0, 2);
   if (mark === '\xff\xfe') return 'utf-16le';
   if (mark === '\xfe\xff') return 'utf-16be';
-  const order = orderByZeros(sample);
-  if (order !== null) return order;
-  const lines = linesOf(sample);
-  const broken = lines.filter((line) => !isUtf8(line));
-  if (broken.length < BROKEN_LINES || broken.length < lines.length * BROKEN_SHARE) return null;
-  return nameOf(analyse(Buffer.concat(broken))[0]?.name);
+  return orderByZeros(sample);
 }
 
 /** UTF-16 without a mark: half of the bytes of Latin text are zero, all on one side. */
@@ -126,7 +137,7 @@ function isUtf8Already(uri: string, wanted: string): AnnealError {
 /** A document as it is, or converted where the spec says from what and it is not UTF-8 already. */
 export function documentInUtf8(bytes: Buffer, wanted: Source['encoding']): Buffer {
   if (!wanted || isUtf8(bytes)) return bytes;
-  const from = wanted === 'auto' || wanted === 'utf-16' ? guessEncoding(bytes) : wanted;
+  const from = wanted === 'auto' || wanted === 'utf-16' ? guessEncodingOfText(bytes) : wanted;
   return from === null ? bytes : Buffer.from(iconv.decode(bytes, from), 'utf8');
 }
 

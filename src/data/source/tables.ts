@@ -64,10 +64,19 @@ function unreadable(
       'source_unavailable',
       `Source ${uri} is being written by another process and is locked; wait for it, or read a copy (\`VACUUM INTO\`).`,
     );
-  const sentence = reason.replaceAll(/\s+/g, ' ').trim().slice(0, REASON_LENGTH_MAX) || 'its reader died';
+  const sentence = plainReason(reason).slice(0, REASON_LENGTH_MAX) || 'its reader died';
   const what = kind === 'parquet' ? 'could not be read as Parquet' : 'could not be read as a SQLite database';
   return new AnnealError(
     'data_rejected',
     `Source ${uri} ${what} (${sentence}); ${sql === null ? 'write it again' : 'correct `query` or `table`'}.`,
   );
+}
+
+/** Without the statement and the file of ours that it was about. */
+function plainReason(reason: string): string {
+  return reason
+    .replace(/\n+LINE \d+:[\s\S]*/, '')
+    .replaceAll(/ ?'[^']*\/[^']*'/g, '')
+    .replaceAll(/\s+/g, ' ')
+    .trim();
 }

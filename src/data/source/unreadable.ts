@@ -20,7 +20,11 @@ export function unreadableLine(file: string, { reason, code }: Unreadable): stri
 /** @throws RowFault of one of `UNREADABLE_CODES` for such a line. */
 export function refuseUnreadable(value: unknown): void {
   if (typeof value !== 'object' || value === null || !Object.hasOwn(value, KEY)) return;
-  const { [KEY]: reason, code } = value as { [KEY]: unknown; code?: unknown };
+  const { [KEY]: reason, code, meta } = value as { [KEY]: unknown; code?: unknown; meta?: { file?: unknown } };
   const known = UNREADABLE_CODES.find((one) => one === code) ?? 'document_unreadable';
-  throw new RowFault(known, '', `the document could not be read: ${String(reason).slice(0, 500)}`);
+  throw new RowFault(
+    known,
+    '',
+    `the document ${String(meta?.file ?? '')} could not be read: ${String(reason).slice(0, 500)}`,
+  );
 }
