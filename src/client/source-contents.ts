@@ -2,13 +2,15 @@
 // It only names a run; what the run reads is frozen and verified by its ingest stage.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
+import { Readable } from 'node:stream';
 import type { Source } from '../contracts/data-spec.ts';
 import { isDatabase, isRemote, showUri } from '../contracts/source-uri.ts';
 import { mayNameImages, SIGN_BYTES } from '../data/media/named.ts';
+import { codingOf, unpack, unpackedName } from '../data/source/compression.ts';
 import type { SourceContext } from '../data/source/context.ts';
 import { findFiles, type SourceFiles } from '../data/source/files.ts';
 import { identifyFiles } from '../data/source/identity.ts';
-import { placeOf } from '../data/source/raw-source.ts';
+import { openRaw, placeOf } from '../data/source/raw-source.ts';
 import { identifyContent, type SourceContent } from '../storage/run-id.ts';
 
 export interface SourceIdentity {
@@ -20,6 +22,7 @@ export interface SourceIdentity {
 
 /** What is left out has its default. */
 type NamedSource = Pick<Source, 'uri'> & Partial<Source>;
+type NamedColumns = Source['columns'];
 
 export interface IdentifyOptions {
   /** Folder that `example:` sources are read from. */
@@ -36,6 +39,9 @@ const HEAD_MS_MAX = 5_000;
 
 /** Read at once, bytes. */
 const READ_BYTES = 1024 * 1024;
+
+/** Looked at of a file elsewhere, bytes: some hundred rows. */
+const START_BYTES = 256 * 1024;
 
 /** In the order of the sources. */
 export async function identifySources(sources: NamedSource[], options: IdentifyOptions): Promise<SourceIdentity[]> {
@@ -68,15 +74,55 @@ const UNKNOWN: Found = { sha256: null, etag: null, namesImages: false };
 
 async function contentOf(source: NamedSource, options: IdentifyOptions): Promise<Found> {
   const { uri } = source;
-  if (/^https?:/i.test(uri)) return { ...UNKNOWN, etag: await httpETag(uri, options.signal) };
+  if (/^https?:/i.test(uri)) {
+    const etag = await httpETag(uri, options.signal);
+    return { ...UNKNOWN, etag, namesImages: etag !== null && (await startNamesImages(uri, source, options)) };
+  }
   const found = await find(source, options).catch(absent(options.signal));
   if (found === null) return UNKNOWN;
   const { files, isMany } = found;
-  if (isRemote(uri)) return { ...UNKNOWN, etag: isMany ? identifyETags(files) : await options.s3ETag(uri) };
+  if (isRemote(uri)) {
+    const etag = isMany ? identifyETags(files) : await options.s3ETag(uri);
+    const [first] = files;
+    return { ...UNKNOWN, etag, namesImages: first ? await startNamesImages(first.address, source, options) : false };
+  }
   const hashes = await hashFiles(source, files, options).catch(absent(options.signal));
   if (hashes === null) return UNKNOWN;
   const namesImages = hashes.some((file) => file.namesImages);
   return { sha256: isMany ? identifyFiles(hashes) : (hashes[0]?.sha256 ?? null), etag: null, namesImages };
+}
+
+/** Whether the first rows at an address name images: those of a source seldom begin to do so later. */
+async function startNamesImages(address: string, source: NamedSource, options: IdentifyOptions): Promise<boolean> {
+  const { examples, s3, signal } = options;
+  const ctx = { readS3: async () => null, ...s3, examplesFolder: examples, answerTimeoutMs: HEAD_MS_MAX };
+  const start: Uint8Array[] = [];
+  let bytesRead = 0;
+  try {
+    const { bytes } = await openRaw({ uri: address, allowPrivate: true }, ctx, signal);
+    for await (const piece of bytes) {
+      start.push(piece);
+      bytesRead += piece.length;
+      if (bytesRead >= START_BYTES) break;
+    }
+  } catch (error) {
+    absent(signal)(error);
+  }
+  return await rowsNameImages(Buffer.concat(start), address, source.columns ?? null);
+}
+
+/** @param start of a file, which may be packed. */
+async function rowsNameImages(start: Buffer, address: string, columns: NamedColumns): Promise<boolean> {
+  const format = /\.[ct]sv$/i.test(unpackedName(address)) ? 'csv' : 'jsonl';
+  const coding = codingOf(start);
+  const rows: Uint8Array[] = coding === null ? [start] : [];
+  if (coding !== null)
+    try {
+      for await (const piece of unpack(Readable.from([start]), coding, address)) rows.push(piece);
+    } catch {
+      // It ends in the middle; what came before is enough.
+    }
+  return mayNameImages(Buffer.concat(rows), Buffer.alloc(0), format, { columns });
 }
 
 /** The files that the ingest stage will find, by the same rules. */
@@ -128,12 +174,15 @@ async function httpETag(uri: string, signal?: AbortSignal): Promise<string | nul
   }
 }
 
-async function hashFile(path: string, columns: NamedSource['columns'] = null, signal?: AbortSignal) {
+async function hashFile(path: string, columns: NamedColumns = null, signal?: AbortSignal) {
   const hash = createHash('sha256');
   const format = /\.[ct]sv$/i.test(path) ? 'csv' : 'jsonl';
-  let [tail, namesImages] = [Buffer.alloc(0), false];
+  let [tail, namesImages, isFirst] = [Buffer.alloc(0), false, true];
   for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES, signal })) {
     hash.update(chunk as Buffer);
+    if (isFirst && codingOf(chunk as Buffer) !== null)
+      namesImages = await rowsNameImages((chunk as Buffer).subarray(0, START_BYTES), path, columns);
+    isFirst = false;
     namesImages ||= mayNameImages(chunk as Buffer, tail, format, { columns });
     tail = Buffer.from((chunk as Buffer).subarray(-SIGN_BYTES));
   }

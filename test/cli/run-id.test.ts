@@ -78,18 +78,27 @@ test('a source whose rows may name images says that the id does not follow them'
   writeFileSync(join(folder, 'images.jsonl'), '{"prompt": "what is it?", "images": ["x.png"]}\n');
   writeFileSync(join(folder, 'images.csv'), 'question,answer,image\nwhat is it?,a square,x.png\n');
   writeFileSync(join(folder, 'plain.jsonl'), '{"prompt": "what is an image?"}\n');
-  const sources = ['images.jsonl', 'images.csv', 'plain.jsonl'].map((name) => ({ uri: `file://${folder}/${name}` }));
+  writeFileSync(
+    join(folder, 'images.jsonl.gz'),
+    gzipSync('{"prompt": "what is it?", "images": ["x.png"]}\n'.repeat(9)),
+  );
+  const sources = ['images.jsonl', 'images.csv', 'plain.jsonl', 'images.jsonl.gz'].map((name) => ({
+    uri: `file://${folder}/${name}`,
+  }));
   const notes = (await identifySources(sources, options())).map(({ note }) => note);
   expect(notes[0]).toContain('the run id does not follow what lies there');
   expect(notes[1]).toContain('give the spec another `name`');
   expect(notes[2]).toBeNull();
+  expect(notes[3]).toContain('the run id does not follow what lies there');
 });
 
 test('a web source is known by its ETag, and by its address with a note where it gives none', async () => {
   let etag: string | undefined = '"v1"';
+  const methods: (string | undefined)[] = [];
+  let rows = '{"question": "a"}\n';
   const server = createServer((request, response) => {
-    expect(request.method).toBe('HEAD');
-    response.writeHead(200, etag ? { etag } : {}).end();
+    methods.push(request.method);
+    response.writeHead(200, etag ? { etag } : {}).end(request.method === 'HEAD' ? '' : rows);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   try {
@@ -102,6 +111,10 @@ test('a web source is known by its ETag, and by its address with a note where it
     expect(second?.identity).not.toBe(first?.identity);
     expect(first?.note).toBeNull();
     expect(third?.note).toContain('gave no ETag');
+    expect(methods).toEqual(['HEAD', 'GET', 'HEAD', 'GET', 'HEAD']);
+    etag = '"v3"';
+    rows = '{"question": "a", "image": "x.png"}\n';
+    expect((await identifySources([{ uri }], options()))[0]?.note).toContain('does not follow what lies there');
   } finally {
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
