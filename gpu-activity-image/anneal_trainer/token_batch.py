@@ -64,6 +64,7 @@ class TokenBatch:
     split_rows: int
     split_into: int
     lost_turns: int
+    lost_tokens: int
     sample: list[dict[str, Any]]
 
 
@@ -90,6 +91,7 @@ class _Work:
     split_rows: int = 0
     split_into: int = 0
     lost_turns: int = 0
+    lost_tokens: int = 0
 
     def reject(self, index: int, row: Row, rejection: Rejected) -> None:
         content = {name: value for name, value in row.items() if name not in _NOT_CONTENT}
@@ -106,6 +108,7 @@ class _Work:
     def keep_pieces(self, index: int, row: Row, pieces: Pieces) -> None:
         self.done[index] = [(None if piece is row else piece, parts) for piece, parts in pieces.rows]
         self.lost_turns += pieces.lost_turns
+        self.lost_tokens += pieces.lost_tokens
         if pieces.how == "truncated":
             self.truncated += 1
         elif pieces.how == "split":
@@ -178,7 +181,9 @@ def _pieces_of(work: _Work, chunk: _Rendered, encoded: list[Tokens | Encoding], 
         raise rejection
     names = ("chosen", "rejected") if rules.kind == "pair" else ("completion",)
     parts = truncate_answers(encoded, names, rules.max_length)
-    return Pieces("truncated", [(chunk.row, parts if rules.kind == "pair" else {**parts, "label": chunk.extra})])
+    lost = sum(len(answer.ids) for answer in encoded[1:]) - sum(len(parts[name]) for name in names)
+    kept = parts if rules.kind == "pair" else {**parts, "label": chunk.extra}
+    return Pieces("truncated", [(chunk.row, kept)], lost_tokens=lost)
 
 
 def _finish(work: _Work, size_bytes: int) -> TokenBatch:
@@ -202,6 +207,7 @@ def _finish(work: _Work, size_bytes: int) -> TokenBatch:
         split_rows=work.split_rows,
         split_into=work.split_into,
         lost_turns=work.lost_turns,
+        lost_tokens=work.lost_tokens,
         sample=_sample(work.chat, *kind.sample(pieces[0][2])) if pieces else [],
     )
 

@@ -60,7 +60,8 @@ class _Result:
         self._chat = chat
         self._splits: dict[str, Any] = {}
         self._sample: list[dict[str, Any]] = []
-        self._rejected = self._unrendered = self._truncated = self._split_rows = self._split_into = self._lost_turns = 0
+        self._rejected = self._unrendered = self._truncated = self._split_rows = self._split_into = 0
+        self._lost_turns = self._lost_tokens = 0
         self._refusal: str | None = None
 
     def add(self, batch: TokenBatch) -> None:
@@ -71,6 +72,7 @@ class _Result:
         self._split_rows += batch.split_rows
         self._split_into += batch.split_into
         self._lost_turns += batch.lost_turns
+        self._lost_tokens += batch.lost_tokens
         self._sample = self._sample or batch.sample
 
     def end_split(self, name: str, split: _Split) -> None:
@@ -81,7 +83,7 @@ class _Result:
         return {
             "splits": self._splits,
             "rejected": self._rejected,
-            "cut": {"truncated": self._truncated, "split": split, "lostTurns": self._lost_turns},
+            "cut": {"truncated": self._truncated, "lostTokens": self._lost_tokens, "split": split, "lostTurns": self._lost_turns},
             "unrendered": {"rows": self._unrendered, "first": self._refusal} if self._unrendered else None,
             "templateSha256": hashlib.sha256((self._chat.template or "").encode()).hexdigest(),
             "tokenizerSha256": sha256_file(self._chat.folder / "tokenizer.json"),

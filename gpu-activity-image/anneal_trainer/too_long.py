@@ -20,11 +20,12 @@ _MESSAGE_EXTRA = 20
 
 @dataclass(frozen=True)
 class Pieces:
-    """The rows that a row became. `lost_turns`: what was to be trained on and fits nowhere."""
+    """The rows that a row became. `lost_turns`: what was to be trained on and fits nowhere. `lost_tokens`: what truncation cut off."""
 
     how: Literal["whole", "truncated", "split"]
     rows: list[tuple[Row, Parts]]
     lost_turns: int = 0
+    lost_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def truncate_chat(chat: Chat, long: LongChat, limit: int, whole_turns_only: bool
         shorter = {**long.row, "messages": messages[: turn + 1]}
         parts = _try_accept(chat, shorter, limit)
         if parts is not None:
-            return Pieces("truncated", [(shorter, parts)])
+            return Pieces("truncated", [(shorter, parts)], lost_tokens=len(whole["input_ids"]) - len(parts["input_ids"]))
     if whole_turns_only:
         require_length(len(whole["input_ids"]), limit, "The row")
     front = whole["trainable"][:limit]
@@ -56,7 +57,8 @@ def truncate_chat(chat: Chat, long: LongChat, limit: int, whole_turns_only: bool
         message = f"The row has {len(whole['input_ids'])} tokens and none of the first {limit} (`data.maxLength`) is trained on."
         raise Rejected("no_trainable_token", message, len(whole["input_ids"]))
     tokens = int(np.flatnonzero(front)[-1]) + 1
-    return Pieces("truncated", [(long.row, chat_parts(whole["input_ids"][:tokens], front[:tokens]))])
+    parts = chat_parts(whole["input_ids"][:tokens], front[:tokens])
+    return Pieces("truncated", [(long.row, parts)], lost_tokens=len(whole["input_ids"]) - tokens)
 
 
 def split_chat(chat: Chat, long: LongChat, limit: int) -> Pieces:
@@ -145,7 +147,9 @@ def cut_document(chat: Chat, row: Row, limit: int, too_long: str) -> Pieces:
     # A block of one token would train nothing.
     blocks = [(start, min(start + limit, len(tokens.ids))) for start in starts if start + 1 < len(tokens.ids)]
     pieces = [({**row, "text": _text_of(row["text"], tokens, *block)}, _block(tokens.ids[slice(*block)])) for block in blocks]
-    return Pieces("truncated", pieces) if too_long == "truncate" else Pieces("split", _numbered(row, pieces))
+    if too_long == "truncate":
+        return Pieces("truncated", pieces, lost_tokens=len(tokens.ids) - limit)
+    return Pieces("split", _numbered(row, pieces))
 
 
 def truncate_answers(encoded: list[Tokens | Encoding], names: tuple[str, ...], limit: int) -> Parts:

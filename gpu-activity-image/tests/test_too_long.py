@@ -65,8 +65,9 @@ def test_a_first_answer_that_is_too_long_is_cut_and_one_behind_a_long_question_i
     answered = [SYSTEM, *exchange(0, words=200)]
     asked = [{"role": "user", "content": "why " * 200}, {"role": "assistant", "content": "so"}]
     rows = [make_row(0, answered), make_row(1, asked)]
-    shard, kept, rejected, _ = run(tmp_path, rows, "truncate")
+    shard, kept, rejected, result = run(tmp_path, rows, "truncate")
     assert shard.lengths.tolist() == [LIMIT] and kept == rows[:1]
+    assert result["cut"]["lostTokens"] == len(chat.encode(chat.render(answered))) - 1 - LIMIT
     assert [(row["index"], row["code"]) for row in rejected] == [(1, "no_trainable_token")]
     # Half an answer is nothing to judge a model by.
     _, kept, rejected, _ = run(tmp_path, rows, "truncate", split="test")
@@ -79,7 +80,7 @@ def test_split_chats_train_every_answer_once_behind_what_came_before(tmp_path: P
     assert rejected == [] and shard.lengths.max() <= LIMIT
     assert trained_answers(chat, shard) == ["a90", *(f"a{i}" for i in range(20) if i != 3), "a91"]
     pieces = kept[1:-1]
-    assert result["cut"] == {"truncated": 0, "split": {"rows": 1, "into": len(pieces)}, "lostTurns": 0}
+    assert result["cut"] == {"truncated": 0, "lostTokens": 0, "split": {"rows": 1, "into": len(pieces)}, "lostTurns": 0}
     assert [piece["id"] for piece in pieces] == [f"{7:032x}#{k}" for k in range(1, len(pieces) + 1)]
     for piece in pieces:
         assert piece["messages"][0] == SYSTEM and piece["messages"][1]["role"] == "user"
@@ -93,7 +94,7 @@ def test_an_exchange_that_fits_nowhere_is_counted_and_a_chat_of_nothing_else_is_
     rows = [make_row(0, [*exchange(0), *exchange(1, words=200), *exchange(2)]), make_row(1, exchange(3, words=200))]
     shard, _, rejected, result = run(tmp_path, rows, "split")
     assert trained_answers(chat, shard) == ["a0", "a2"]
-    assert result["cut"] == {"truncated": 0, "split": {"rows": 1, "into": 2}, "lostTurns": 1}
+    assert result["cut"] == {"truncated": 0, "lostTokens": 0, "split": {"rows": 1, "into": 2}, "lostTurns": 1}
     assert [(row["index"], row["code"]) for row in rejected] == [(1, "too_long")] and rejected[0]["tokens"] > 200
 
 
@@ -111,6 +112,7 @@ def test_texts_become_blocks_of_which_every_token_is_trained_on(tmp_path: Path, 
     assert result["cut"]["split"] == {"rows": 1, "into": len(kept) - 2}
     _, kept, _, result = run(tmp_path, rows[:2], "truncate")
     assert [text.startswith(row["text"]) for row in kept] == [True, False] and result["cut"]["truncated"] == 1
+    assert result["cut"]["lostTokens"] == len(whole) - LIMIT
     assert [row["code"] for row in run(tmp_path, rows[:2], "drop")[2]] == ["too_long"]
 
 
@@ -121,7 +123,8 @@ def test_pairs_and_judged_answers_are_truncated_behind_their_prompt_and_never_sp
     pair = {**origin, "prompt": prompt, "chosen": long, "rejected": longer}
     judged = {**origin, "prompt": prompt, "completion": long, "label": True}
     same = {**pair, "chosen": {**long, "content": long["content"] + "yes"}, "rejected": long}
-    shard, kept, rejected, _ = run(tmp_path, [pair, same], "truncate", "pair")
+    shard, kept, rejected, result = run(tmp_path, [pair, same], "truncate", "pair")
+    assert result["cut"]["truncated"] == 1 and result["cut"]["lostTokens"] > LIMIT
     assert shard.lengths.tolist() == [LIMIT] and kept == [pair] and rejected[0]["code"] == "chosen_equals_rejected"
     shard, _, _, _ = run(tmp_path, [judged], "truncate", "judged")
     assert shard.lengths.tolist() == [LIMIT] and shard.label.tolist() == [1]

@@ -90,9 +90,17 @@ export const CardSchema = z.object({
   answers: LengthsSchema,
   /** Of the training split; null before it is tokenised. */
   tokens: LengthsSchema.nullable(),
-  /** `split` rows became `into`; `lostTurns` of them fit nowhere. */
+  /** `split` rows became `into`; `lostTurns` of them fit nowhere; `lostTokens` were cut off the truncated ones. */
   tooLong: z.object({
-    ...{ maxLength: Count, dropped: Count, truncated: Count, split: Count, into: Count, lostTurns: Count },
+    ...{
+      maxLength: Count,
+      dropped: Count,
+      truncated: Count,
+      lostTokens: Count,
+      split: Count,
+      into: Count,
+      lostTurns: Count,
+    },
   }),
   /** Rows of an epoch when short ones are put into one, as long as `room` tokens, and how full they are. */
   packing: z.object({ rows: Count, room: Count, fill: z.number() }).nullable(),

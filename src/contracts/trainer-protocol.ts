@@ -389,6 +389,8 @@ export type TrainResult = z.infer<typeof TrainResultSchema>;
 /** Rows that were too long and are in the dataset all the same. */
 export const CutSchema = z.object({
   truncated: z.int().default(0),
+  /** What truncation cut off. */
+  lostTokens: z.int().default(0),
   split: z.object({ rows: z.int().default(0), into: z.int().default(0) }).prefault({}),
   /** Turns of split chats that were to be trained on and do not fit even alone. */
   lostTurns: z.int().default(0),

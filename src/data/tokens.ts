@@ -32,6 +32,7 @@ function mergeTwo(a: TokeniseResult, b: TokeniseResult): TokeniseResult {
     rejected: a.rejected + b.rejected,
     cut: {
       truncated: a.cut.truncated + b.cut.truncated,
+      lostTokens: a.cut.lostTokens + b.cut.lostTokens,
       split: { rows: a.cut.split.rows + b.cut.split.rows, into: a.cut.split.into + b.cut.split.into },
       lostTurns: a.cut.lostTurns + b.cut.lostTurns,
     },

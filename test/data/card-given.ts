@@ -136,7 +136,11 @@ export function cardInput(changes: Partial<CardInput> = {}): CardInput {
         validation: { rows: 50, tokens: 8_730, trainableTokens: 3_520, longest: 488 },
         test: { rows: 100, tokens: 17_100, trainableTokens: 7_044, longest: 520 },
       },
-      ...{ rejected: 0, cut: { truncated: 0, split: { rows: 0, into: 0 }, lostTurns: 0 }, unrendered: null },
+      ...{
+        rejected: 0,
+        cut: { truncated: 0, lostTokens: 0, split: { rows: 0, into: 0 }, lostTurns: 0 },
+        unrendered: null,
+      },
       ...{ templateSha256: '7'.repeat(64), tokenizerSha256: '8'.repeat(64) },
       sample: [
         { text: '<|im_start|>user\nWhere is my order?<|im_end|>\n<|im_start|>assistant\n', trainable: false },

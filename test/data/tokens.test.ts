@@ -49,7 +49,7 @@ describe('names of shards', () => {
 describe('tokens of several ranges', () => {
   test('counts add up, the longest is the longest, and the sample is that of the first row', () => {
     const sample = [{ text: 'a', trainable: true }];
-    const cut = { truncated: 1, split: { rows: 1, into: 3 }, lostTurns: 2 };
+    const cut = { truncated: 1, lostTokens: 7, split: { rows: 1, into: 3 }, lostTurns: 2 };
     const merged = mergeTokens([
       resultOf({ rows: 2, tokens: 9, trainableTokens: 4, longest: 6, histogram: [0, 2] }, { rejected: 1, cut }),
       resultOf({ rows: 1, tokens: 8, trainableTokens: 3, longest: 8, histogram: [0, 0, 1] }, { sample, cut }),
@@ -57,7 +57,7 @@ describe('tokens of several ranges', () => {
     ]);
     const train = { rows: 3, tokens: 17, trainableTokens: 7, longest: 8, histogram: [0, 2, 1] };
     expect(merged).toMatchObject({ splits: { train }, rejected: 1, sample });
-    expect(merged.cut).toEqual({ truncated: 2, split: { rows: 2, into: 6 }, lostTurns: 4 });
+    expect(merged.cut).toEqual({ truncated: 2, lostTokens: 14, split: { rows: 2, into: 6 }, lostTurns: 4 });
   });
 
   test('a template that renders no row of any range fails, one that renders some does not', () => {

@@ -115,12 +115,14 @@ function describeSplits({ accounts, tokens }: CardInput): Card['splits'] {
   }));
 }
 
+const NOTHING_CUT = { truncated: 0, lostTokens: 0, split: { rows: 0, into: 0 }, lostTurns: 0 };
+
 function describeTooLong({ accounts, tokens, maxLength }: CardInput): Card['tooLong'] {
-  const { truncated, split, lostTurns } = tokens?.cut ?? { truncated: 0, split: { rows: 0, into: 0 }, lostTurns: 0 };
+  const { truncated, lostTokens, split, lostTurns } = tokens?.cut ?? NOTHING_CUT;
   return {
     maxLength,
     dropped: accounts.dropped.too_long ?? 0,
-    ...{ truncated, split: split.rows, into: split.into, lostTurns },
+    ...{ truncated, lostTokens, split: split.rows, into: split.into, lostTurns },
   };
 }
 

@@ -150,8 +150,8 @@ function lengths({ tokens, characters, answers, tooLong, packing }: Card): strin
     name,
     ...[p50, p95, p99, max].map((n) => (n === null ? '–' : count(n))),
   ];
-  const { maxLength, dropped, truncated, split, into, lostTurns } = tooLong;
-  const over = `Longer than \`data.maxLength\` ${count(maxLength)}: ${count(dropped)} dropped, ${count(truncated)} cut, ${count(split)} split into ${count(into)}, ${count(lostTurns)} turns fit nowhere.`;
+  const { maxLength, dropped, truncated, lostTokens, split, into, lostTurns } = tooLong;
+  const over = `Longer than \`data.maxLength\` ${count(maxLength)}: ${count(dropped)} dropped, ${count(truncated)} cut by ${count(lostTokens)} tokens, ${count(split)} split into ${count(into)}, ${count(lostTurns)} turns fit nowhere.`;
   const packed =
     packing === null
       ? ''

@@ -33,7 +33,11 @@ function changes({ fixed, repeated, nearFound, rows, tooLong }: Card): Markup {
     ...(tooLong.split > 0
       ? [html`<li>too long, split: ${rowsOf(tooLong.split)} into ${count(tooLong.into)}</li>`]
       : []),
-    ...(tooLong.truncated > 0 ? [html`<li>too long, cut at the end: ${rowsOf(tooLong.truncated)}</li>`] : []),
+    ...(tooLong.truncated > 0
+      ? [
+          html`<li>too long, cut at the end: ${rowsOf(tooLong.truncated)}, ${count(tooLong.lostTokens)} tokens of them</li>`,
+        ]
+      : []),
     ...(repeated > 0 ? [html`<li>added to the training split by weights of sources: ${rowsOf(repeated)}</li>`] : []),
     ...(nearFound && rows.nearDuplicates === 0
       ? [html`<li>nearly the same as another and kept: ${rowsOf(nearFound)}</li>`]

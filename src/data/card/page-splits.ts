@@ -66,12 +66,12 @@ function numbers({ p50, p95, p99, max }: CardLengths): Markup {
   return html`<p class="soft">half of them up to ${text(p50)}, 95 % up to ${text(p95)}, 99 % up to ${text(p99)}, the longest ${text(max)}</p>`;
 }
 
-function overLength({ maxLength, dropped, truncated, split, into, lostTurns }: Card['tooLong']): Markup {
+function overLength({ maxLength, dropped, truncated, lostTokens, split, into, lostTurns }: Card['tooLong']): Markup {
   if (dropped + truncated + split === 0)
     return html`<p>No row is longer than <code>data.maxLength</code> ${count(maxLength)}.</p>`;
   const parts = [
     ...(dropped > 0 ? [`${count(dropped)} dropped`] : []),
-    ...(truncated > 0 ? [`${count(truncated)} cut at the end`] : []),
+    ...(truncated > 0 ? [`${count(truncated)} cut at the end (${count(lostTokens)} tokens)`] : []),
     ...(split > 0 ? [`${count(split)} split into ${count(into)}`] : []),
   ];
   if (lostTurns > 0) parts.push(`${count(lostTurns)} turns fit nowhere`);
