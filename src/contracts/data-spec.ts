@@ -134,7 +134,7 @@ export const DataSchema = z.strictObject({
   system: z.string().max(8192).nullable().default(null),
   /**
    * What becomes of rows that break a rule, by its code: `error`, `quarantine`, `fix` or `warn`; a code that is not named is
-   * quarantined. With `invalid_utf8: fix` bytes that are not UTF-8 are read as Windows-1252. `mojibake` (UTF-8 that was read as CP1252) and `trailing_space` (of answers) are looked for only where they are named.
+   * quarantined, but for `scores_contradict` (pairs whose scores prefer the rejected answer), which warns. With `invalid_utf8: fix` bytes that are not UTF-8 are read as Windows-1252. `mojibake` (UTF-8 that was read as CP1252) and `trailing_space` (of answers) are looked for only where they are named.
    */
   rules: RulesSchema.default({}),
   /** Sensitive columns, taken out before anything else sees a row; a name or a path such as `user.email`. At most 256. */

@@ -103,6 +103,7 @@ export const DROP_CODES = [
   'empty_answer',
   'not_one_answer',
   'chosen_equals_rejected',
+  'scores_contradict',
   'label_missing',
   'bad_label',
   'tool_call_without_result',

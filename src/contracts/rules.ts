@@ -32,12 +32,19 @@ const WARNABLE: readonly DropCode[] = [
   'tool_call_without_result',
   'tool_result_without_call',
   'bad_tool_schema',
+  'scores_contradict',
   'mojibake',
   'trailing_space',
 ];
 
 /** Looked for only where `data.rules` names them: most rows that show them are meant so. */
 export const ASKED_CODES: readonly DropCode[] = ['mojibake', 'trailing_space'];
+
+/** Of a code that `data.rules` does not name. */
+export function policyOf(rules: Rules, code: DropCode): Policy {
+  // Who made the pairs may have known better than who scored them.
+  return rules[code] ?? (code === 'scores_contradict' ? 'warn' : 'quarantine');
+}
 
 export function policiesOf(code: DropCode): Policy[] {
   return POLICIES.filter(

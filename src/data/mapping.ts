@@ -2,7 +2,7 @@
 import type { Columns, Roles, TurnFields } from '../contracts/column-map.ts';
 import type { Source } from '../contracts/data-spec.ts';
 import { type DropCode, type Method, ROW_KINDS } from '../contracts/rows.ts';
-import { ASKED_CODES, type Rules } from '../contracts/rules.ts';
+import { ASKED_CODES, policyOf, type Rules } from '../contracts/rules.ts';
 import type { Spec } from '../contracts/spec.ts';
 import { createColumns } from './columns/columns.ts';
 import { createDropper } from './columns/drop.ts';
@@ -19,7 +19,7 @@ import {
   mapPair,
   type Pair,
 } from './preferences.ts';
-import { type Chat, type ChatShape, looksLikeChat, mapChat, type Text, unknownShape } from './shapes.ts';
+import { type Chat, type ChatShape, detectShape, looksLikeChat, mapChat, type Text, unknownShape } from './shapes.ts';
 import { refuseUnreadable } from './source/unreadable.ts';
 import { joinSteps, looksStepwise } from './stepwise.ts';
 import { type Judge, RowFault } from './turns.ts';
@@ -101,7 +101,7 @@ export function groupTextOf(content: Content): string {
 function createJudge(rules: Rules, warned: RowFault[]): Judge {
   return {
     take(fault) {
-      if (rules[fault.code] !== 'warn') throw fault;
+      if (policyOf(rules, fault.code) !== 'warn') throw fault;
       if (warned.every(({ code }) => code !== fault.code)) warned.push(fault);
     },
     asks: (code) => rules[code] !== undefined,
@@ -140,7 +140,7 @@ function mapFields(row: Fields, mapping: Mapping, judge: Judge): Content {
 function refuseCompared(row: Fields): void {
   if (looksLikeChat(row) && hasVerdict(row))
     throw notForMethod(
-      'the row is an answer with a label, and `train.method: sft` learns every answer; set `train.method: kto`, or name the source’s `shape` to learn the unwanted ones too',
+      `the row is an answer with a label, and \`train.method: sft\` learns every answer; set \`train.method: kto\`, or the source’s \`shape: ${detectShape(row)}\` to learn the unwanted ones too`,
     );
   // Some sets have both: the pair, and `messages` with the better answer for those who want chats.
   if (!looksLikePair(row) || Object.hasOwn(row, 'messages')) return;

@@ -76,6 +76,7 @@ function readPair(row: Fields, system: string | null, judge: Judge): PairTurns {
   const whole = withSystem(prompt, system);
   checkAnswers(whole, [chosen, rejected], judge);
   requireDifferent(chosen, rejected);
+  checkScores(row, judge);
   return { prompt: whole, chosen, rejected };
 }
 
@@ -232,6 +233,31 @@ function requireDifferent(chosen: Turn, rejected: Turn): void {
     'chosen_equals_rejected',
     chosen.at,
     `${chosen.at} and ${rejected.at} are the same answer, which prefers nothing; change one, or leave the row out`,
+  );
+}
+
+/** What sets that score answers call the two scores, the chosen answer's first. */
+const SCORE_FIELDS = [
+  ['score_chosen', 'score_rejected'],
+  ['chosen_score', 'rejected_score'],
+  ['chosen_rating', 'rejected_rating'],
+  ['chosen-rating', 'rejected-rating'],
+  ['chosen_reward', 'rejected_reward'],
+] as const;
+
+/** Equal scores are a tie, which somebody has decided. */
+function checkScores(row: Fields, judge: Judge): void {
+  const fields = SCORE_FIELDS.find((pair) => pair.every((field) => isScore(row[field])));
+  if (fields === undefined) return;
+  const [chosen, rejected] = fields;
+  if (Number(row[chosen]) >= Number(row[rejected])) return;
+  const sentence = `${chosen} is ${row[chosen]} and ${rejected} is ${row[rejected]}, so the scores prefer the other answer; swap the answers, or correct the scores`;
+  judge.take(new RowFault('scores_contradict', chosen, sentence));
+}
+
+function isScore(value: unknown): boolean {
+  return (
+    typeof value === 'number' || (typeof value === 'string' && value.trim() !== '' && Number.isFinite(Number(value)))
   );
 }
 

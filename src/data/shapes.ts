@@ -80,7 +80,7 @@ const SIGNS: readonly (readonly [string, TurnShape | 'text'])[] = [
 ];
 
 /** @throws RowFault `unknown_shape`. */
-function detectShape(row: Fields): TurnShape | 'text' {
+export function detectShape(row: Fields): TurnShape | 'text' {
   const sign = SIGNS.find(([field]) => Object.hasOwn(row, field));
   if (sign?.[1] === 'text') refuseLabelled(row);
   if (sign !== undefined) return sign[1];

@@ -18,6 +18,31 @@ const call = { id: 'c1', type: 'function', function: { name: 'f', arguments: '{}
 const tool = { type: 'function', function: { name: 'f' } };
 const PAIR = { prompt: [user('a')], chosen: assistant('good'), rejected: assistant('bad') };
 
+test('a pair whose scores prefer the rejected answer is kept with a warning, and left out on request', () => {
+  const take = (more: object, rules: Mapping['rules'] = {}) =>
+    createRowMapper({ method: 'dpo', shape: 'auto', system: null, rules })({
+      prompt: 'a',
+      chosen: 'good',
+      rejected: 'bad',
+      ...more,
+    });
+  const worse = { score_chosen: 2, score_rejected: 7.5 };
+  expect(take(worse)).toMatchObject({
+    content: PAIR,
+    warned: [
+      { code: 'scores_contradict', message: expect.stringContaining('score_chosen is 2 and score_rejected is 7.5') },
+    ],
+  });
+  expect(take({ 'chosen-rating': '3', 'rejected-rating': '4' }).warned.length).toBe(1);
+  for (const fine of [
+    { score_chosen: 7, score_rejected: 7 },
+    { score_chosen: null, score_rejected: 3 },
+    { score_chosen: 'good', score_rejected: 'bad' },
+  ])
+    expect(take(fine).warned).toEqual([]);
+  expect(() => take(worse, { scores_contradict: 'quarantine' })).toThrow('so the scores prefer the other answer');
+});
+
 describe('what a pair becomes', () => {
   test.each<[string, object, object]>([
     ['texts', { prompt: 'a', chosen: 'good', rejected: 'bad' }, PAIR],

@@ -157,6 +157,7 @@ describe('what is not taken for what it is not', () => {
       'the row is an answer with a label, and `train.method: sft` learns every answer',
     );
     expect(() => map({ ...chat(user('a'), assistant('b')), kto_tag: true }, {})).toThrow('set `train.method: kto`');
+    expect(() => map(judged, {})).toThrow('or the source’s `shape: prompt-completion` to learn the unwanted ones too');
     expect(map({ ...judged, label: 'billing' }, {}).content).toHaveProperty('messages');
     expect(map(judged, {}, { shape: 'prompt-completion' }).content).toHaveProperty('messages');
   });

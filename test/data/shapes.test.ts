@@ -546,6 +546,7 @@ describe('why a row is dropped', () => {
       'empty_answer',
       'not_one_answer',
       'chosen_equals_rejected',
+      'scores_contradict',
       'label_missing',
       'bad_label',
       'invalid_json',

@@ -26,6 +26,8 @@ const HINTS: Record<DropCode, string> = {
   empty_answer: 'Fill the answer or take the row out.',
   not_one_answer: 'Write each answer as one assistant message.',
   chosen_equals_rejected: 'Take the pair out: there is nothing to prefer.',
+  scores_contradict:
+    'Swap the answers where the scores are right, or set `data.rules: {scores_contradict: quarantine}`.',
   label_missing: 'Add the label.',
   bad_label: 'Write the label as true or false.',
   csv_missing_columns: 'Write every column of the row, and quote values that hold the delimiter.',
