@@ -96,33 +96,37 @@ async function contentOf(source: NamedSource, options: IdentifyOptions): Promise
 async function startNamesImages(address: string, source: NamedSource, options: IdentifyOptions): Promise<boolean> {
   const { examples, s3, signal } = options;
   const ctx = { readS3: async () => null, ...s3, examplesFolder: examples, answerTimeoutMs: HEAD_MS_MAX };
-  const start: Uint8Array[] = [];
-  let bytesRead = 0;
   try {
     const { bytes } = await openRaw({ uri: address, allowPrivate: true }, ctx, signal);
-    for await (const piece of bytes) {
-      start.push(piece);
-      bytesRead += piece.length;
-      if (bytesRead >= START_BYTES) break;
-    }
+    return await rowsNameImages(await startOf(bytes), address, source.columns ?? null);
   } catch (error) {
     absent(signal)(error);
+    return false;
   }
-  return await rowsNameImages(Buffer.concat(start), address, source.columns ?? null);
 }
 
 /** @param start of a file, which may be packed. */
 async function rowsNameImages(start: Buffer, address: string, columns: NamedColumns): Promise<boolean> {
   const format = /\.[ct]sv$/i.test(unpackedName(address)) ? 'csv' : 'jsonl';
   const coding = codingOf(start);
-  const rows: Uint8Array[] = coding === null ? [start] : [];
-  if (coding !== null)
-    try {
-      for await (const piece of unpack(Readable.from([start]), coding, address)) rows.push(piece);
-    } catch {
-      // It ends in the middle; what came before is enough.
+  const rows = coding === null ? start : await startOf(unpack(Readable.from([start]), coding, address));
+  return mayNameImages(rows, Buffer.alloc(0), format, { columns });
+}
+
+/** Up to where they end or break off: what was packed is cut in its middle here. */
+async function startOf(bytes: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const pieces: Uint8Array[] = [];
+  let bytesRead = 0;
+  try {
+    for await (const piece of bytes) {
+      pieces.push(piece);
+      bytesRead += piece.length;
+      if (bytesRead >= START_BYTES) break;
     }
-  return mayNameImages(Buffer.concat(rows), Buffer.alloc(0), format, { columns });
+  } catch (error) {
+    if (pieces.length === 0) throw error;
+  }
+  return Buffer.concat(pieces);
 }
 
 /** The files that the ingest stage will find, by the same rules. */
