@@ -140,14 +140,17 @@ function toolsOf(folder: string): string[] {
   return execFileSync('ls', [folder], { encoding: 'utf8' }).split('\n').filter(isSleeper);
 }
 
-/** A process that is dead but not yet reaped has no command line. */
 function isSleeper(pid: string): boolean {
   return /^\d+$/.test(pid) && readCommand(pid).includes('sleep');
 }
 
+/** Nothing of a process that is gone, also since a moment ago, or dead but not yet reaped. */
 function readCommand(pid: string): string {
-  const path = `/proc/${pid}/cmdline`;
-  return existsSync(path) ? readFileSync(path, 'utf8') : '';
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 async function until(isTrue: () => boolean): Promise<void> {

@@ -1,6 +1,7 @@
 // Runs the wanted program in this one's place: same terminal, same signals, same end.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { getPriority, setPriority } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { environmentWithNode } from './npm.mjs';
@@ -22,17 +23,27 @@ export async function run(command, args, cwd) {
 /** What a program has left behind may hold its output open for ever; its last lines are there by then, ms. */
 const LAST_LINES_MS = 1_000;
 
-/** For programs that run at once on one terminal: each line is written when it is whole, so that lines do not mix. */
-export async function runByLines(command, args, cwd) {
+/**
+ * For programs that run at once on one terminal: each line is written when it is whole, so that lines do not mix.
+ *
+ * @param {{ priority?: number, silence?: Promise<unknown> }} [how] of the scheduler, -20 to 19; lines are kept until the silence is over.
+ */
+export async function runByLines(command, args, cwd, { priority = 0, silence = Promise.resolve() } = {}) {
   const child = spawn(command, args, { cwd, env: environmentWithNode(), stdio: ['inherit', 'pipe', 'pipe'] });
+  // Never before this process's own.
+  if (child.pid !== undefined) setPriority(child.pid, Math.max(getPriority(), priority));
   const readers = ['stdout', 'stderr'].map((name) =>
-    createInterface({ input: child[name] }).on('line', (line) => process[name].write(`${line}\n`)),
+    createInterface({ input: child[name] }).on('line', async (line) => {
+      await silence;
+      process[name].write(`${line}\n`);
+    }),
   );
-  const written = Promise.all(readers.map((reader) => once(reader, 'close')));
+  const read = Promise.all(readers.map((reader) => once(reader, 'close')));
   const end = await untilEnd(child);
-  await Promise.race([written, new Promise((passed) => setTimeout(passed, LAST_LINES_MS).unref())]);
+  await Promise.race([read, new Promise((passed) => setTimeout(passed, LAST_LINES_MS).unref())]);
   child.stdout.destroy();
   child.stderr.destroy();
+  await silence;
   return end;
 }
 

@@ -34,12 +34,11 @@ export const TOOL_CHAINS = {
   },
   'npm:test': {
     needsModels: true,
-    run: (node, filters) =>
-      runAll([
-        script('vitest', node, VITEST, 'run', ...filters),
-        // A filter is meant for the TypeScript side.
-        ...(filters.length > 0 ? [] : [{ name: 'pytest', run: runPytest }]),
-      ]),
+    run: async (node, filters) => {
+      const vitest = script('vitest', node, VITEST, 'run', ...filters);
+      // A filter is meant for the TypeScript side.
+      return await (filters.length > 0 ? runAll([vitest]) : runAllTests(vitest));
+    },
   },
   'npm:build': { needsModels: false, run: (node) => runAll([script('compile', node, TSC, '-p', '.')]) },
   'npm:bench': { needsModels: true, run: (node, args) => run(node, [join('bench', 'main.ts'), ...args], PROJECT) },
@@ -54,39 +53,56 @@ export const TOOL_CHAINS = {
   },
 };
 
-/** Runs of pytest that share the tests: most of them keep one core busy, and the smallest machine that is meant has two. */
-const PYTEST_RUNS = 2;
+/** Behind the tests in TypeScript, whose times mean something; in the usual scale from -20 to 19. */
+const PYTEST_PRIORITY = 5;
 
-async function runPytest() {
+/**
+ * Vitest waits much for servers and for time-outs, and a run of pytest uses what it leaves of the processors. When it is done a second
+ * run takes its share of the files: most of them keep one core busy, and the smallest machine that is meant has two.
+ */
+async function runAllTests(vitest) {
   const claims = mkdtempSync(join(tmpdir(), 'anneal-pytest-'));
-  const args = [
-    '-m',
-    'pytest',
-    '-o',
-    'console_output_style=classic',
-    '--no-header',
-    '--durations',
-    '10',
-    '--claims',
-    claims,
-    'tests',
-  ];
   try {
-    const ends = await Promise.all(Array.from({ length: PYTEST_RUNS }, () => runByLines(PYTHON, args, TRAINER)));
-    return ends.find(({ code }) => code !== 0) || ends[0];
+    const vitestEnds = runTool(vitest);
+    const besideEnds = runPytest(claims, vitestEnds);
+    const end = await vitestEnds;
+    process.stderr.write('— pytest\n');
+    const pytestEnds = await Promise.all([besideEnds, runPytest(claims)]);
+    return endOfAll([{ name: vitest.name, end }, ...pytestEnds.map((its) => ({ name: 'pytest', end: its }))]);
   } finally {
     rmSync(claims, { recursive: true, force: true });
   }
 }
 
+/** @param {Promise<unknown>} [silence] what it says is written when this is over. */
+async function runPytest(claims, silence = Promise.resolve()) {
+  const options = ['-o', 'console_output_style=classic', '--no-header', '--durations', '10', '--claims', claims];
+  return await runByLines(PYTHON, ['-m', 'pytest', ...options, 'tests'], TRAINER, {
+    priority: PYTEST_PRIORITY,
+    silence,
+  });
+}
+
 async function runAll(tools) {
-  const failed = [];
-  for (const { name, command, args, cwd, run: runTool = () => run(command, args, cwd) } of tools) {
-    process.stderr.write(`— ${name}\n`);
-    const end = await runTool();
+  const ends = [];
+  for (const tool of tools) {
+    const end = await runTool(tool);
     if (end.signal !== null) return end;
-    if (end.code !== 0) failed.push(name);
+    ends.push({ name: tool.name, end });
   }
-  if (failed.length > 0) process.stderr.write(`Failed: ${failed.join(', ')}\n`);
-  return { code: failed.length === 0 ? 0 : 1, signal: null };
+  return endOfAll(ends);
+}
+
+async function runTool({ name, command, args, cwd }) {
+  process.stderr.write(`— ${name}\n`);
+  return await run(command, args, cwd);
+}
+
+/** The end of the first that was killed; or whether one failed, after the names of those that did. */
+function endOfAll(ends) {
+  const killed = ends.find(({ end }) => end.signal !== null);
+  if (killed !== undefined) return killed.end;
+  const failed = new Set(ends.filter(({ end }) => end.code !== 0).map(({ name }) => name));
+  if (failed.size > 0) process.stderr.write(`Failed: ${[...failed].join(', ')}\n`);
+  return { code: failed.size === 0 ? 0 : 1, signal: null };
 }
