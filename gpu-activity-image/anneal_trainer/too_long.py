@@ -51,7 +51,8 @@ def truncate_chat(chat: Chat, long: LongChat, limit: int, whole_turns_only: bool
         if parts is not None:
             return Pieces("truncated", [(shorter, parts)], lost_tokens=len(whole["input_ids"]) - len(parts["input_ids"]))
     if whole_turns_only:
-        require_length(len(whole["input_ids"]), limit, "The row")
+        message = f"The row has {len(whole['input_ids'])} tokens and `data.maxLength` is {limit}; held-out answers are not cut, so shorten it or raise the limit."
+        raise Rejected("too_long", message, len(whole["input_ids"]))
     front = whole["trainable"][:limit]
     if not front.any():
         message = f"The row has {len(whole['input_ids'])} tokens and none of the first {limit} (`data.maxLength`) is trained on."

@@ -15,6 +15,7 @@ import {
 import type { Spec } from '../contracts/spec.ts';
 import { canonicalJson, digestOf } from '../storage/digest.ts';
 import { putBlob } from '../storage/file-set.ts';
+import { inLanes } from '../storage/in-lanes.ts';
 import { keys } from '../storage/keys.ts';
 import { type ObjectStore, PART_BYTES_MAX } from '../storage/object-store.ts';
 import { type Mapping, mappingOf } from './mapping.ts';
@@ -37,6 +38,9 @@ export interface IngestProgress {
   /** null where the source does not say. */
   sizeBytes: number | null;
 }
+
+/** Files of one source that are read at once: a small one is little but the store's answers. Each takes a part of memory. */
+const FILES_AT_ONCE = 4;
 
 const forgetful: Remember = async (_input, _schema, work) => await work();
 
@@ -85,7 +89,7 @@ export async function takeSnapshot(
 
 /**
  * Reads each source once, from its start to its end, into parts of the store. Idempotent: the same bytes give the same snapshot.
- * Memory: one part. The digest does not depend on where the sources lie.
+ * Memory: a part for each file that is read. The digest does not depend on where the sources lie.
  */
 export async function freezeSources(
   store: ObjectStore,
@@ -142,12 +146,14 @@ async function readSource(reading: Reading, after: Mark | null): Promise<{ inges
   const { openings: all, isMany, files, notes } = await planOpenings(source, ctx, after, signal);
   const openings = options.choose?.(all) ?? all;
   const frozen: FrozenFile[] = [];
-  for (const opening of openings) {
+  // Who takes a part of each file counts them one after the other.
+  const lanes = options.take === undefined ? FILES_AT_ONCE : 1;
+  await inLanes(openings.entries(), lanes, async ([i, opening]) => {
     const input = { source, name: opening.name, etag: opening.etag, after };
     const open = async () => take(await opening.open(signal), openings.length);
     const work = async () => await freezeOpened(reading, opening, await open());
-    frozen.push(await remember(input, FrozenFileSchema, work));
-  }
+    frozen[i] = await remember(input, FrozenFileSchema, work);
+  });
   const empty = openings.filter((_, i) => frozen[i]?.entry === null).map(({ uri }) => uri);
   const isNewOnly = source.follow && source.follow.mode === 'new' && after !== null;
   if (empty.length === openings.length && !isNewOnly) throw new EmptySource(empty[0] ?? source.uri);
