@@ -1,4 +1,5 @@
 // Cuts bytes into lines.
+import { free } from '../storage/own-memory.ts';
 import type { Place, RawRow } from './rows-read.ts';
 
 const NEWLINE = 10;
@@ -43,17 +44,22 @@ export interface LineCutter {
 /** Cuts at `\n`, takes a `\r` before it away, and holds at most `lineBytesMax` of a line. */
 export function createLineCutter(lineBytesMax: number, start: Place = { line: 1, offset: 0 }): LineCutter {
   let { line: number, offset } = start;
-  /** The start of a line whose end has not come, and all its bytes so far. */
-  let held: Buffer[] = [];
+  /** The start of a line whose end has not come, at most what is kept of it, and all its bytes so far. */
+  let held: Buffer = Buffer.alloc(0);
   let heldBytes = 0;
   let lineBytes = 0;
 
   const hold = (piece: Buffer) => {
     const kept = piece.subarray(0, Math.max(0, lineBytesMax + 1 - heldBytes));
     lineBytes += piece.length;
-    heldBytes += kept.length;
     // A copy, so that the chunk can be given up.
-    if (kept.length > 0) held.push(Buffer.from(kept));
+    if (heldBytes + kept.length > held.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.min(2 * (heldBytes + kept.length), lineBytesMax + 1));
+      held.copy(larger, 0, 0, heldBytes);
+      free(held);
+      held = larger;
+    }
+    heldBytes += kept.copy(held, heldBytes);
   };
   const give = (source: Buffer, from: number, sizeBytes: number, lineEndBytes: number, take: TakeLine) => {
     const place = { line: number++, offset };
@@ -62,8 +68,9 @@ export function createLineCutter(lineBytesMax: number, start: Place = { line: 1,
     take(new Line(place, source, from, hasReturn ? sizeBytes - 1 : sizeBytes, lineBytesMax));
   };
   const giveHeld = (lineEndBytes: number, take: TakeLine) => {
-    const [whole, sizeBytes] = [held.length === 1 ? (held[0] as Buffer) : Buffer.concat(held), lineBytes];
-    [held, heldBytes, lineBytes] = [[], 0, 0];
+    const [whole, sizeBytes] = [held.subarray(0, heldBytes), lineBytes];
+    // Whoever takes the line may keep it.
+    [held, heldBytes, lineBytes] = [Buffer.alloc(0), 0, 0];
     give(whole, 0, sizeBytes, lineEndBytes, take);
   };
 

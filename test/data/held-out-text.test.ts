@@ -1,6 +1,7 @@
 // Text of held-out rows in training rows: found by the stage as by looking at every pair of rows, and left out on request.
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { Winnow } from '../../src/data/near/winnow.ts';
 import { RANGE_FILES } from '../../src/data/range/options.ts';
 import { findCandidates } from '../../src/data/resolve/held-out/candidates.ts';
 import { findHeldOutText, type HeldOutTextFound } from '../../src/data/resolve/held-out/find.ts';
@@ -83,7 +84,7 @@ test('fingerprints leave out no row that shares text, however few of them are co
   expect(leaksOf(found).length).toBe(resolution.leakage.heldOutText?.trainRows);
   const inRounds = await findHeldOutText({ ...input, printsMax: 1_000 });
   expect([inRounds.counts, leaksOf(inRounds)]).toEqual([found.counts, leaksOf(found)]);
-  const candidates = await findCandidates(input);
+  const { rows: candidates } = await findCandidates(input);
   const looked = Array.from(fates.keys()).filter(candidates.has).length;
   expect(looked).toBeLessThan(0.8 * fates.length);
   expect(looked).toBeGreaterThan(leaksOf(found).length);
@@ -98,6 +99,29 @@ test('fingerprints leave out no row that shares text, however few of them are co
     'stopped',
   );
 });
+
+test.each([8, 9, 13])(
+  'every %i words in a row hold a run that is chosen by them alone, in texts of any length',
+  (n) => {
+    const winnow = new Winnow(n);
+    for (const length of [n - 1, n, n + 1, 300, 9_000]) {
+      // Of few words, so that runs are often the same.
+      const words = Int32Array.from({ length }, () => pick(length % 2 === 0 ? 3 : 2 ** 31));
+      winnow.clear();
+      winnow.read(words);
+      const chosen = new Map<number, number>();
+      for (let i = 0; i < winnow.count; i++) chosen.set(winnow.starts[i] as number, winnow.prints[i] as number);
+      for (let from = 0; from + n <= length; from++) {
+        const own = new Winnow(n);
+        own.read(words.subarray(from, from + n));
+        const inside = [...Array(n - winnow.runWords + 1).keys()].map((i) => chosen.get(from + i));
+        if (own.count !== 1 || !inside.includes(own.prints[0])) expect({ from, own, inside }).toBe('one of these');
+      }
+      expect(winnow.count > 0).toBe(length >= n);
+      expect(winnow.count).toBeLessThan(0.45 * length + n);
+    }
+  },
+);
 
 test('on request such training rows are left out with a code, and then no held-out row shares text', async () => {
   await using folder = await temporaryFolder();

@@ -6,37 +6,49 @@ import { mix } from './words.ts';
 const ORDER_FACTOR = 0x9e3779b1 | 0;
 const PRINT_FACTOR = 0x85ebca6b | 0;
 
+/** Words that are looked at together: longer texts are cut into stretches, each n - 1 words into the next. */
+const STRETCH_WORDS = 4096;
+
 export class Winnow {
   /** Of the texts that were read since the last `clear`, 32 bits each; none is 0. */
   prints = new Int32Array(1024);
+  /** With which word of its text the run of each begins. */
+  starts = new Int32Array(1024);
   count = 0;
   readonly #n: number;
-  /** Words that make a fingerprint, and how many runs of so many words n words in a row have. */
-  readonly #runWords: number;
+  /** Words that make a fingerprint. */
+  readonly runWords: number;
+  /** How many runs of so many words n words in a row have. */
   readonly #runs: number;
   /** What a word weighs in the order when it leaves a run. */
   readonly #out: number;
   /** Of each run of the text, what it is chosen by. */
-  #order = new Int32Array(1024);
+  readonly #order: Int32Array;
 
   constructor(n: number) {
     this.#n = n;
-    this.#runWords = (n + 1) >> 1;
-    this.#runs = n - this.#runWords + 1;
+    this.runWords = (n + 1) >> 1;
+    this.#runs = n - this.runWords + 1;
     let out = 1;
-    for (let i = 0; i < this.#runWords; i++) out = Math.imul(out, ORDER_FACTOR);
+    for (let i = 0; i < this.runWords; i++) out = Math.imul(out, ORDER_FACTOR);
     this.#out = out;
+    this.#order = new Int32Array(STRETCH_WORDS + n);
   }
 
   clear(): void {
     this.count = 0;
   }
 
-  /** Of any so many runs one behind the other the least is chosen. */
   read(words: Int32Array): void {
-    if (words.length < this.#n) return;
+    const overlap = this.#n - 1;
+    for (let from = 0; from + overlap < words.length; from += STRETCH_WORDS)
+      this.#readStretch(words.subarray(from, from + STRETCH_WORDS + overlap), from);
+  }
+
+  /** Of any so many runs one behind the other the least is chosen. */
+  #readStretch(words: Int32Array, first: number): void {
     const order = this.#orderRuns(words);
-    const runs = words.length - this.#runWords + 1;
+    const runs = words.length - this.runWords + 1;
     const window = this.#runs;
     let least = 0;
     let leastOrder = order[0] as number;
@@ -53,15 +65,14 @@ export class Winnow {
           leastOrder = order[next] as number;
         }
       } else if (run !== window - 1) continue;
-      if (run >= window - 1) this.#choose(words, least);
+      if (run >= window - 1) this.#choose(words, least, first);
     }
   }
 
   #orderRuns(words: Int32Array): Int32Array {
-    if (this.#order.length < words.length) this.#order = new Int32Array(2 * words.length);
     const order = this.#order;
     const out = this.#out;
-    const length = this.#runWords;
+    const length = this.runWords;
     let sum = 0;
     for (let i = 0; i < length; i++) sum = (Math.imul(sum, ORDER_FACTOR) + (words[i] as number)) | 0;
     order[0] = sum;
@@ -73,15 +84,20 @@ export class Winnow {
   }
 
   /** Its fingerprint is another hash: the least ones are closer together than chance would have it. */
-  #choose(words: Int32Array, run: number): void {
+  #choose(words: Int32Array, run: number, first: number): void {
     let print = 0;
-    for (let i = run; i < run + this.#runWords; i++)
-      print = (Math.imul(print, PRINT_FACTOR) + (words[i] as number)) | 0;
+    for (let i = run; i < run + this.runWords; i++) print = (Math.imul(print, PRINT_FACTOR) + (words[i] as number)) | 0;
     if (this.count === this.prints.length) {
-      const larger = new Int32Array(2 * this.count);
-      larger.set(this.prints);
-      this.prints = larger;
+      this.prints = twice(this.prints);
+      this.starts = twice(this.starts);
     }
+    this.starts[this.count] = first + run;
     this.prints[this.count++] = mix(print) || 1;
   }
+}
+
+function twice(numbers: Int32Array): Int32Array<ArrayBuffer> {
+  const larger = new Int32Array(2 * numbers.length);
+  larger.set(numbers);
+  return larger;
 }

@@ -8,7 +8,7 @@ import { RANGE_FILES } from '../../range/options.ts';
 import { readRowLists, type TakeList } from '../../range/row-lists.ts';
 import { FATE, isHeldOut } from '../fates.ts';
 import { fileOf } from '../indexes.ts';
-import { createPrintTable } from './print-table.ts';
+import { createPrintTable, type PrintTable } from './print-table.ts';
 import { createRowSet, type RowSet } from './row-set.ts';
 
 /** Fingerprints of held-out rows that are compared at a time: a table of 42 MB. Those of 1 GB of rows, a tenth of them held out. */
@@ -24,10 +24,17 @@ export interface CandidateInput {
   printsMax?: number;
 }
 
-export async function findCandidates(input: CandidateInput): Promise<RowSet> {
+export interface Candidates {
+  rows: Pick<RowSet, 'has'>;
+  /** The fingerprints that both sides have; null = nobody knows them. */
+  prints: PrintTable | null;
+}
+
+export async function findCandidates(input: CandidateInput): Promise<Candidates> {
   const { pieces, fates, printsMax = PRINTS_MAX } = input;
-  if (!pieces.every(hasPrints)) return EVERY_ROW;
-  const candidates = createRowSet(fates.length);
+  if (!pieces.every(hasPrints)) return { rows: { has: () => true }, prints: null };
+  const rows = createRowSet(fates.length);
+  const shared = createPrintTable(0);
   const each = await openPrints(input);
   let heldOut = 0;
   await each((row, prints) => {
@@ -44,13 +51,14 @@ export async function findCandidates(input: CandidateInput): Promise<RowSet> {
       });
     await eachNow(isHeldOut, table.add);
     await eachNow(isTrained, (print, row) => {
-      if (table.mark(print)) candidates.add(row);
+      if (table.mark(print)) rows.add(row);
     });
     await eachNow(isHeldOut, (print, row) => {
-      if (table.isMarked(print)) candidates.add(row);
+      if (table.isMarked(print)) rows.add(row);
     });
+    table.eachMarked(shared.add);
   }
-  return candidates;
+  return { rows, prints: shared };
 }
 
 const isTrained = (fate: number) => fate === FATE.train;
@@ -59,8 +67,6 @@ const isTrained = (fate: number) => fate === FATE.train;
 function hasPrints({ files }: CleanedPiece): boolean {
   return files.files.some(({ path }) => path === RANGE_FILES.prints);
 }
-
-const EVERY_ROW: RowSet = { add: () => undefined, has: () => true };
 
 /** By bits that the table does not place them by. */
 function roundOf(print: number, rounds: number): number {

@@ -16,6 +16,9 @@ import { GramFilter } from './gram-filter.ts';
 import { createHotGrams } from './hot-grams.ts';
 import { gatherTexts, type TextInput, type Texts } from './texts.ts';
 
+/** Words whose grams are in memory at a time. */
+const STRETCH_WORDS = 4096;
+
 export type HeldOutTextInput = CandidateInput & TextInput;
 
 export interface HeldOutTextFound {
@@ -74,8 +77,10 @@ async function eachGram(
   signal: AbortSignal,
 ): Promise<void> {
   const takeWords = (row: number, words: Int32Array) => {
-    grams.read(words);
-    for (let i = 0; i < grams.count; i++) take(grams.highs[i] as number, grams.lows[i] as number, row);
+    for (let from = 0; from < words.length; from += STRETCH_WORDS) {
+      grams.read(words, from, Math.min(words.length, from + STRETCH_WORDS + grams.n - 1));
+      for (let i = 0; i < grams.count; i++) take(grams.highs[i] as number, grams.lows[i] as number, row);
+    }
   };
   await readRowLists(path, takeWords, signal);
 }

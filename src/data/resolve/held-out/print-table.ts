@@ -8,9 +8,11 @@ const BITS_A_SLOT = 4;
 
 export interface PrintTable {
   add(print: number): void;
+  has(print: number): boolean;
   /** Marks it, and tells whether it is in the set. */
   mark(print: number): boolean;
   isMarked(print: number): boolean;
+  eachMarked(take: (print: number) => void): void;
 }
 
 /** @param prints how many there will be, more or less */
@@ -56,6 +58,12 @@ export function createPrintTable(prints: number): PrintTable {
       marks[slot] = 1;
       return true;
     },
+    has: (print) => !isAbsent(print) && slots[find(print)] === print,
     isMarked: (print) => marks?.[find(print)] === 1,
+    eachMarked(take) {
+      marks?.forEach((isMarked, slot) => {
+        if (isMarked === 1) take(slots[slot] as number);
+      });
+    },
   };
 }

@@ -1,17 +1,19 @@
-// Gathers the words of the rows that are compared, of each side in a file: 4 bytes a word.
+// Gathers the words that are compared, of each side in a file: those around a fingerprint that both sides have. 4 bytes a word.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { CleanedPiece } from '../../../contracts/ranges.ts';
 import type { ObjectStore } from '../../../storage/object-store.ts';
 import { free } from '../../../storage/own-memory.ts';
 import { createLineCutter } from '../../lines.ts';
 import { RowWords } from '../../near/row-words.ts';
+import { Winnow } from '../../near/winnow.ts';
 import { RANGE_FILES } from '../../range/options.ts';
 import { openRowLists } from '../../range/row-lists.ts';
 import type { RawRow } from '../../rows-read.ts';
 import { readSource } from '../../source-bytes.ts';
 import { isHeldOut } from '../fates.ts';
 import { fileOf } from '../indexes.ts';
-import type { RowSet } from './row-set.ts';
+import type { Candidates } from './candidates.ts';
+import type { PrintTable } from './print-table.ts';
 
 /** Bytes looked at before others have their turn: about 2 ms. */
 const SLICE_BYTES = 1024 * 1024;
@@ -35,11 +37,16 @@ export interface Texts {
   heldOutWords: number;
 }
 
-/** Leaves files in the folder. Pieces without such rows are not read. */
-export async function gatherTexts(input: TextInput, rows: RowSet, paths: Pick<Texts, 'heldOut' | 'trained'>) {
+/** Leaves the files at the paths. Pieces without such rows are not read. */
+export async function gatherTexts(
+  input: TextInput,
+  { rows, prints }: Candidates,
+  paths: Pick<Texts, 'heldOut' | 'trained'>,
+): Promise<Texts> {
   const { store, pieces, fates, words: n, signal, onRows } = input;
   const [heldOut, trained] = [openRowLists(paths.heldOut), openRowLists(paths.trained)];
   const rowWords = new RowWords();
+  const eachPassage = prints === null ? wholeText(n) : passages(n, prints);
   let heldOutWords = 0;
   let first = 0;
   for (const { counts, files } of pieces) {
@@ -50,11 +57,11 @@ export async function gatherTexts(input: TextInput, rows: RowSet, paths: Pick<Te
       if (!rows.has(own)) return;
       const isHeld = isHeldOut(fates[own] as number);
       const lists = isHeld ? heldOut : trained;
-      rowWords.eachText(source, from, to, (words) => {
-        if (words.length < n) return;
-        lists.add(own, words);
-        if (isHeld) heldOutWords += words.length;
-      });
+      const take = (passage: Int32Array) => {
+        lists.add(own, passage);
+        if (isHeld) heldOutWords += passage.length;
+      };
+      rowWords.eachText(source, from, to, (words) => eachPassage(words, take));
     };
     if (hasAny(rows, first, end)) await eachLine(readSource(store, fileOf(files, RANGE_FILES.rows)), takeLine, signal);
     first = end;
@@ -65,7 +72,37 @@ export async function gatherTexts(input: TextInput, rows: RowSet, paths: Pick<Te
   return { ...paths, heldOutWords };
 }
 
-function hasAny(rows: RowSet, first: number, end: number): boolean {
+type EachPassage = (words: Int32Array, take: (passage: Int32Array) => void) => void;
+
+function wholeText(n: number): EachPassage {
+  return (words, take) => {
+    if (words.length >= n) take(words);
+  };
+}
+
+/** What n words in a row that hold a run with such a fingerprint can reach, in as few pieces as there are. */
+function passages(n: number, prints: PrintTable): EachPassage {
+  const winnow = new Winnow(n);
+  const before = n - winnow.runWords;
+  return (words, take) => {
+    winnow.clear();
+    winnow.read(words);
+    let [from, to] = [0, 0];
+    for (let i = 0; i < winnow.count; i++) {
+      if (!prints.has(winnow.prints[i] as number)) continue;
+      const at = winnow.starts[i] as number;
+      if (at - before > to && to > 0) {
+        take(words.subarray(from, to));
+        to = 0;
+      }
+      from = to === 0 ? Math.max(0, at - before) : Math.min(from, Math.max(0, at - before));
+      to = Math.max(to, Math.min(words.length, at + n));
+    }
+    if (to > 0) take(words.subarray(from, to));
+  };
+}
+
+function hasAny(rows: Candidates['rows'], first: number, end: number): boolean {
   for (let row = first; row < end; row++) if (rows.has(row)) return true;
   return false;
 }
