@@ -1,5 +1,6 @@
 // The activities by task queue, as workflows see them. Types only.
 import type { DecideInput, Decision, PoolHost } from '../contracts/pool.ts';
+import type { createSizeActivities } from './check-size.ts';
 import type { checkSpec, checkSweep } from './check-spec.ts';
 import type { createDeployActivities } from './deploy.ts';
 import type { createEvaluateActivities } from './evaluate.ts';
@@ -15,6 +16,7 @@ export interface Check {
   checkSweep: typeof checkSweep;
 }
 export type Data = ReturnType<typeof createIngestActivities> & ReturnType<typeof createPreprocessActivities>;
+export type Size = ReturnType<typeof createSizeActivities>;
 export type Gpu = ReturnType<typeof createTrainActivities> & ReturnType<typeof createEvaluateActivities>;
 export type Control = ReturnType<typeof createRegisterActivities> & ReturnType<typeof createDeployActivities>;
 export type Member = ReturnType<typeof createMemberActivities>;

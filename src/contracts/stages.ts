@@ -94,6 +94,14 @@ export interface TrainInput extends StageInput, TrainLimits {
   size?: GangSize;
 }
 /** Where a training stops before its end; what is absent is no limit. */
+/** Of a training that is to go on with another number of hosts or ranks. */
+export interface CheckSizeInput extends StageInput {
+  /** Digest of the dataset. */
+  dataset: string;
+  from: GangSize;
+  to: GangSize;
+}
+
 export interface TrainLimits {
   /** Share of the steps, above 0 and below 1. */
   pauseAt?: number;

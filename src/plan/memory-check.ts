@@ -126,11 +126,16 @@ export function requireFit(check: MemoryCheck, recipe: Recipe): void {
   throw new AnnealError('out_of_memory', `${describeLack(check, recipe)} ${describeRemedies(check)}`);
 }
 
-export function describeLack({ bytes, limitBytes, device, how, host }: MemoryCheck, { microBatch }: Recipe): string {
+/** Such as `a GPU of host b has`. */
+export function describePlace({ device, host }: Pick<MemoryCheck, 'device' | 'host'>): string {
   const whose = host === null ? 'this host' : `host ${host}`;
-  const place = device === 'gpu' ? `a GPU of ${whose} has` : `one process of ${whose} may have`;
+  return device === 'gpu' ? `a GPU of ${whose} has` : `one process of ${whose} may have`;
+}
+
+export function describeLack(check: MemoryCheck, { microBatch }: Recipe): string {
+  const { bytes, limitBytes, how } = check;
   const by = how === 'probe' ? 'measured by short steps' : 'by arithmetic';
-  return `With \`train.microBatch\` ${microBatch} training needs ${gib(bytes)} (${by}), and ${place} ${gib(limitBytes)}: it would run out of memory.`;
+  return `With \`train.microBatch\` ${microBatch} training needs ${gib(bytes)} (${by}), and ${describePlace(check)} ${gib(limitBytes)}: it would run out of memory.`;
 }
 
 export function describeRemedies({ remedies, limitBytes }: MemoryCheck): string {

@@ -1,5 +1,6 @@
 // The data worker: reads, cleans and tokenises.
 import { join } from 'node:path';
+import { createSizeActivities } from '../activities/check-size.ts';
 import { createIngestActivities } from '../activities/ingest.ts';
 import { rangesAtOnce } from '../activities/preparation/options.ts';
 import { createPreprocessActivities } from '../activities/preprocess.ts';
@@ -32,6 +33,7 @@ orExit(
     return {
       taskQueue: TASK_QUEUES.data,
       activities: {
+        ...createSizeActivities(parts),
         ...createIngestActivities(parts, readS3, sources),
         ...createPreprocessActivities(parts, preparation),
       },

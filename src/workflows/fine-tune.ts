@@ -39,7 +39,7 @@ export async function FineTune(input?: SpecInput, trial?: Trial | null, size?: P
     if (spec.until === 'preprocess') return;
 
     const { record: training } = await page.stage('train', (options) =>
-      pausing.train(spec, (terms) => {
+      pausing.train({ spec, dataset }, (terms) => {
         const input = { run, spec, dataset, ...terms };
         const { hosts } = terms.size ?? spec.train;
         return hosts > 1 ? trainOnHosts(input, options.summary) : train.executeWithOptions(options, [input]);

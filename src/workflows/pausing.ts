@@ -18,9 +18,11 @@ import {
   getExternalWorkflowHandle,
   isCancellation,
   patched,
+  proxyActivities,
   setHandler,
   workflowInfo,
 } from '@temporalio/workflow';
+import type * as activities from '../activities/types.ts';
 import {
   type Budget,
   BY_BUDGET,
@@ -46,6 +48,9 @@ import type {
 import { watchDeadline } from './deadline.ts';
 import { changeProblem } from './policies/budget-change.ts';
 import type { RunPage } from './run-page.ts';
+import { STAGE_OPTIONS } from './stage-options.ts';
+
+const { checkSize } = proxyActivities<activities.Size>(STAGE_OPTIONS.size);
 
 export const rungReachedSignal = defineSignal<[RungReached]>(SIGNALS.rungReached);
 export const promoteSignal = defineSignal<[Allotment?]>(SIGNALS.promote);
@@ -58,6 +63,12 @@ const TEXT_MAX = 500;
 type Outcome = TrainResultSummary | TrainPaused;
 type Attempt = (terms: TrainLimits & Pick<TrainInput, 'size'>) => Promise<Outcome>;
 
+interface Inputs {
+  spec: Spec;
+  /** Digest of the dataset. */
+  dataset: string;
+}
+
 interface Course {
   run: string;
   startedMs: number;
@@ -69,6 +80,8 @@ interface Course {
   allotted: number | null;
   budget: Budget;
   /** null until the training begins. */
+  inputs: Inputs | null;
+  /** Of the inputs' spec. */
   recipe: Recipe | null;
   /** Absent = the recipe's own. */
   size: GangSize | undefined;
@@ -83,7 +96,7 @@ interface Course {
 
 export interface Pausing {
   /** Trains to the end, however often it is paused. */
-  train(spec: Spec, attempt: Attempt): Promise<TrainResultSummary>;
+  train(inputs: Inputs, attempt: Attempt): Promise<TrainResultSummary>;
 }
 
 /** @param wanted hosts and ranks in place of the spec's. */
@@ -98,6 +111,7 @@ export function openPausing(page: RunPage, trial?: Trial, wanted: Partial<GangSi
       rungs: trial?.rungs ?? [],
       allotted: trial?.allotment?.gpuSeconds ?? null,
       budget: NO_BUDGET,
+      inputs: null,
       recipe: null,
       size: undefined,
     },
@@ -111,13 +125,16 @@ export function openPausing(page: RunPage, trial?: Trial, wanted: Partial<GangSi
     setHandler(allotSignal, (allotment) => allot(course, trial, allotment));
   }
   return {
-    async train(spec, attempt) {
+    async train(inputs, attempt) {
+      const { spec } = inputs;
+      course.inputs = inputs;
       course.budget = spec.budget ?? NO_BUDGET;
       course.recipe = spec.train;
       course.isTraining = true;
       const size = sizeOf(course, wanted);
       if (size !== null) {
         requireSize(course, size);
+        await requireMemory(course, size);
         resize(course, size);
       }
       return await trainToTheEnd(course, attempt).finally(() => {
@@ -328,22 +345,14 @@ function handlePause(course: Course): void {
 function handleResume(course: Course): void {
   setHandler(
     defineUpdate<void, [ResumeRequest?]>(UPDATES.resume),
-    ({ by, why, budget, ...wanted } = {}) => {
-      course.budget = { ...course.budget, ...budget };
-      const size = sizeOf(course, wanted);
-      if (size !== null) {
-        resize(course, size);
-        const what = `goes on with ${describeSize(size)}${keepsBytes(course) ? '' : ', no longer bit-exact'}`;
-        course.page.decide(textOf(by, 'somebody'), what, course.pause === null ? textOf(why, '') : '');
-      }
-      if (course.pause === null) {
-        course.scope?.cancel();
-        return;
-      }
-      // Somebody who lets a trial go on from its rung, or beyond its part of the sweep's budget, wants it to reach its end.
-      if (course.pause.kind === 'rung') course.rungs = [];
-      if (course.pause.kind === 'rung' || isAtAllotment(course.pause, course.trial)) course.allotted = null;
-      end(course, textOf(by, 'somebody'), textOf(why, ''));
+    (request = {}) => {
+      const size = sizeOf(course, request);
+      if (size === null) return goOn(course, request, null);
+      return requireMemory(course, size).then(() => {
+        // It may have ended meanwhile.
+        requireSize(course, size);
+        goOn(course, request, size);
+      });
     },
     {
       description:
@@ -358,6 +367,23 @@ function handleResume(course: Course): void {
       },
     },
   );
+}
+
+function goOn(course: Course, { by, why, budget }: ResumeRequest, size: GangSize | null): void {
+  course.budget = { ...course.budget, ...budget };
+  if (size !== null) {
+    resize(course, size);
+    const what = `goes on with ${describeSize(size)}${keepsBytes(course) ? '' : ', no longer bit-exact'}`;
+    course.page.decide(textOf(by, 'somebody'), what, course.pause === null ? textOf(why, '') : '');
+  }
+  if (course.pause === null) {
+    course.scope?.cancel();
+    return;
+  }
+  // Somebody who lets a trial go on from its rung, or beyond its part of the sweep's budget, wants it to reach its end.
+  if (course.pause.kind === 'rung') course.rungs = [];
+  if (course.pause.kind === 'rung' || isAtAllotment(course.pause, course.trial)) course.allotted = null;
+  end(course, textOf(by, 'somebody'), textOf(why, ''));
 }
 
 function handleBudget(course: Course): void {
@@ -393,6 +419,20 @@ function requireSize({ run, recipe, isTraining }: Course, size: GangSize): void 
     refuse(`Run ${run} is not training, so another number of hosts would change nothing.`);
   const problem = sizeProblem(recipe, size);
   if (problem !== null) refuse(`Run ${run} cannot go on so: ${problem}`);
+}
+
+/** Where a rank would then keep more than its GPU has. An answer that does not come refuses nothing. */
+async function requireMemory({ run, inputs, recipe, size }: Course, to: GangSize): Promise<void> {
+  if (inputs === null || recipe === null || !patched('check-size')) return;
+  const { hosts, processes } = size ?? recipe;
+  const options = { summary: `does it fit ${describeSize(to)}?` };
+  const lack = await checkSize
+    .executeWithOptions(options, [{ run, ...inputs, from: { hosts, processes }, to }])
+    .catch((error: unknown) => {
+      if (isCancellation(error)) throw error;
+      return null;
+    });
+  if (lack !== null) refuse(`Run ${run} cannot go on so: ${lack}`);
 }
 
 function resize(course: Course, size: GangSize): void {

@@ -22,6 +22,14 @@ export const STAGE_OPTIONS = {
   check: { ...shared, taskQueue: TASK_QUEUES.control, startToCloseTimeout: '1m' },
   /** Copies terabytes at worst. */
   data: { ...shared, taskQueue: TASK_QUEUES.data, startToCloseTimeout: '2 days', heartbeatTimeout: '30s' },
+  /** Reads headers and asks the pool. One try: whoever waits for the answer does without it. */
+  size: {
+    ...shared,
+    retry: { maximumAttempts: 1 },
+    taskQueue: TASK_QUEUES.data,
+    startToCloseTimeout: '5s',
+    scheduleToStartTimeout: '3s',
+  },
   /** One attempt of a week-long training. */
   gpu: { ...shared, taskQueue: TASK_QUEUES.gpu, startToCloseTimeout: '30 days', heartbeatTimeout: '30s' },
   /** Writes records, waits for the gateway to load a model. */

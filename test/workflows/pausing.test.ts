@@ -11,7 +11,7 @@ import { checkSpec, checkSweep } from '../../src/activities/check-spec.ts';
 import { type AnnealClient, connect } from '../../src/client/connect.ts';
 import type { RunDescription } from '../../src/client/description.ts';
 import { TASK_QUEUES } from '../../src/contracts/names.ts';
-import type { TrainInput, TrainPaused, TrainResultSummary } from '../../src/contracts/stages.ts';
+import type { CheckSizeInput, TrainInput, TrainPaused, TrainResultSummary } from '../../src/contracts/stages.ts';
 import type { SweepStatus } from '../../src/contracts/status.ts';
 import { ACCOUNTS } from '../cli/pretend-results.ts';
 import { bundle, startServer } from '../cli/pretend-workers.ts';
@@ -41,7 +41,7 @@ beforeAll(async () => {
       Worker.create({
         connection: env.nativeConnection,
         taskQueue,
-        activities: { checkSpec, checkSweep, ingest, planRanges, train },
+        activities: { checkSpec, checkSweep, checkSize, ingest, planRanges, train },
         maxHeartbeatThrottleInterval: '50ms',
         ...(taskQueue === TASK_QUEUES.control && { workflowBundle }),
         ...(taskQueue === TASK_QUEUES.gpu && { maxConcurrentActivityTaskExecutions: 1 }),
@@ -63,6 +63,9 @@ afterAll(async () => {
   await env?.teardown();
 });
 
+/** One rank has no room for what two share. */
+const checkSize = async ({ run, to }: CheckSizeInput) =>
+  run === 'narrow' && to.processes === 1 ? 'One rank would need 60.00 GiB; choose more.' : null;
 const ingest = async () => ({ snapshot: 'a'.repeat(64), contents: [], sizeBytes: 1, outcome: '' });
 const done = { dataset: 'd'.repeat(64), accounts: ACCOUNTS, trainTokens: 5, outcome: '' };
 const planRanges = async () => ({ preparation: 'p', ranges: 1, done, outcome: 'was prepared before' });
@@ -201,6 +204,20 @@ describe('a pause', () => {
     const { status } = await end('shared');
     expect(status).toMatchObject({ size: { hosts: 1, processes: 4 }, training: { step: STEPS } });
     expect(callsOf('shared').map(({ input }) => input.size?.processes)).toEqual([undefined, 1, 4, 4]);
+  });
+
+  test('a training that would not fit on fewer ranks is told so, and goes on as it was', async () => {
+    holdAt.set('narrow', 5);
+    await start('narrow', { train: { learningRate: 0.5, accumulation: 2, processes: 2 } });
+    await until('narrow', isTraining);
+    await expect(client.resumeRun('narrow', { processes: 1 })).rejects.toMatchObject({
+      kind: 'run_refused',
+      message: 'Run narrow cannot go on so: One rank would need 60.00 GiB; choose more.',
+    });
+    holdAt.delete('narrow');
+    const { status } = await end('narrow');
+    expect(status.training).toMatchObject({ step: STEPS });
+    expect(callsOf('narrow').map(({ input }) => input.size)).toEqual([undefined]);
   });
 
   test('is refused where nothing trains', async () => {
