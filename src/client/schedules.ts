@@ -1,7 +1,7 @@
 // Periodic retraining: Temporal schedules that start the Retraining workflow.
 import type { ScheduleSpec, WorkflowHandle } from '@temporalio/client';
 import { TASK_QUEUES, WORKFLOWS } from '../contracts/names.ts';
-import type { SpecInput } from '../contracts/spec.ts';
+import { parseSpec, type SpecInput } from '../contracts/spec.ts';
 import type { RetrainingResult } from '../contracts/status.ts';
 import type { Caller } from './connect.ts';
 import { describeRun, failureOf, type RunState, stateOf } from './description.ts';
@@ -31,7 +31,7 @@ export interface TriggerOutcome {
 }
 
 export interface Schedules {
-  /** @throws ClientError `schedule_exists`. */
+  /** @throws ClientError `schedule_exists`, AnnealError `bad_request` with every problem of the spec. */
   create(options: { id: string; spec: SpecInput; every?: string; cron?: string; paused?: boolean }): Promise<void>;
   list(): Promise<ScheduleSummary[]>;
   /** Starts one now, unless the last one is still running. */
@@ -49,6 +49,8 @@ export function createSchedules(caller: Caller): Schedules {
   const { schedule } = caller.client;
   return {
     create: async ({ id, spec, every, cron, paused }) => {
+      // Now, not at three in the morning.
+      parseSpec(spec);
       await caller.call(() =>
         schedule.create({
           scheduleId: id,

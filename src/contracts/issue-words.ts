@@ -69,11 +69,17 @@ function boundOf(origin: string, bound: string, limit: number | bigint): string 
   return `be ${bound} ${limit}`;
 }
 
+/** What it must be, one by one where there are several. */
+function choicesOf(issue: Issue): string[] {
+  if (issue.code === 'invalid_value') return issue.values.map((value) => `\`${String(value)}\``);
+  return [wordsOf(issue).replace(/^must be /, '')];
+}
+
 /** What each of its forms would have had to be; a form that fits but for something inside tells that. */
 function wordsOfUnion(forms: Issue[][]): string {
   const inside = forms.flat().filter(({ path }) => path.length > 0);
   const [first] = inside;
   if (first !== undefined) return `has a \`${pathOf(first.path)}\` that ${wordsOf(first)}`;
-  const words = forms.flatMap(([issue]) => (issue === undefined ? [] : [wordsOf(issue).replace(/^must be /, '')]));
+  const words = forms.flatMap(([issue]) => (issue === undefined ? [] : choicesOf(issue)));
   return words.length === 0 ? 'has no form that is known' : `must be ${CHOICE.format([...new Set(words)])}`;
 }

@@ -141,8 +141,16 @@ export function describeLack(check: MemoryCheck, { microBatch }: Recipe): string
 export function describeRemedies({ remedies, limitBytes }: MemoryCheck): string {
   const fitting = remedies.filter(({ bytes }) => bytes <= limitBytes);
   if (fitting.length === 0)
-    return `No single change is enough${remedies[0] ? `; the most saves \`${remedies[0].change}\` (${gib(remedies[0].bytes)})` : ''}. Take a smaller model or more memory.`;
-  return `Set ${fitting.map(({ change, bytes }) => `\`${change}\` (${gib(bytes)})`).join(', or ')}; \`train.probe: off\` tries it anyway.`;
+    return `No single change is enough${remedies[0] ? `; the most saves ${quoted(remedies[0].change)} (${gib(remedies[0].bytes)})` : ''}. Take a smaller model or more memory.`;
+  return `Set ${fitting.map(({ change, bytes }) => `${quoted(change)} (${gib(bytes)})`).join(', or ')}; \`train.probe: off\` tries it anyway.`;
+}
+
+/** Each of its settings. */
+function quoted(change: string): string {
+  return change
+    .split(' with ')
+    .map((setting) => `\`${setting}\``)
+    .join(' with ');
 }
 
 export function gib(bytes: number): string {

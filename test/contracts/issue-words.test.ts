@@ -23,7 +23,7 @@ test.each<[object | string, string]>([
   [{ train: { epochs: -1 } }, '`train.epochs` must be more than 0, got -1.'],
   [{ train: { processes: 0 } }, '`train.processes` must be at least 1, got 0.'],
   [{ train: { lora: { rank: 0.5 } } }, '`train.lora.rank` must be a whole number, got 0.5.'],
-  [{ train: { lora: { targets: 7 } } }, '`train.lora.targets` must be `auto` or `all-linear` or a list, got 7.'],
+  [{ train: { lora: { targets: 7 } } }, '`train.lora.targets` must be `auto`, `all-linear` or a list, got 7.'],
   [{ train: { packing: 'yes' } }, '`train.packing` must be true or false, got "yes".'],
   [{ train: { method: 'grpo' } }, '`train.method` must be `sft`, `dpo`, `kto` or `reward`, got "grpo".'],
   [{ train: { learnigRate: 1 } }, '`train.learnigRate` is not a field; did you mean `learningRate`?'],

@@ -103,7 +103,7 @@ describe('verdict', () => {
     expect(check.verdict).toBe('too_large');
     expect(() => requireFit(check, asked.recipe)).toThrow(/`train.microBatch` 16 training needs .* GiB/);
     expect(() => requireFit(check, asked.recipe)).toThrow(
-      /`train.microBatch: \d+ with train.accumulation: \d+` \(\d.* GiB\)/,
+      /`train.microBatch: \d+` with `train.accumulation: \d+` \(\d.* GiB\)/,
     );
     expect(() => requireFit(check, asked.recipe)).toThrow(/`train.gradientCheckpointing: true`/);
     expect(check.remedies.map(({ change }) => change)).not.toContain('train.tuning: lora');
