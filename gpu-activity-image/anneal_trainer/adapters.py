@@ -45,6 +45,12 @@ _PROJECTIONS = {
     *("c_attn", "c_proj", "c_fc", "Wqkv", "up_proj", "down_proj"),
 }
 
+# State-space models, whose kernels read two modules' weights past any adapter: PEFT refuses these by the names in both sets.
+_MAMBA = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
+_PAST_ADAPTERS = {"out_proj", "conv1d"}
+# What `auto` adapts of their mixers instead.
+_MIXERS = {"in_proj", "x_proj"}
+
 # By these names PEFT adapts a layer's experts, too, which lie in one tensor: only without dropout, and with a matrix for each of them.
 _OF_EXPERTS = {"gate_proj", "up_proj", "down_proj", "gate_up_proj"}
 
@@ -148,10 +154,11 @@ def _resolve_targets(base: PreTrainedModel, recipe: Recipe) -> list[str]:
         if language is None or name.startswith(f"{language}.")
     }
     is_mixture = any(".experts." in name for name, _ in base.named_parameters())
-    dense = linear - _OF_EXPERTS if is_mixture else linear
+    is_mamba = base.config.model_type in _MAMBA
+    dense = linear - (_OF_EXPERTS if is_mixture else set()) - (_PAST_ADAPTERS if is_mamba else set())
     match targets:
         case "auto":
-            wanted = _PROJECTIONS & dense
+            wanted = (_PROJECTIONS | _MIXERS if is_mamba else _PROJECTIONS) & dense
         case "all-linear":
             wanted = dense
         case _:
@@ -160,6 +167,10 @@ def _resolve_targets(base: PreTrainedModel, recipe: Recipe) -> list[str]:
         raise BadRequest(f"`train.lora.targets` is `auto`, but no known projection is among {sorted(linear)}; name the modules.")
     if unknown := wanted - linear:
         raise BadRequest(f"`train.lora.targets` names {sorted(unknown)}, which the model does not have; it has {sorted(linear)}.")
+    if is_mamba and (past := wanted & _PAST_ADAPTERS):
+        raise BadRequest(
+            f"`train.lora.targets` names {sorted(past)}, whose weights the kernels of {type(base).__name__} read past any adapter; leave it out."
+        )
     return sorted(wanted)
 
 

@@ -14,11 +14,11 @@ from anneal_trainer.protocol import BadRequest, parse_job
 from anneal_trainer.train import train
 from families import FAMILIES, WITH_EXPERTS, write_family
 from kills import Kill, run_cell
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
 from support import Events, recipe, train_job
 from test_exactness import require_exact
 from test_strategies import losses, of_all
-from transformers import AutoModelForCausalLM, Qwen3NextConfig
+from transformers import AutoModelForCausalLM, Mamba2Config, MambaConfig, Qwen3NextConfig
 
 CPU = torch.device("cpu")
 IDS = torch.arange(3, 60)[None]
@@ -169,3 +169,25 @@ def test_a_model_without_experts_has_none_to_adapt(tmp_path: Path):
     base = load_base(write_family("llama", tmp_path / "base"), CPU)
     with pytest.raises(BadRequest, match=r"`train.lora.experts` is true, but LlamaForCausalLM has no experts"):
         add_adapter(base, recipe(lora=replace(recipe().lora, dropout=0.0, experts=True)))
+
+
+@pytest.mark.parametrize(
+    ("config", "auto"),
+    [
+        (MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, state_size=4), ["in_proj", "x_proj"]),
+        (Mamba2Config(vocab_size=64, hidden_size=16, num_hidden_layers=1, state_size=4, num_heads=4, head_dim=8, n_groups=1), ["in_proj"]),
+    ],
+    ids=["mamba", "mamba2"],
+)
+def test_what_peft_refuses_of_a_mamba_is_no_target_of_auto_and_a_sentence_in_a_list(config: Any, auto: list[str]):
+    base = AutoModelForCausalLM.from_config(config)
+    asked = recipe(method="dpo")
+    # As TRL is given it, which adds the adapter itself.
+    given = lora_config(base, asked)
+    assert sorted(given.target_modules) == auto
+    assert get_peft_model(base, given).get_nb_trainable_parameters()[0] > 0
+    base = AutoModelForCausalLM.from_config(config)
+    whole = lora_config(base, replace(asked, lora=replace(asked.lora, targets="all-linear")))
+    assert "out_proj" not in whole.target_modules
+    with pytest.raises(BadRequest, match=r"names .*out_proj.*leave it out"):
+        lora_config(base, replace(asked, lora=replace(asked.lora, targets=["in_proj", "out_proj"])))

@@ -6,6 +6,8 @@ import { readHeader } from '../storage/safetensors.ts';
 export interface ModelShape {
   /** Tied tensors once. */
   weights: { name: string; shape: number[] }[];
+  /** `model_type` of its configuration; absent = nobody knows. */
+  kind?: string;
   layers: number;
   hidden: number;
   /** It has a part that sees, which is never trained. */
@@ -28,13 +30,17 @@ export async function readModelShape(folder: string): Promise<ModelShape> {
   const tensors = new Map(headers.flatMap(({ tensors }) => Object.entries(tensors)));
   if (config.tie_word_embeddings !== false && tensors.size > 1) tensors.delete('lm_head.weight');
   const weights = [...tensors].flatMap(([name, { shape }]) => (BUFFER.test(name) ? [] : [{ name, shape }]));
-  return { weights, readsImages: 'vision_config' in config, ...sizesOf(config) };
+  return { weights, readsImages: 'vision_config' in config, ...kindOf(config), ...sizesOf(config) };
 }
 
 interface Config {
   text_config?: Config;
   tie_word_embeddings?: boolean;
   [size: string]: unknown;
+}
+
+function kindOf({ model_type: kind }: Config): Pick<ModelShape, 'kind'> {
+  return typeof kind === 'string' ? { kind } : {};
 }
 
 /** Models that see or hear keep the sizes of their language model apart. */

@@ -22,6 +22,11 @@ const NOT_ADAPTED = /(embed|wte|wpe|lm_head|embed_out|score|\.experts\.)/;
 /** What `auto` and `all-linear` leave out of a model with experts: PEFT would adapt these, too; as `adapters.py` has it. */
 const OF_EXPERTS = new Set(['gate_proj', 'up_proj', 'down_proj', 'gate_up_proj']);
 
+/** State-space models, of which `out_proj` cannot be adapted and `auto` adapts the mixers' projections; as `adapters.py` has it. */
+const MAMBA = new Set(['falcon_h1', 'falcon_mamba', 'mamba', 'mamba2', 'nemotron_h']);
+const PAST_ADAPTERS = 'out_proj';
+const MIXERS = new Set(['in_proj', 'x_proj']);
+
 /** What sees, and what hands it to the language model: frozen, as the trainer's `freeze_sight` says. */
 const SIGHT = /(^|\.)(vision_tower|vision_model|vision_encoder|visual|embed_vision|multi_modal_projector|connector)\./;
 
@@ -70,9 +75,18 @@ export function adaptedLayers(shape: ModelShape, { lora }: Tuned): Layer[] {
     if (!isTrainedIn(shape, name)) return false;
     if (firstLayer > 0 && (index === null || index < firstLayer)) return false;
     if (typeof targets !== 'string') return targets.includes(module);
-    if (isMixture && OF_EXPERTS.has(module)) return false;
-    return targets === 'all-linear' || PROJECTIONS.has(module);
+    if ((isMixture && OF_EXPERTS.has(module)) || cannotAdapt(shape, module)) return false;
+    return targets === 'all-linear' || PROJECTIONS.has(module) || (isMamba(shape) && MIXERS.has(module));
   });
+}
+
+/** Its kernels read the module's weights past any adapter. */
+export function cannotAdapt(shape: ModelShape, module: string): boolean {
+  return isMamba(shape) && module === PAST_ADAPTERS;
+}
+
+function isMamba({ kind = '' }: ModelShape): boolean {
+  return MAMBA.has(kind);
 }
 
 export function hasExperts(shape: ModelShape): boolean {

@@ -2,7 +2,7 @@
 import { type Problem, problemIf } from '../contracts/failure.ts';
 import type { Recipe } from '../contracts/spec.ts';
 import type { ModelShape } from './model-shape.ts';
-import { adaptedLayers, hasExperts, moduleNames } from './parameters.ts';
+import { adaptedLayers, cannotAdapt, hasExperts, moduleNames } from './parameters.ts';
 
 export function targetProblems(shape: ModelShape, recipe: Recipe): Problem[] {
   const { lora, tuning } = recipe;
@@ -11,10 +11,15 @@ export function targetProblems(shape: ModelShape, recipe: Recipe): Problem[] {
   const known = moduleNames(shape);
   const has = known.join(', ');
   const unknown = Array.isArray(lora.targets) ? lora.targets.filter((name) => !known.includes(name)) : [];
+  const past = Array.isArray(lora.targets) ? lora.targets.filter((name) => cannotAdapt(shape, name)) : [];
   const isTooHigh = shape.layers > 0 && lora.firstLayer >= shape.layers;
   const finds = unknown.length > 0 || isTooHigh || adaptedLayers(shape, recipe).length > 0;
   return [
     ...unknown.map((name) => ({ path, message: `names ${name}, which the model does not have; it has ${has}` })),
+    ...past.map((name) => ({
+      path,
+      message: `names ${name}, whose weights this model's kernels read past any adapter; leave it out`,
+    })),
     ...problemIf(
       isTooHigh,
       'train.lora.firstLayer',

@@ -351,3 +351,16 @@ describe('sample', () => {
     ]);
   });
 });
+
+test('of a Mamba `auto` adapts what can be adapted, and a list is refused what cannot', () => {
+  const layer = 'backbone.layers.0.mixer';
+  const weights = ['in_proj', 'x_proj', 'out_proj'].map((name) => ({
+    name: `${layer}.${name}.weight`,
+    shape: [64, 32],
+  }));
+  const shape = { ...llama8b(), kind: 'mamba', layers: 1, weights };
+  expect(countParameters(shape, recipeOf({ lora: { rank: 8 } })).trainable).toBe(2 * 8 * (64 + 32));
+  expect(problemsOf({ train: { lora: { targets: ['in_proj', 'out_proj'] } } }, { shape })).toEqual([
+    { path: 'train.lora.targets', message: expect.stringMatching(/^names out_proj, .*leave it out$/) },
+  ]);
+});
