@@ -1,17 +1,21 @@
-"""A warm parent whose forks kill themselves: `python mortal.py <folder>`, which holds an empty file `<moment>-<step>` for each death.
+"""Trainers that kill themselves or wait at a moment: `python mortal.py <folder> [job.json]` is a warm parent, or trains as the job says.
 
-Moments: `step` (inside the forward pass of step n), `copy` (before the commit word of the warm state of step n is written), `save`
-(before the checkpoint of step n gets its name), `saved` (after it has it). Each is died once, by the first rank that comes to it.
+The folder holds an empty file `<moment>-<step>` for each death. Moments: `step` (inside the forward pass of step n), `copy` (before the
+commit word of the warm state of step n is written), `save` (before the checkpoint of step n gets its name), `saved` (after it has it).
+Each is died once, by the first rank that comes to it. At `hold-<step>` every rank waits inside the forward pass while the file is there.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from anneal_trainer import commands
 
 DEATHS = Path(sys.argv[1])
+# Between looks whether a hold is over, s.
+LOOK_S = 0.01
 
 
 def die_if_due(moment: str, step: int) -> None:
@@ -22,6 +26,11 @@ def die_if_due(moment: str, step: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def wait_while_held(step: int) -> None:
+    while (DEATHS / f"hold-{step}").exists():
+        time.sleep(LOOK_S)
+
+
 def patch() -> None:
     """In the parent, so that every fork has it."""
     from anneal_trainer import checkpoints, warm_state
@@ -30,7 +39,9 @@ def patch() -> None:
     count_tokens, encode, seal_folder = DurableTrainer.count_tokens, warm_state.Header.encode, checkpoints.seal_folder
 
     def dying_count(trainer, attended):
-        die_if_due("step", trainer.progress.step + 1)
+        step = trainer.progress.step + 1
+        die_if_due("step", step)
+        wait_while_held(step)
         count_tokens(trainer, attended)
 
     def dying_encode(header):
@@ -54,4 +65,5 @@ if __name__ == "__main__":
     lifeline.tie_to_parent()
     commands.fix_environment(1)
     patch()
-    faults.leave(faults.run_to_end(lambda: warm_parent.serve(channel), channel))
+    work = (lambda: commands.run_file(sys.argv[2], channel)) if len(sys.argv) > 2 else lambda: warm_parent.serve(channel)
+    faults.leave(faults.run_to_end(work, channel))

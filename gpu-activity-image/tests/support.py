@@ -143,24 +143,36 @@ def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
 
 
 class Child:
-    """`python -m anneal_trainer job.json` with events on descriptor 3 and a pipe as standard input."""
+    """`python -m anneal_trainer job.json` with events on descriptor 3 and a pipe as standard input.
 
-    def __init__(self, job: dict[str, Any], folder: Path):
+    `hold`: the step in which every rank waits until `release`, so that what is done to it before finds it there however slow this process is.
+    """
+
+    def __init__(self, job: dict[str, Any], folder: Path, hold: int | None = None):
         file = folder / "job.json"
         file.write_text(json.dumps(job), "utf-8")
+        program = ["-m", "anneal_trainer", str(file)]
+        self._held = folder / f"hold-{hold}"
+        if hold is not None:
+            self._held.touch()
+            program = [str(Path(__file__).with_name("mortal.py")), str(folder), str(file)]
         reader, writer = os.pipe()
         # The child wants its events on 3, whatever number the pipe has here.
-        start = f"import os, sys; os.dup2({writer}, 3); os.execv(sys.executable, [sys.executable, '-m', 'anneal_trainer', {str(file)!r}])"
+        start = f"import os, sys; os.dup2({writer}, 3); os.execv(sys.executable, [sys.executable, *{program!r}])"
+        package = Path(__file__).parents[1]
         self.process = subprocess.Popen(
             [sys.executable, "-c", start],
             stdin=subprocess.PIPE,
             pass_fds=[writer],
-            cwd=Path(__file__).parents[1],
-            env={**os.environ, "PYTHONHASHSEED": "0"},
+            cwd=package,
+            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(package)},
         )
         os.close(writer)
         self._events = os.fdopen(reader, encoding="utf-8")
         self.seen = Events()
+
+    def release(self) -> None:
+        self._held.unlink()
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Events as they come, until the child closes the channel."""
@@ -186,9 +198,9 @@ class Child:
 
 
 @contextmanager
-def child(job: dict[str, Any], folder: Path) -> Iterator[Child]:
+def child(job: dict[str, Any], folder: Path, hold: int | None = None) -> Iterator[Child]:
     folder.mkdir(parents=True, exist_ok=True)
-    started = Child(job, folder)
+    started = Child(job, folder, hold)
     try:
         yield started
     finally:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from anneal_trainer.protocol import EXIT_DONE, EXIT_INTERRUPTED, Interrupted, parse_job
 from anneal_trainer.train import train
-from support import RECIPE, Events, child, curve, newest
+from kills import begin
+from support import RECIPE, Events, curve, newest
 
 # 46 rows in micro-batches of 4: 12 steps an epoch, 18 in all. Evaluations fall on 5, 10, 15 and 18, the pause on 7.
 PAUSE_AT = 0.37
@@ -29,9 +30,9 @@ def run(words_model: str, drill: dict[str, Path], tmp_path: Path):
         }
         if document["recipe"]["processes"] > 1:
             # Ranks are forked: their events are seen on the channel only.
-            with child(document, tmp_path / f"{name}-job") as trainer:
-                assert trainer.exit_code() in (EXIT_DONE, EXIT_INTERRUPTED)
-            return trainer.seen
+            events, code = begin(document, None, tmp_path / f"{name}-log")()
+            assert code in (EXIT_DONE, EXIT_INTERRUPTED)
+            return events
         events = Events()
         try:
             train(parse_job(json.dumps(document)), events)

@@ -65,10 +65,10 @@ def test_two_short_trainings_predict_the_peak_of_a_long_one(shard: Path, tmp_pat
     first, second = prober.seen.result()["points"]
     assert (first["rows"], second["rows"]) == (ROWS // 2, ROWS)
     assert second["tokens"] == second["rows"] * TOKENS and second["seconds"] > 0
-    # One step more than is waited for, so that it is still there.
-    with child(train_job(shard, tmp_path / "run", maxSteps=4), tmp_path / "run") as trainer:
+    with child(train_job(shard, tmp_path / "run", maxSteps=4), tmp_path / "run-job", hold=4) as trainer:
         trainer.wait_for("step", 3)
         peak = _read_status(trainer.process.pid, "VmHWM")
+        trainer.release()
         assert trainer.exit_code() == 0
     assert second["bytes"] == pytest.approx(peak, rel=0.1), (first, second, peak)
     # It would be no prediction if everything came to the same.
@@ -95,9 +95,10 @@ def test_ranks_with_a_part_each_are_probed_as_ranks(shard: Path, tmp_path: Path)
         assert prober.exit_code() == 0
     first, second = prober.seen.result()["points"]
     assert second["bytes"] > 1.2 * first["bytes"] and second["seconds"] > 0
-    with child(train_job(shard, tmp_path / "run", **recipe | {"maxSteps": 3}), tmp_path / "run") as trainer:
+    with child(train_job(shard, tmp_path / "run", **recipe | {"maxSteps": 3}), tmp_path / "run-job", hold=3) as trainer:
         trainer.wait_for("step", 2)
         peaks = [_read_status(rank, "VmHWM") for rank in children_of(trainer.process.pid)]
+        trainer.release()
         assert trainer.exit_code() == 0
     assert len(peaks) == 2 and second["bytes"] == pytest.approx(max(peaks), rel=0.1), (first, second, peaks)
 

@@ -186,12 +186,16 @@ def test_gang_goes_on_from_the_step_of_its_slowest_rank(parent: Parent, deaths: 
     job_parent = parent.prepare(document)
     first = attempt(job_parent, None)
     assert first.end() == "SIGKILL"
+    # Or they may be done before it dies.
+    held = deaths / "hold-8"
+    held.touch()
     second = attempt(job_parent, from_warm(document))
     second.wait_for("step", step=7)
     ranks = [Life(pid) for pid in descendants(second.pid)]
     os.kill(second.pid, signal.SIGKILL)
     assert second.end() == "SIGKILL"
     assert len(ranks) == 2 and all(rank.is_over() for rank in ranks)
+    held.unlink()
     third = attempt(job_parent, from_warm(document))
     assert third.end() == 0
     assert second.seen.of("plan")[0]["from"] == 4 and third.seen.of("plan")[0]["from"] >= 6

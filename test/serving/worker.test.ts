@@ -2,9 +2,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, expect, test, vi } from 'vitest';
+import { choosePorts, FREE_PORTS } from '../../src/dev/ports.ts';
 import { putFolder } from '../../src/storage/file-set.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import { PROJECT_FOLDER } from '../../src/telemetry/code-identity.ts';
@@ -17,14 +17,6 @@ afterAll(() => {
   worker.kill('SIGKILL');
   rmSync(state, { recursive: true });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  await new Promise((done) => server.close(done));
-  return port;
-}
 
 /** What an earlier gateway leaves behind: the version's files and the routes that worked. */
 async function leaveBehind(): Promise<void> {
@@ -48,7 +40,8 @@ async function leaveBehind(): Promise<void> {
 
 test('a restarted gateway serves without its store, and at SIGTERM ends without waiting for a long answer', async () => {
   await leaveBehind();
-  const [port, deadPort] = [await freePort(), await freePort()];
+  // Below those of outgoing connections, so that no other program gets one of them before it is opened.
+  const { gateway: port, store: deadPort } = await choosePorts(FREE_PORTS, []);
   const readyFile = join(state, 'ready');
   worker = spawn(process.execPath, [join(PROJECT_FOLDER, 'src', 'workers', 'gateway.ts')], {
     stdio: ['ignore', 'pipe', 'inherit'],

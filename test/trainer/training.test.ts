@@ -1,13 +1,15 @@
 // Attempts that hand over to each other, with fake trainers, a file store and no Temporal: what the next one finds and what it costs.
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Training } from '../../src/contracts/records.ts';
+import { committedSteps } from '../../src/storage/claim.ts';
 import { readReceipts } from '../../src/storage/receipts.ts';
 import { PROJECT_FOLDER } from '../../src/telemetry/code-identity.ts';
 import type { TrainingOptions } from '../../src/trainer/attempt.ts';
 import { shareOf } from '../../src/trainer/goodput.ts';
+import { LIMIT_RULES } from '../../src/trainer/phase-limits.ts';
 import { StopRequest } from '../../src/trainer/stop-request.ts';
 import { train } from '../../src/trainer/training.ts';
 import { createWarmParent, type WarmParent } from '../../src/trainer/warm-parent.ts';
@@ -16,8 +18,8 @@ import { fakePython, fakeTraining } from '../support/fake-trainers/run.ts';
 
 const VENV = join(PROJECT_FOLDER, '.anneal', 'venv', 'bin', 'python');
 const PYTHON = existsSync(VENV) ? VENV : 'python3';
-/** A step of 40 ms, so that there is time to do something to it. */
-const SLOW: NonNullable<FaultCase['fault']> = { do: 'sleep', seconds: 0.04, at: 'step' };
+/** It does no more, and saves nothing, however long it takes to kill it. */
+const deafAt = (step: number) => ({ do: 'hang_deaf', at: 'step', step });
 
 let folder: string;
 let warmParent: WarmParent | null = null;
@@ -34,15 +36,26 @@ afterEach(async () => {
 async function given(fault: FaultCase['fault'], scheduled: number, more: Partial<TrainingOptions> = {}) {
   const python = fakePython({ name: '', fault, expect: { kinds: [], actions: [], ends: 'done' } }, PYTHON, folder);
   const options = await fakeTraining(folder, { fault: { name: '', expect: never }, python, warmParent });
-  return { ...options, claimant: { ...options.claimant, attemptScheduledMs: scheduled }, ...more };
+  // One that waits for the test is not stalled.
+  const drill = { ...options.drill, limits: LIMIT_RULES };
+  return { ...options, drill, claimant: { ...options.claimant, attemptScheduledMs: scheduled }, ...more };
 }
 const never: FaultCase['expect'] = { kinds: [], actions: [], ends: 'done' };
 
-/** Trains until this step is done, then is told to stop. */
-async function trainUntil(options: TrainingOptions, step: number, request: StopRequest): Promise<unknown> {
+/** Trains until this step is done, and what else is waited for has come, then is told to stop. */
+async function trainUntil(
+  options: TrainingOptions,
+  step: number,
+  request: StopRequest,
+  more: () => Promise<unknown> = async () => undefined,
+): Promise<unknown> {
   const stop = new AbortController();
   const onProgress: TrainingOptions['onProgress'] = (progress) => {
-    if ((progress.step ?? 0) >= step) stop.abort(request);
+    if ((progress.step ?? 0) >= step)
+      void more().then(
+        () => stop.abort(request),
+        (error) => stop.abort(error),
+      );
   };
   return await train({ ...options, signal: stop.signal, onProgress }).catch((error: unknown) => error);
 }
@@ -69,7 +82,7 @@ function expectWhole({ result, goodput }: Training): void {
 
 describe('attempts of one run', () => {
   let undisturbed: string;
-  beforeEach(async () => {
+  beforeAll(async () => {
     const calm = mkdtempSync(join(tmpdir(), 'anneal-calm-'));
     const python = fakePython({ name: '', expect: never }, PYTHON, calm);
     const training = await train(
@@ -81,8 +94,8 @@ describe('attempts of one run', () => {
   });
 
   test('a preempted one under a warm parent has all the time to save, and the next loses nothing', async () => {
-    const slowSave = [SLOW, { do: 'sleep', seconds: 2.5, at: 'save', times: 1 }].flat();
-    const options = await given(slowSave, 1, { sharedMemory: null });
+    const slowSave = { do: 'sleep', seconds: 2.5, at: 'save', times: 1 };
+    const options = await given([{ do: 'await_sigterm', at: 'step', step: 2 }, slowSave], 1, { sharedMemory: null });
     warmParent = createWarmParent(options.python, join(folder, 'parent'));
     expect(await trainUntil({ ...options, warmParent }, 1, preempt)).toBe(preempt);
     const elsewhere = join(folder, 'another-host');
@@ -97,9 +110,7 @@ describe('attempts of one run', () => {
   });
 
   test('after a death the next one on the same host goes on from warm state', async () => {
-    // It does not get to a save, however long the kill takes.
-    const deaf = [SLOW, { do: 'hang_deaf', at: 'step', step: 9 }].flat();
-    await trainUntil(await given(deaf, 1), 8, die);
+    await trainUntil(await given(deafAt(9), 1), 8, die);
     const options = await given([], 2);
     const next = await train(options);
     expect(plans(options.state)[1]).toMatch(/^warm [78]$/);
@@ -109,7 +120,10 @@ describe('attempts of one run', () => {
   });
 
   test('after a death the next one on another host goes on from the store, and its receipt says what that cost', async () => {
-    await trainUntil(await given(SLOW, 1), 8, die);
+    const first = await given(deafAt(9), 1);
+    const committed = async () =>
+      (await committedSteps(first.store, 'fault', { claim: 1, stepMax: Number.POSITIVE_INFINITY })).steps.length;
+    await trainUntil(first, 8, die, () => expect.poll(committed).toBeGreaterThan(0));
     const elsewhere = join(folder, 'another-host');
     mkdirSync(elsewhere);
     const next = await train(await given([], 2, { state: elsewhere, stepBefore: 8 }));
@@ -124,8 +138,8 @@ describe('attempts of one run', () => {
   });
 
   test('receipts of a dead attempt are in the record of the one that gets done', async () => {
-    const killOnce = [SLOW, { do: 'signal', name: 'SIGKILL', at: 'step', step: 4, times: 1 }].flat();
-    const first = await given(killOnce, 1);
+    const killOnce = { do: 'signal', name: 'SIGKILL', at: 'step', step: 4, times: 1 };
+    const first = await given([killOnce, deafAt(10)], 1);
     await trainUntil(first, 9, die);
     await expect.poll(async () => (await readReceipts(first.store, 'fault')).length).toBe(1);
     const next = await train(await given([], 2));
@@ -145,10 +159,12 @@ describe('attempts of one run', () => {
     const onProgress: TrainingOptions['onProgress'] = ({ step }) => {
       if (step === 2) startNext();
     };
-    const slower = { ...SLOW, seconds: 0.15 } as NonNullable<FaultCase['fault']>;
-    const zombie = train(await given(slower, 1, { onProgress })).catch((error: unknown) => error);
+    const taken = join(folder, 'taken-over');
+    const waits = { do: 'await_file', file: taken, at: 'step', step: 4 };
+    const zombie = train(await given(waits, 1, { onProgress })).catch((error: unknown) => error);
     await started;
-    const next = await train(await given(SLOW, 2, { state: elsewhere }));
+    const onNextProgress = () => writeFileSync(taken, '');
+    const next = await train(await given([], 2, { state: elsewhere, onProgress: onNextProgress }));
     expect(await zombie).toMatchObject({ kind: 'fenced' });
     expect(next.claim).toBe(2);
     expect(next.result.weightsSha256).toBe(undisturbed);

@@ -101,6 +101,12 @@ class Fault:
                 )
             case "sleep":
                 time.sleep(plan["seconds"])
+            case "await_file":
+                while not Path(plan["file"]).exists():
+                    time.sleep(0.01)
+            case "await_sigterm":
+                while not training.is_told:
+                    time.sleep(0.01)
             case "hang":
                 _hang_here()
             case "hang_deaf":

@@ -23,6 +23,10 @@ class Training:
     def step(self) -> int:
         return self.state["step"]
 
+    @property
+    def is_told(self) -> bool:
+        return self._stopping
+
     def listen(self) -> None:
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "_stopping", True))
         signal.signal(signal.SIGUSR2, lambda *_: setattr(self, "_asked", True))
