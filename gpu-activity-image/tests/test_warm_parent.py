@@ -35,6 +35,7 @@ def job(shards: Path, output: Path, **recipe: Any) -> dict[str, Any]:
         "output": str(output),
         "resume": None,
         "warm": None,
+        "parent": None,
         "pauseAt": None,
         "gang": None,
         "recipe": golden["recipe"] | wanted | RECIPE | recipe,

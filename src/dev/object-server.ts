@@ -19,8 +19,8 @@ export interface StoreAccess {
   credentials: StoreCredentials;
 }
 
-/** Go's heap grows to 1 GB after one large upload and stays there; with this it is back at 120 MB in seconds, for some CPU. */
-const MEMORY_LIMIT = '256MiB';
+/** Go's heap grows to 1 GB after one large upload and stays there; with this to 260 MB. With 256 MiB a byte written costs twice the CPU. */
+const MEMORY_LIMIT = '384MiB';
 
 /** After an unclean stop the first call may wait 4 to 6 s for the server's own recovery. */
 const HEALTH_TIMEOUT_MS = 10_000;
