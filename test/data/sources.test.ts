@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest';
 import type { Source } from '../../src/contracts/data-spec.ts';
 import { AnnealError } from '../../src/contracts/failure.ts';
 import { showUri } from '../../src/contracts/source-uri.ts';
-import { isPrivateAddress } from '../../src/data/source/private-address.ts';
+import { isRefused } from '../../src/data/source/private-address.ts';
 import { detectFormat, openSource, type SourceContext } from '../../src/data/sources.ts';
 import { collect, dataSpec, inPieces, temporaryFolder } from './given.ts';
 
@@ -189,11 +189,26 @@ describe('HTTP', () => {
     ...['10.1.2.3', '172.31.0.1', '192.168.1.1', '169.254.169.254', '100.64.0.1', '0.0.0.0', '224.0.0.1', '::1', '::'],
     ...['fe80::1', 'fd00::1', '::ffff:10.0.0.1', '64:ff9b::a00:1', '2002:a00:1::'],
   ])('%s is private', (address) => {
-    expect(isPrivateAddress(address)).toBe(true);
+    expect(isRefused(address, false)).toBe(true);
   });
 
   test.each(['8.8.8.8', '172.32.0.1', '100.128.0.1', '2606:4700::1111', '::ffff:8.8.8.8'])('%s is not', (address) => {
-    expect(isPrivateAddress(address)).toBe(false);
+    expect(isRefused(address, false)).toBe(false);
+  });
+
+  test('where clouds keep credentials no source lies, whatever it allows', async () => {
+    await using server = await serve((_, response) =>
+      response.writeHead(302, { location: 'http://169.254.169.254/latest/meta-data/' }).end(),
+    );
+    expect(await failureOf(readAll(server.url))).toMatchObject({
+      kind: 'bad_request',
+      message: expect.stringMatching(
+        /leads to 169\.254\.169\.254, where clouds keep credentials, which is always refused/,
+      ),
+    });
+    for (const address of ['fe80::1', '::ffff:169.254.169.254', 'fd00:ec2::254', '100.100.100.200'])
+      expect(isRefused(address, true)).toBe(true);
+    expect(isRefused('192.168.1.1', true)).toBe(false);
   });
 
   test('redirects end: in a circle, in the open, nowhere', async () => {

@@ -3,7 +3,7 @@ import { type IncomingMessage, request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { AnnealError } from '../../contracts/failure.ts';
 import { changedSource, resumed } from '../../storage/resumed.ts';
-import { lookupPublic, PrivateAddress, requirePublicHost } from './private-address.ts';
+import { lookupFor, PrivateAddress, requireHost } from './private-address.ts';
 import { badSource, type RawSource } from './raw.ts';
 
 export interface HttpOptions {
@@ -88,13 +88,13 @@ async function ask(
   signal?: AbortSignal,
 ): Promise<IncomingMessage> {
   if (url.username || url.password) throw new Credentials();
-  if (!allowPrivate) requirePublicHost(url.hostname);
+  requireHost(url.hostname, allowPrivate);
   const send = url.protocol === 'https:' ? requestHttps : requestHttp;
   return await new Promise((resolve, reject) => {
     const request = send(url, {
       agent: false,
       headers: { accept: '*/*', 'accept-encoding': 'identity', ...headers },
-      ...(allowPrivate ? {} : { lookup: lookupPublic }),
+      lookup: lookupFor(allowPrivate),
       ...(signal ? { signal } : {}),
     });
     const timer = setTimeout(() => request.destroy(new Silence(answerTimeoutMs)), answerTimeoutMs);
@@ -164,7 +164,9 @@ function networkError(error: unknown, uri: string, signal?: AbortSignal): unknow
   if (error instanceof PrivateAddress)
     return badSource(
       uri,
-      `leads to the private address ${error.address}, which is refused; set \`allowPrivate: true\` on the source if it is yours`,
+      error.isForbidden
+        ? `leads to ${error.address}, where clouds keep credentials, which is always refused; name an address where rows lie`
+        : `leads to the private address ${error.address}, which is refused; set \`allowPrivate: true\` on the source if it is yours`,
       error,
     );
   const reason = error instanceof Error ? ((error as NodeJS.ErrnoException).code ?? error.message) : String(error);
