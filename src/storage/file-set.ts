@@ -16,12 +16,28 @@ const BLOBS_AT_ONCE = 8;
 
 type StoredFile = FileSet['files'][number];
 
-/** Stores every file of the folder. Idempotent. */
+/** Up to this size files are sent several at once, bytes: the way to the store takes longer than they do. */
+const SMALL_BYTES_MAX = 1024 * 1024;
+
+/** Stores every file of the folder. Idempotent. Memory: one part. */
 export async function putFolder(store: ObjectStore, folder: string, signal?: AbortSignal): Promise<FileSet> {
   const files: StoredFile[] = [];
-  for (const path of await listFiles(folder)) {
+  const put = async (path: string) => {
     files.push({ path: relative(folder, path).split(sep).join(posix.sep), ...(await putFile(store, path, signal)) });
-  }
+  };
+  const paths = await listFiles(folder);
+  const sizes = await Promise.all(paths.map(async (path) => (await stat(path)).size));
+  const isSmall = (i: number) => (sizes[i] as number) <= SMALL_BYTES_MAX;
+  await inLanes(
+    paths.filter((_, i) => isSmall(i)),
+    BLOBS_AT_ONCE,
+    put,
+  );
+  await inLanes(
+    paths.filter((_, i) => !isSmall(i)),
+    1,
+    put,
+  );
   return fileSetOf(files);
 }
 
