@@ -60,8 +60,8 @@ export class RowWords {
   /** Code units of a word that is not all ASCII. */
   #units = new Uint16Array(1024);
   /** Where the texts end among the line's words, and which of them are questions. */
-  #ends: number[] = [];
-  #prompts: boolean[] = [];
+  readonly #ends: number[] = [];
+  readonly #prompts: boolean[] = [];
   readonly #kinds = unitKinds();
   readonly #lower: Uint16Array;
   readonly #hashWords = createWordHasher();
@@ -75,8 +75,8 @@ export class RowWords {
   eachText(source: Buffer, from: number, to: number, take: TakeText): void {
     const line = this.#line;
     line.read(source, from, to);
-    this.#ends = [];
-    this.#prompts = [];
+    this.#ends.length = 0;
+    this.#prompts.length = 0;
     if (!this.#scan(line.bytes, CONTENT_AT)) {
       this.parsedRows++;
       this.#parse(source.toString('utf8', from, to), take);
@@ -114,7 +114,8 @@ export class RowWords {
 
   /** From the role on. Gives where it ends, or -1 where it has more than a role and a text. */
   #scanMessage(source: Buffer, at: number): number {
-    const content = source.indexOf(QUOTE, at);
+    let content = at;
+    while (source[content] !== QUOTE) content++;
     if (!stands(CONTENT, source, content)) return -1;
     const before = this.#line.count;
     const end = this.#scanText(source, content + CONTENT.length);
