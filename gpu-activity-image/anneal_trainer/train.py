@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from anneal_trainer import bitsandbytes_gate, checkpoints, interrupts, ranks, schedules, shares, strategies, warm_state
-from anneal_trainer.adapters import add_adapter, count_parameters, freeze_sight, load_adapter, lora_config
+from anneal_trainer.adapters import add_adapter, count_parameters, freeze_sight, keep_gradients_from_sight, load_adapter, lora_config
 from anneal_trainer.batches import (
     Collator,
     ImageCollator,
@@ -139,6 +139,7 @@ def _load_base(job: TrainJob, device: torch.device) -> PreTrainedModel:
         base = load_base(folder, _CPU, dtype, scores)
     if recipe.tuning == "full":
         freeze_sight(base)
+    keep_gradients_from_sight(base)
     if recipe.packing and not keeps_packed_rows_apart(base):
         raise BadRequest(f"`train.packing` must be false with {job.base_name}: its attention sees across the rows that share one.")
     return base

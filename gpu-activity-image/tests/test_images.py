@@ -2,20 +2,24 @@
 
 import json
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from anneal_trainer.batches import ImageCollator
 from anneal_trainer.chat import Chat
 from anneal_trainer.evaluate import evaluate
 from anneal_trainer.images import ImageReader, digests_of, load_processor
+from anneal_trainer.methods import METHODS
 from anneal_trainer.protocol import EvaluateJob, SplitFiles, TokeniseJob, Variant, parse_job
 from anneal_trainer.shards import ImageShard, read_shard
 from anneal_trainer.tokenise import tokenise
 from anneal_trainer.train import train
 from kills import draw_kills, run_cell
+from peft import PeftModel
 from PIL import Image
 from seeing import FAMILIES, image_row, keep_bytes, keep_image, make_seeing, write_colours
 from support import RECIPE, TINY, Events, write_rows
@@ -151,6 +155,36 @@ def test_a_killed_training_ends_at_the_same_bytes(seeing: dict[str, Seeing], tmp
     killed = run_cell(job(seeing[family], tmp_path / "killed", recipe), kills)
     assert killed.differences(whole) == [] and killed.contradictions == [], kills
     assert len(killed.codes) == len(kills) + 1, kills
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_recomputing_goes_back_to_the_first_layer_and_not_into_what_sees(
+    seeing: dict[str, Seeing], tmp_path: Path, family: str, tuning: str
+):
+    """Which would keep all that it computes, for nothing."""
+    wants: dict[str, set[bool]] = {"sight": set(), "first layer": set()}
+
+    class Watched(METHODS["sft"].trainer):
+        def __init__(self, **options: Any):
+            super().__init__(**options)
+            base = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+            # The first of its layers: what is below it has nothing that could want one.
+            sight = next(module for name, module in base.named_modules() if re.search(r"\.vis\w+\..*\.1$", name))
+            sight.register_forward_hook(note("sight"))
+            base.get_decoder().layers[0].register_forward_hook(note("first layer"))
+
+    def note(part: str):
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            tensors = [output] if isinstance(output, torch.Tensor) else list(output)
+            wants[part].add(any(isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in tensors))
+
+        return hook
+
+    recipe = RECIPE | {"tuning": tuning, "gradientCheckpointing": True, "maxSteps": 2}
+    document = job(seeing[family], tmp_path / "out", recipe) | {"validation": None}
+    train(parse_job(json.dumps(document)), Events(), Watched)
+    assert wants == {"sight": {False}, "first layer": {True}}
 
 
 def test_it_learns_from_pixels_and_answers_by_them(seeing: dict[str, Seeing], tmp_path: Path):

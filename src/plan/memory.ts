@@ -62,12 +62,14 @@ export function predictMemory(question: MemoryQuestion): MemoryParts {
   // Each rank of DDP puts its gradients together in buckets of their own.
   const copies = sharding === 'ddp' ? 2 : 1;
   const tokens = batch.rows * batch.tokens * sequencesOf(recipe);
+  const languageBytes = tokens * activationBytes(shape, recipe, device) * HOLES_SHARE[device][recipe.tuning];
+  const logits = logitsBytes(shape, recipe, tokens * batch.labels);
   return {
     parameters: parameterBytes(question) * shared(['fsdp', 'zero3']),
     gradients: 4 * trainable * copies * shared(['fsdp', 'zero2', 'zero3']),
     optimizer: momentBytes(question) * shared(['fsdp', 'zero2', 'zero3']),
-    activations: tokens * activationBytes(shape, recipe, device) * HOLES_SHARE[device][recipe.tuning],
-    logits: logitsBytes(shape, recipe, tokens * batch.labels),
+    activations: languageBytes + imageBytes(question, languageBytes + logits),
+    logits,
     program: PROGRAM_BYTES[device],
     recovery: device === 'cpu' ? recoveryBytes(question, shared(['fsdp', 'zero2', 'zero3'])) : 0,
   };
@@ -104,6 +106,22 @@ function momentBytes({ shape, recipe }: MemoryQuestion): number {
 /** A pair is two sequences; KTO compares each answer with another one. */
 function sequencesOf({ method }: Recipe): number {
   return method === 'sft' ? 1 : 2;
+}
+
+/**
+ * Of a micro-batch whose tokens are all images': at most as many are. What sees is frozen and keeps nothing for the way back, so that one of
+ * its layers lives at once, and is gone before the language model has what it keeps.
+ * @param later what the language model has then.
+ */
+function imageBytes({ shape: { sight }, recipe, batch, device }: MemoryQuestion, later: number): number {
+  if (sight === null) return 0;
+  const { patchesPerToken, numbersPerPatch, hidden, intermediate } = sight;
+  const patches = batch.rows * batch.tokens * patchesPerToken;
+  // In fp32, and once more as the model takes them in.
+  const pixels = patches * numbersPerPatch * (4 + widthOf(recipe, device));
+  // Input, normed input, queries, keys, values and output; both sides of the activation, and what it computes with.
+  const layer = patches * widthOf(recipe, device) * (6 * hidden + 3 * intermediate);
+  return pixels + Math.max(0, layer - later);
 }
 
 /** By a second adapter; a run that continues nothing is held to the model without one. */

@@ -12,6 +12,8 @@ export interface ModelShape {
   hidden: number;
   /** It has a part that sees, which is never trained. */
   readsImages: boolean;
+  /** Sizes of that part; null = there is none, or its configuration does not say. */
+  sight: Sight | null;
   /** Width inside the MLP, of all experts that a token meets together. */
   intermediate: number;
   /** Width of queries, and of keys and of values, over all heads. */
@@ -20,21 +22,34 @@ export interface ModelShape {
   vocabulary: number;
 }
 
+/** What a part that sees makes of an image. */
+export interface Sight {
+  /** Of the image, for each token that the language model reads of it. */
+  patchesPerToken: number;
+  /** Colours of a patch, as the processor hands them over. */
+  numbersPerPatch: number;
+  hidden: number;
+  intermediate: number;
+}
+
 /** Tensors that are no parameters: masks and frequencies that old files hold. */
 const BUFFER = /(rotary_emb\.inv_freq|\.attn\.(masked_)?bias|attention\.(masked_)?bias)$/;
 
 /** @throws AnnealError `bad_request` when the folder's files are not what they should be. */
 export async function readModelShape(folder: string): Promise<ModelShape> {
-  const config = textConfigOf(JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Config);
+  const whole = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Config;
+  const config = textConfigOf(whole);
   const headers = await Promise.all((await weightFiles(folder)).map((file) => readHeader(join(folder, file))));
   const tensors = new Map(headers.flatMap(({ tensors }) => Object.entries(tensors)));
   if (config.tie_word_embeddings !== false && tensors.size > 1) tensors.delete('lm_head.weight');
   const weights = [...tensors].flatMap(([name, { shape }]) => (BUFFER.test(name) ? [] : [{ name, shape }]));
-  return { weights, readsImages: 'vision_config' in config, ...kindOf(config), ...sizesOf(config) };
+  const sees = { readsImages: 'vision_config' in config, sight: sightOf(whole) };
+  return { weights, ...sees, ...kindOf(config), ...sizesOf(config) };
 }
 
 interface Config {
   text_config?: Config;
+  vision_config?: Config;
   tie_word_embeddings?: boolean;
   [size: string]: unknown;
 }
@@ -48,7 +63,7 @@ function textConfigOf(config: Config): Config {
   return config.text_config === undefined ? config : { ...config, ...config.text_config };
 }
 
-function sizesOf(config: Config): Omit<ModelShape, 'weights' | 'readsImages'> {
+function sizesOf(config: Config): Omit<ModelShape, 'weights' | 'readsImages' | 'sight'> {
   const size = (...names: string[]) => {
     const value = names.map((name) => config[name]).find((found) => typeof found === 'number');
     return typeof value === 'number' ? value : 0;
@@ -65,6 +80,28 @@ function sizesOf(config: Config): Omit<ModelShape, 'weights' | 'readsImages'> {
     queries: heads * headWidth,
     keys: (size('num_key_value_heads') || heads) * headWidth,
     vocabulary: size('vocab_size'),
+  };
+}
+
+/** As the families name it. A side of patches is one number, or InternVL's two. */
+function sightOf({ vision_config: vision, ...config }: Config): Sight | null {
+  if (vision === undefined) return null;
+  const size = (from: Config, ...names: string[]) => {
+    const values = names.map((name) => (Array.isArray(from[name]) ? (from[name] as unknown[])[0] : from[name]));
+    return values.find((value): value is number => typeof value === 'number' && value > 0) ?? null;
+  };
+  const side = size(vision, 'patch_size');
+  const hidden = size(vision, 'embed_dim', 'hidden_size');
+  if (side === null || hidden === null) return null;
+  const patches = ((size(vision, 'image_size') ?? side) / side) ** 2;
+  const merged = size(vision, 'spatial_merge_size') ?? size(config, 'scale_factor');
+  const tokens = size(config, 'mm_tokens_per_image');
+  const kept = size(config, 'downsample_ratio');
+  return {
+    patchesPerToken: merged ? merged ** 2 : tokens ? patches / tokens : kept ? 1 / kept ** 2 : 1,
+    numbersPerPatch: 3 * side ** 2 * (size(vision, 'temporal_patch_size') ?? 1),
+    hidden,
+    intermediate: size(vision, 'intermediate_size') ?? hidden * (size(vision, 'mlp_ratio') ?? 4),
   };
 }
 

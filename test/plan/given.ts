@@ -37,6 +37,7 @@ export function llama8b(): ModelShape {
     weights: tensors.map(([name, shape]) => ({ name, shape })),
     ...{
       readsImages: false,
+      sight: null,
       layers: LAYERS,
       hidden: HIDDEN,
       intermediate: INTERMEDIATE,
