@@ -25,6 +25,15 @@ _NAME = re.compile("[\U000f0000-\U000ffffd]")
 class TemplateError(Exception):
     """The template cannot render this chat, or its text cannot be matched to the chat's turns or made into tokens."""
 
+    # Of the row, in the quarantine.
+    code = "wrong_type"
+
+
+class LeftOut(TemplateError):
+    """The template shows a chat without something that the model was to learn to write."""
+
+    code = "left_out_by_template"
+
 
 @dataclass(frozen=True)
 class Rendered:

@@ -101,7 +101,7 @@ class _Work:
         self.rejected[index] = {**entry, **length, "src": row.get("src"), "preview": preview}
 
     def refuse(self, index: int, row: Row, error: TemplateError) -> None:
-        self.reject(index, row, Rejected("wrong_type", str(error)))
+        self.reject(index, row, Rejected(error.code, str(error)))
         self.unrendered += 1
         self.refusal = self.refusal or str(error)
 

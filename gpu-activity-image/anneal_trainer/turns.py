@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from anneal_trainer.special_text import Span, TemplateError
+from anneal_trainer.special_text import LeftOut, Span, TemplateError
 from anneal_trainer.template import Message
 
 # Stands for a turn's content: a letter of CJK extension G, printable and in nobody's text, as often as no trimming takes all of it.
@@ -204,13 +204,18 @@ def require_shown(messages: list[Message], turn: int, shown: str) -> None:
     """
     message = messages[turn]
     if any(call["function"]["name"] not in shown for call in message.get("tool_calls") or []):
-        raise TemplateError(f"The template leaves out tool calls of `messages[{turn}]`; take the row out or choose another template.")
+        raise LeftOut(f"The template leaves out tool calls of `messages[{turn}]`; take the row out or choose another template.")
+    if message.get("tool_calls") and _without_reasoning(message["content"]) not in shown:
+        raise LeftOut(
+            f"The template leaves out the text beside the tool calls of `messages[{turn}]`; take it out of the row, give the message "
+            "`weight: 0`, or choose another template."
+        )
     if turn + 1 < len(messages):
         return
     thoughts = {"content": _THINKING.split(message["content"])[:-1], "reasoning_content": [message.get("reasoning_content") or ""]}
     for name, parts in thoughts.items():
         if any(part.strip() not in shown for part in parts):
-            raise TemplateError(
+            raise LeftOut(
                 f"The template leaves the reasoning of `messages[{turn}].{name}` out; take it out of the row or choose another template."
             )
 

@@ -140,3 +140,15 @@ def test_same_rows_give_the_same_bytes_and_a_torn_shard_is_refused(tmp_path: Pat
     (tmp_path / "torn.safetensors").write_bytes(first[:-50])
     with pytest.raises(DataRejected, match="Tokenise again"):
         read_shard(str(tmp_path / "torn.safetensors"))
+
+
+def test_rows_whose_text_beside_calls_a_template_leaves_out_are_counted_by_a_code_of_their_own(tmp_path: Path):
+    shown = "{% if m.tool_calls %}{% for call in m.tool_calls %}{{ call.function.name }}{% endfor %}{% else %}{{ m.content }}{% endif %}"
+    folder = with_template(tmp_path / "tokenizer", CHATML.replace("{{ m.content }}", shown))
+    call = {"id": "call00001", "type": "function", "function": {"name": "on", "arguments": "{}"}}
+    user, answer = {"role": "user", "content": "light?"}, {"role": "assistant", "tool_calls": json.dumps([call])}
+    rows = [make_row(0, [user, {**answer, "content": "Let me look."}]), make_row(1, [user, {**answer, "content": ""}])]
+    shard, rejected, _ = run(tmp_path, rows, folder)
+    assert trained_text(shard, tokenizer=folder) == "on<|im_end|>"
+    assert [(entry["index"], entry["code"]) for entry in rejected] == [(0, "left_out_by_template")]
+    assert "text beside the tool calls of `messages[1]`; take it out of the row" in rejected[0]["message"]

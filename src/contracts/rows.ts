@@ -121,6 +121,7 @@ export const DROP_CODES = [
   'too_long',
   'no_trainable_token',
   'media_not_trained',
+  'left_out_by_template',
   'too_short',
   'too_long_text',
   'lang_excluded',

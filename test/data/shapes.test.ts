@@ -529,6 +529,7 @@ describe('why a row is dropped', () => {
       'media_unreadable',
       'media_count_mismatch',
       'media_not_trained',
+      'left_out_by_template',
       'mojibake',
       'trailing_space',
       'document_unreadable',

@@ -45,6 +45,8 @@ const HINTS: Record<DropCode, string> = {
   media_unreadable: 'Save the image as PNG, JPEG, WebP or GIF.',
   media_count_mismatch: 'Give each placeholder one image.',
   media_not_trained: 'Take the image out, or name a base model that reads images.',
+  left_out_by_template:
+    'Take out what the chat template does not show, give the message `weight: 0`, or choose another template.',
   trailing_space: 'Take the space off the end of the answer, or set `data.rules: {trailing_space: fix}`.',
   mojibake: 'Read the file in its own encoding, or set `data.rules: {mojibake: fix}`.',
   too_short: 'Lower `data.filters.minChars` to keep such rows.',
