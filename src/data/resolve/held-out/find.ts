@@ -30,6 +30,7 @@ export interface HeldOutTextFound {
 export async function findHeldOutText(input: HeldOutTextInput): Promise<HeldOutTextFound> {
   const folder = join(input.folder, 'shared-words');
   await mkdir(folder, { recursive: true });
+  input.onRows(0);
   try {
     const candidates = await findCandidates({ ...input, folder });
     const paths = { heldOut: join(folder, 'held-out.words'), trained: join(folder, 'trained.words') };

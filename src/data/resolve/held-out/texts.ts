@@ -49,26 +49,30 @@ export async function gatherTexts(
   const eachPassage = prints === null ? wholeText(n) : passages(n, prints);
   let heldOutWords = 0;
   let first = 0;
-  for (const { counts, files } of pieces) {
-    const end = first + counts.kept;
-    let row = first;
-    const takeLine = ({ source, from, to }: RawRow) => {
-      const own = row++;
-      if (!rows.has(own)) return;
-      const isHeld = isHeldOut(fates[own] as number);
-      const lists = isHeld ? heldOut : trained;
-      const take = (passage: Int32Array) => {
-        lists.add(own, passage);
-        if (isHeld) heldOutWords += passage.length;
+  try {
+    for (const { counts, files } of pieces) {
+      const end = first + counts.kept;
+      let row = first;
+      const takeLine = ({ source, from, to }: RawRow) => {
+        const own = row++;
+        if (!rows.has(own)) return;
+        const isHeld = isHeldOut(fates[own] as number);
+        const lists = isHeld ? heldOut : trained;
+        const take = (passage: Int32Array) => {
+          lists.add(own, passage);
+          if (isHeld) heldOutWords += passage.length;
+        };
+        rowWords.eachText(source, from, to, (words) => eachPassage(words, take));
       };
-      rowWords.eachText(source, from, to, (words) => eachPassage(words, take));
-    };
-    if (hasAny(rows, first, end)) await eachLine(readSource(store, fileOf(files, RANGE_FILES.rows)), takeLine, signal);
-    first = end;
-    onRows(first);
+      if (hasAny(rows, first, end))
+        await eachLine(readSource(store, fileOf(files, RANGE_FILES.rows)), takeLine, signal);
+      first = end;
+      onRows(first);
+    }
+  } finally {
+    heldOut.close();
+    trained.close();
   }
-  heldOut.close();
-  trained.close();
   return { ...paths, heldOutWords };
 }
 
