@@ -1,7 +1,4 @@
 // Whether a run's training would fit with another number of hosts or ranks: asked before it is told to go on so.
-import { getClient } from '@temporalio/activity';
-import { POOL } from '../contracts/names.ts';
-import type { PoolHost, PoolState } from '../contracts/pool.ts';
 import { DatasetSchema } from '../contracts/records.ts';
 import type { CheckSizeInput } from '../contracts/stages.ts';
 import { readModelShape } from '../plan/model-shape.ts';
@@ -9,6 +6,7 @@ import { resizeProblem } from '../plan/resize.ts';
 import { keys } from '../storage/keys.ts';
 import { findBaseModel } from '../trainer/base-model.ts';
 import type { Parts } from './parts.ts';
+import { findHosts } from './pool-hosts.ts';
 import { readRecord } from './stage.ts';
 
 export function createSizeActivities(parts: Pick<Parts, 'store' | 'models'>) {
@@ -19,12 +17,7 @@ export function createSizeActivities(parts: Pick<Parts, 'store' | 'models'>) {
       const train = tokens.splits.train;
       if (train === undefined) return null;
       const shape = await readModelShape(await findBaseModel(spec.model.base, parts.models));
-      return resizeProblem({ shape, recipe: spec.train, tokens: train, hosts: await poolHosts() }, from, to);
+      return resizeProblem({ shape, recipe: spec.train, tokens: train, hosts: await findHosts() }, from, to);
     },
   };
-}
-
-async function poolHosts(): Promise<PoolHost[]> {
-  const state = await getClient().workflow.getHandle(POOL.id).query<PoolState>(POOL.state);
-  return state.hosts;
 }

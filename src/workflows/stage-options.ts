@@ -18,7 +18,7 @@ const retry: ActivityOptions['retry'] = {
 const shared = { retry, cancellationType: 'WAIT_CANCELLATION_COMPLETED' } satisfies ActivityOptions;
 
 export const STAGE_OPTIONS = {
-  /** Reads a spec: no I/O. */
+  /** Reads a spec, and asks the pool for its hosts. */
   check: { ...shared, taskQueue: TASK_QUEUES.control, startToCloseTimeout: '1m' },
   /** Copies terabytes at worst. */
   data: { ...shared, taskQueue: TASK_QUEUES.data, startToCloseTimeout: '2 days', heartbeatTimeout: '30s' },

@@ -1,6 +1,6 @@
 // How much of a sweep's budget a trial may use until its next stop. Pure.
 //
-// What a trial is allotted is its own until it stops, so that together they never use more than the budget, a step of each aside. The rest
+// What a trial is allotted is its own until it stops, so that together they never use more than the budget, what it takes to start a trainer and do a step aside. The rest
 // is shared among those that are about to go on. Who uses up his share stops with a checkpoint, and goes on with what others have left.
 
 /** A smaller part of the budget is not worth starting a trainer for. */
