@@ -1,8 +1,9 @@
-"""Trainers that kill themselves or wait at a moment: `python mortal.py <folder> [job.json]` is a warm parent, or trains as the job says.
+"""Trainers that kill themselves or wait at a moment: `python mortal.py <folder> [-m anneal_trainer] (job.json | warm-parent)`.
 
 The folder holds an empty file `<moment>-<step>` for each death. Moments: `step` (inside the forward pass of step n), `copy` (before the
 commit word of the warm state of step n is written), `save` (before the checkpoint of step n gets its name), `saved` (after it has it).
-Each is died once, by the first rank that comes to it. At `hold-<step>` every rank waits inside the forward pass while the file is there.
+Each is died once, by the first rank that comes to it. At `hold-<step>` every rank waits inside the forward pass while the file is there;
+one that is told to save takes it away.
 """
 
 import os
@@ -11,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from anneal_trainer import commands
+from anneal_trainer import commands, interrupts
 
 DEATHS = Path(sys.argv[1])
 # Between looks whether a hold is over, s.
@@ -27,7 +28,11 @@ def die_if_due(moment: str, step: int) -> None:
 
 
 def wait_while_held(step: int) -> None:
-    while (DEATHS / f"hold-{step}").exists():
+    held = DEATHS / f"hold-{step}"
+    while held.exists():
+        if interrupts.requested():
+            # The other ranks, too: they save together.
+            held.unlink(missing_ok=True)
         time.sleep(LOOK_S)
 
 
@@ -58,12 +63,11 @@ def patch() -> None:
 
 
 if __name__ == "__main__":
-    from anneal_trainer import faults, lifeline, warm_parent
+    from anneal_trainer import faults
+    from anneal_trainer.__main__ import main
     from anneal_trainer.protocol import Emitter
 
     channel = Emitter.open()
-    lifeline.tie_to_parent()
     commands.fix_environment(1)
     patch()
-    work = (lambda: commands.run_file(sys.argv[2], channel)) if len(sys.argv) > 2 else lambda: warm_parent.serve(channel)
-    faults.leave(faults.run_to_end(work, channel))
+    faults.leave(faults.run_to_end(lambda: main(sys.argv[-1:], channel), channel))

@@ -145,7 +145,7 @@ def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
 class Child:
     """`python -m anneal_trainer job.json` with events on descriptor 3 and a pipe as standard input.
 
-    `hold`: the step in which every rank waits until `release`, so that what is done to it before finds it there however slow this process is.
+    `hold`: the step in which every rank waits until `release` or SIGTERM, so that what is done to it finds it there however slow this process is.
     """
 
     def __init__(self, job: dict[str, Any], folder: Path, hold: int | None = None):
@@ -172,7 +172,7 @@ class Child:
         self.seen = Events()
 
     def release(self) -> None:
-        self._held.unlink()
+        self._held.unlink(missing_ok=True)
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Events as they come, until the child closes the channel."""

@@ -115,7 +115,6 @@ def test_sigterm_saves_at_the_step_edge_and_the_rest_is_exact(shards: Path, refe
     with child(job(shards, output, saveSteps=1000, evalSteps=1000), tmp_path / "job", hold=4) as trainer:
         trainer.wait_for("step", 2)
         trainer.process.send_signal(signal.SIGTERM)
-        trainer.release()
         assert trainer.exit_code() == 41
     step = trainer.seen.of("interrupted")[0]["step"]
     assert 2 <= step <= 4

@@ -59,7 +59,7 @@ def deaths(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory: pytest.TempPathFactory, deaths: Path) -> Iterator[Parent]:
     """One warm parent for all tests of this file; its forks die when the test says so."""
-    with warm_parent(tmp_path_factory.mktemp("parent"), (MORTAL, str(deaths))) as started:
+    with warm_parent(tmp_path_factory.mktemp("parent"), (MORTAL, str(deaths), "warm-parent")) as started:
         yield started
 
 

@@ -16,6 +16,7 @@ import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { createStoreFromEnvironment } from '../../src/storage/open-store.ts';
 import { readReceipts } from '../../src/storage/receipts.ts';
 import { readTrainerRecord } from '../../src/trainer/leftovers.ts';
+import { createHoldingPython, type HoldingPython } from '../support/holding-python.ts';
 import { asLines, colourRows, stepOf, until, untilStep } from '../support/steps.ts';
 
 const RUN_MS_MAX = 300_000;
@@ -26,15 +27,17 @@ let stack: Stack;
 let client: AnnealClient;
 let temporal: Connection;
 let store: ObjectStore;
+let python: HoldingPython;
 let undisturbed: string;
-let steps: number;
+let steps = 0;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'anneal-handover-'));
   state = join(folder, 'state');
+  const project = join(import.meta.dirname, '../..');
+  python = createHoldingPython(project, folder);
   stack = await startStack({
-    project: join(import.meta.dirname, '../..'),
-    state,
+    ...{ project, state, environment: { ANNEAL_PYTHON: python.executable } },
     // The gateway takes no part, so its port is never opened.
     ports: { ...FREE_PORTS, gateway: DEFAULT_PORTS.gateway },
     database: 'file',
@@ -66,8 +69,10 @@ const specOf = (name: string) => ({
   until: 'train' as const,
 });
 
-async function startRun(run: string, more: object = {}): Promise<void> {
-  await client.startRun({ ...specOf(run), ...more }, { runId: run });
+/** It waits near its end for what is done to it. */
+async function startRun(run: string): Promise<void> {
+  if (steps > 0) python.hold(steps - 1);
+  await client.startRun(specOf(run), { runId: run });
 }
 
 async function weightsOf(run: string): Promise<string> {
@@ -96,6 +101,7 @@ const activity = (run: string) => ({
 });
 
 async function expectHandedOver(run: string): Promise<void> {
+  python.release();
   expect(await weightsOf(run)).toBe(undisturbed);
   const receipts = await readReceipts(store, run);
   expect(receipts.map(({ kind, action, lostSteps }) => [kind, action, lostSteps])).toEqual([
@@ -106,6 +112,7 @@ async function expectHandedOver(run: string): Promise<void> {
 
 /** What people wanted is no recovery, and the time in which it waited no loss. */
 async function expectWaited(run: string): Promise<void> {
+  python.release();
   expect(await weightsOf(run)).toBe(undisturbed);
   expect(await readReceipts(store, run)).toEqual([]);
   const { training } = (await client.describeRun(run)).status;
