@@ -4,7 +4,7 @@ import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
 const PROJECT = resolve(import.meta.dirname, '../..');
@@ -106,6 +106,27 @@ test('a second set-up waits for the first; the lock of a dead one is taken over,
   await once(second, 'exit');
   expect(said).toContain('Installing Python packages failed (code 1)');
   expect(isSleeper(String(sleeper))).toBe(false);
+});
+
+test('pytest goes on beside vitest, is heard after it, and its failure is the failure of all', () => {
+  const file = (path: string, text: string) => {
+    mkdirSync(dirname(join(copy, path)), { recursive: true });
+    writeFileSync(join(copy, path), text, { mode: 0o755 });
+  };
+  const begun = join(copy, 'begun');
+  file('.anneal/venv/bin/python', `#!/bin/sh\necho heard; echo >> ${begun}; exit 3`);
+  mkdirSync(join(copy, 'gpu-activity-image'));
+  // Ends only when a run of pytest has begun.
+  const wait = `const look = () => (existsSync('${begun}') ? console.log('vitest is done') : setTimeout(look, 20)); look();`;
+  file('node_modules/vitest/vitest.mjs', `import { existsSync } from 'node:fs'; ${wait}`);
+  const chain = `import { TOOL_CHAINS } from '${join(copy, 'src/dev/set-up/tool-chains.mjs')}';
+    process.exitCode = (await TOOL_CHAINS['npm:test'].run(process.execPath, [])).code;`;
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', chain], {
+    encoding: 'utf8',
+  });
+  expect(stdout).toBe('vitest is done\nheard\nheard\n');
+  expect(stderr).toBe('— vitest\n— pytest\nFailed: pytest\n');
+  expect(status).toBe(1);
 });
 
 test('the lock file holds every platform, so that `npm ci` accepts it everywhere', () => {
