@@ -22,6 +22,7 @@ import { readReceipts } from '../../src/storage/receipts.ts';
 import { readJson } from '../../src/storage/record.ts';
 import { openWarmRoot } from '../../src/trainer/warm-state.ts';
 import { bareEnvironment } from '../support/anneal.ts';
+import { createHoldingPython, type HoldingPython } from '../support/holding-python.ts';
 import { asLines, colourRows, stepOf, until, untilStep } from '../support/steps.ts';
 
 const PROJECT = join(import.meta.dirname, '../..');
@@ -31,11 +32,13 @@ let folder: string;
 let stack: Stack;
 let client: AnnealClient;
 let store: ObjectStore;
+let python: HoldingPython;
 let second: ChildProcess;
 let secondFolder: string;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'anneal-hosts-'));
+  python = createHoldingPython(PROJECT, folder);
   stack = await startStack({
     project: PROJECT,
     state: join(folder, 'first'),
@@ -43,7 +46,7 @@ beforeAll(async () => {
     ports: { ...FREE_PORTS, gateway: DEFAULT_PORTS.gateway },
     database: 'memory',
     parts: ['temporal', 'store', 'control', 'data', 'gpu'],
-    environment: { ANNEAL_HOST_NAME: 'first' },
+    environment: { ANNEAL_HOST_NAME: 'first', ANNEAL_PYTHON: python.executable },
   });
   const environment = readEnvironment(stack.environment);
   client = await connect(environment);
@@ -117,6 +120,13 @@ const poolIsFree = () => until('free hosts', async () => (await client.pool.desc
 
 describe('a training on two hosts', () => {
   let alone: string;
+  /** It waits near its end for what is done to it. */
+  const startHeld = async (run: string) => {
+    const { training } = (await client.describeRun('alone')).status;
+    python.hold((training?.step as number) - 1);
+    await startRun(run, 2);
+    await untilStep(join(folder, 'first'), run, 10);
+  };
 
   test('survives the death of a host: the gang ends, is granted anew, and ends at the bytes of one host with as many ranks', {
     timeout: RUN_MS_MAX,
@@ -144,8 +154,7 @@ describe('a training on two hosts', () => {
   test('an operator who pauses one host’s part pauses all; unpaused the gang goes on at the same bytes', {
     timeout: RUN_MS_MAX,
   }, async () => {
-    await startRun('held', 2);
-    await untilStep(join(folder, 'first'), 'held', 10);
+    await startHeld('held');
     const connection = await Connection.connect({ address: stack.environment.ANNEAL_TEMPORAL_ADDRESS ?? '' });
     const workflowId = 'held-gang';
     const pending = async () => (await client.describeRun('held')).pending;
@@ -154,6 +163,7 @@ describe('a training on two hosts', () => {
     await until('the first host’s end', async () => (await pending()).map(({ state }) => state).join() === 'paused');
     const reached = stepOf(join(folder, 'first'), 'held');
     expect((await client.describeRun('held')).note).toContain('was paused by an operator');
+    python.release();
     await connection.workflowService.unpauseActivity(about);
     await connection.close();
     expect(await weightsOf('held')).toBe(alone);
@@ -166,12 +176,12 @@ describe('a training on two hosts', () => {
   test('cancelled: saves, commits and frees the hosts; started again it loses no step', {
     timeout: RUN_MS_MAX,
   }, async () => {
-    await startRun('cancelled', 2);
-    await untilStep(join(folder, 'first'), 'cancelled', 10);
+    await startHeld('cancelled');
     await client.cancelRun('cancelled');
     expect((await client.waitForRun('cancelled')).status?.failure?.kind).toBe('cancelled');
     await poolIsFree();
     const reached = stepOf(join(folder, 'first'), 'cancelled');
+    python.release();
     await startRun('cancelled', 2);
     expect(await weightsOf('cancelled')).toBe(alone);
     expect((await readJson(store, keys.claim('cancelled', 2), ClaimSchema))?.resumeFrom).toEqual({
