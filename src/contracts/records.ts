@@ -358,10 +358,7 @@ export const EvaluationSchema = z.object({
   /** null with `sft`. */
   rewards: RewardsSchema.nullable().default(null),
   gate: GateSchema,
-  /**
-   * The version that the run continues, and how the candidate compares with it; null = it continues none, or is a reward model. It decides
-   * nothing.
-   */
+  /** The version that the run continues, and how the candidate compares with it; null = it continues none, or is a reward model. */
   parent: VariantScoreSchema.extend({ comparison: GateSchema }).nullable().default(null),
   /** Held-out examples: before and after. */
   examples: z.array(

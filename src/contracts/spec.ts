@@ -226,6 +226,11 @@ const EvaluateSchema = z.strictObject({
        * it is `preference`: the share of held-out rows on which the better answer gets the higher reward.
        */
       metric: z.enum(['auto', 'match', 'loss', 'preference']).default('auto'),
+      /**
+       * What must be surpassed: `untuned` = the untuned model, with examples in its prompt where that is better; `parent` = the version
+       * that `train.from` names. With `dpo` and `kto` preferences are always measured from where the training started.
+       */
+      against: z.enum(['untuned', 'parent']).default('untuned'),
       confidence: z.number().min(0.5).max(0.999).default(0.95),
       /**
        * Smallest gain that is worth a new version: a share of right answers or preferences (0.01 = one point of a hundred) or nats a token
@@ -316,7 +321,14 @@ export const SpecSchema = SpecFieldsSchema.superRefine(({ data, train, evaluate,
     );
   if (data.split.validation === 0 && train.earlyStopping !== null)
     refuse(['train', 'earlyStopping'], 'must be null with `data.split.validation: 0`, which leaves nothing to stop by');
-  const { metric } = evaluate.gate;
+  const { metric, against } = evaluate.gate;
+  if (against === 'parent' && (train.from === null || method === 'reward'))
+    refuse(
+      ['evaluate', 'gate', 'against'],
+      method === 'reward'
+        ? 'must be untuned with `train.method: reward`, whose scores have no common measure'
+        : 'must be untuned where `train.from` names no version',
+    );
   if (kind === 'chat' && metric === 'preference')
     refuse(['evaluate', 'gate', 'metric'], 'must be auto, match or loss with `train.method: sft`');
   if (metric === 'match' && data.sources.some(({ shape, columns }) => shape === 'text' || columns?.text !== undefined))

@@ -209,9 +209,12 @@ export function summarise({ spec, rows, shots, matchKind, predictions, stored, p
       rows: rows.map((row) => ({ candidate: judge('candidate', row), other: judge(name, row) })),
       hasMatch: matchKind !== 'none',
     });
-  let gate = compareWith(other, describe(other, shots));
-  // Losses are compared with the same prompt: examples in the prompt change what the loss means.
-  if (gate.metric === 'loss' && other === 'control') gate = compareWith('base', describe('base', shots));
+  const compareWithUntuned = () => {
+    const comparison = compareWith(other, describe(other, shots));
+    // Losses are compared with the same prompt: examples in the prompt change what the loss means.
+    return comparison.metric === 'loss' && other === 'control' ? compareWith('base', describe('base', 0)) : comparison;
+  };
+  const comparison = parent === null ? null : compareWith('parent', parent);
   return {
     rows: rows.length,
     rowsDigest: digestOf(rows.map((row) => row.id)),
@@ -220,8 +223,8 @@ export function summarise({ spec, rows, shots, matchKind, predictions, stored, p
     control,
     candidate,
     rewards: null,
-    gate,
-    parent: parent === null ? null : { ...score('parent', 0), name: parent, comparison: compareWith('parent', parent) },
+    gate: spec.gate.against === 'parent' && comparison !== null ? comparison : compareWithUntuned(),
+    parent: parent === null || comparison === null ? null : { ...score('parent', 0), name: parent, comparison },
     examples: rows.slice(0, EXAMPLES_MAX).map((row) => ({
       prompt: promptOf(row),
       reference: referenceOf(row),

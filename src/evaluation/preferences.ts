@@ -42,7 +42,9 @@ export function summarisePreferences(scored: PreferencesScored): Evaluation {
   const preferred = method === 'kto' ? countAnswers(rewarded.flat()) : countPairs(rewarded);
   const gate =
     spec.gate.metric === 'loss'
-      ? decideByLoss(scored, UNTUNED, base, candidate)
+      ? spec.gate.against === 'parent' && parent !== null
+        ? decideByLoss(scored, parent, reference, candidate)
+        : decideByLoss(scored, UNTUNED, base, candidate)
       : decidePreferenceGate(spec.gate, { method, reference: parent ?? UNTUNED }, preferred);
   return {
     rows: rows.length,

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { decideGate, type PairedScore } from '../../src/evaluation/gate.ts';
 
-const gate = { metric: 'auto', confidence: 0.95, minGain: 0.01 } as const;
+const gate = { metric: 'auto', against: 'untuned', confidence: 0.95, minGain: 0.01 } as const;
 const rows = (count: number, make: (i: number) => PairedScore) => Array.from({ length: count }, (_, i) => make(i));
 const matched = (candidate: boolean | null, other: boolean | null): PairedScore => ({
   candidate: { correct: candidate, loss: 1 },
