@@ -1,5 +1,5 @@
 // Which process is meant: a pid together with the time its process started, because pids are used again.
-// A process in state Z (dead, not yet reaped) counts as gone.
+// A process in state Z (dead, not yet reaped) counts as gone once its last thread is: till then its ports and locks are still taken.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -59,10 +59,11 @@ export function signalGroup(pid: number, signal: NodeJS.Signals): void {
 
 function readStartFromProc(pid: number): string | null {
   try {
-    // The command's name is in brackets and may hold anything, so fields are counted after the last bracket: state is field 3, start time 22.
+    // The command's name is in brackets and may hold anything, so fields are counted after the last bracket: state is field 3, threads 20, start time 22.
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' || fields[0] === 'X' ? null : (fields[19] ?? null);
+    const hasEnded = fields[0] === 'X' || (fields[0] === 'Z' && Number(fields[17]) <= 1);
+    return hasEnded ? null : (fields[19] ?? null);
   } catch {
     return null;
   }

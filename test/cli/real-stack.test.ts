@@ -56,8 +56,8 @@ afterAll(async () => {
 }, TEST_MS_MAX);
 
 async function up(): Promise<StackFile> {
-  const { code, stderr } = await anneal(['up', '--detach', '--json', ...portFlags]);
-  expect(stderr).toContain('gateway ready in');
+  const { code, stdout, stderr } = await anneal(['up', '--detach', '--json', ...portFlags]);
+  expect(stderr, stdout).toContain('gateway ready in');
   expect(code).toBe(0);
   return readRunningStack(state) as StackFile;
 }
