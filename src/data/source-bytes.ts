@@ -2,29 +2,30 @@
 import type { FrozenSource } from '../contracts/records.ts';
 import { getBlob } from '../storage/file-set.ts';
 import { type ObjectStore, PART_BYTES_MAX } from '../storage/object-store.ts';
-import { free } from '../storage/own-memory.ts';
+import { returnMemory, takeMemory } from '../storage/part-memory.ts';
 import { countNewlines } from './rows-read.ts';
 
-/** @param endPart the first part that is not read. */
+/**
+ * A part is valid until the next is asked for, or as long as the memory is that it was read into.
+ * @param endPart the first part that is not read. @param into gives memory for a part.
+ */
 export async function* readSource(
   store: ObjectStore,
   { parts }: Pick<FrozenSource, 'parts'>,
   startOffset = 0,
   endPart: number = parts.length,
+  into?: () => Uint8Array,
 ): AsyncGenerator<Uint8Array> {
   const first = partOf(startOffset);
-  for (let part = first; part < endPart; part++) {
-    const bytes = await getBlob(store, parts[part] as string);
-    yield part === first ? withoutStart(bytes, startOffset % PART_BYTES_MAX) : bytes;
+  const own = into === undefined ? takeMemory(PART_BYTES_MAX) : null;
+  try {
+    for (let part = first; part < endPart; part++) {
+      const bytes = await getBlob(store, parts[part] as string, own ?? into?.());
+      yield part === first ? bytes.subarray(startOffset % PART_BYTES_MAX) : bytes;
+    }
+  } finally {
+    if (own !== null) returnMemory(own);
   }
-}
-
-/** In memory of its own, so that it can be given away; the part's is free at once. */
-function withoutStart(bytes: Uint8Array, skipped: number): Uint8Array {
-  if (skipped === 0) return bytes;
-  const rest = Uint8Array.prototype.slice.call(bytes, skipped);
-  free(bytes);
-  return rest;
 }
 
 export function partOf(offset: number): number {
@@ -50,8 +51,11 @@ export async function countLinesBefore(store: ObjectStore, source: FrozenSource,
 }
 
 async function linesIn(store: ObjectStore, { parts }: FrozenSource, part: number, to: number): Promise<number> {
-  const bytes = await getBlob(store, parts[part] as string);
-  const lines = countNewlines(bytes, 0, Math.min(to, bytes.length));
-  free(bytes);
-  return lines;
+  const memory = takeMemory(PART_BYTES_MAX);
+  try {
+    const bytes = await getBlob(store, parts[part] as string, memory);
+    return countNewlines(bytes, 0, Math.min(to, bytes.length));
+  } finally {
+    returnMemory(memory);
+  }
 }

@@ -16,7 +16,7 @@ export function partsOf(store: ObjectStore, run: string, claim: number): ObjectS
   return {
     ...store,
     put: (key, body, sha256) => store.put(at(key), body, sha256),
-    get: (key) => store.get(at(key)),
+    get: (key, into) => store.get(at(key), into),
     head: (key) => store.head(at(key)),
   };
 }

@@ -6,15 +6,17 @@ import { dirname, join, posix, relative, sep } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
 import type { FileSet } from '../contracts/records.ts';
 import { canonicalJson, sha256Hex } from './digest.ts';
+import { fill } from './fill.ts';
 import { inLanes } from './in-lanes.ts';
 import { keys } from './keys.ts';
-import { type ObjectStore, PART_BYTES_MAX } from './object-store.ts';
-import { free } from './own-memory.ts';
+import type { ObjectStore } from './object-store.ts';
+import { returnMemory, takeMemory } from './part-memory.ts';
 
 /** As many as hide the way to the store, at 10 MiB and less each. */
 const BLOBS_AT_ONCE = 8;
 
 type StoredFile = FileSet['files'][number];
+type NamelessFile = Omit<StoredFile, 'path'> & { path?: string };
 
 /** Up to this size files are sent several at once, bytes: the way to the store takes longer than they do. */
 const SMALL_BYTES_MAX = 1024 * 1024;
@@ -58,8 +60,9 @@ export async function putFile(
   const whole = createHash('sha256');
   const parts: string[] = [];
   let size = 0;
-  const buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(PART_BYTES_MAX, (await stat(path)).size)));
   const file = await open(path, 'r');
+  // A file that is empty has an end, too.
+  const buffer = takeMemory(Math.max(1, (await file.stat()).size));
   try {
     for (;;) {
       signal?.throwIfAborted();
@@ -74,7 +77,7 @@ export async function putFile(
       size += length;
     }
   } finally {
-    free(buffer);
+    returnMemory(buffer);
     await file.close();
   }
   return { size, sha256: whole.digest('hex'), parts };
@@ -118,7 +121,7 @@ export async function getBlobs(
 
 export async function getFile(
   store: ObjectStore,
-  file: { path?: string; size: number; sha256: string; parts: string[] },
+  file: NamelessFile,
   path: string,
   signal?: AbortSignal,
 ): Promise<void> {
@@ -126,29 +129,37 @@ export async function getFile(
   await mkdir(dirname(path), { recursive: true });
   const temporary = `${path}.part-${process.pid}`;
   const out = await open(temporary, 'w');
-  const isOnePart = file.parts.length === 1 && file.parts[0] === file.sha256;
+  const memory = takeMemory(file.size);
   const whole = createHash('sha256');
   let size = 0;
   try {
     for (const part of file.parts) {
       signal?.throwIfAborted();
-      const bytes = await getBlob(store, part);
-      if (!isOnePart) whole.update(bytes);
+      const bytes = await getUnverified(store, part, memory);
+      whole.update(bytes);
       size += bytes.length;
       await out.writeFile(bytes);
-      free(bytes);
     }
     await out.sync();
   } finally {
+    returnMemory(memory);
     await out.close();
   }
-  if (size !== file.size || !(isOnePart || whole.digest('hex') === file.sha256)) {
-    throw new AnnealError(
-      'checkpoint_corrupt',
-      `File ${file.path ?? path} does not have the digest ${file.sha256} that its manifest names; restore it from a replica or use an older one.`,
-    );
-  }
+  if (size !== file.size || whole.digest('hex') !== file.sha256) throw await corruptFile(store, file, path);
   await rename(temporary, path);
+}
+
+/** Names the part that is corrupt, if one is. */
+async function corruptFile(store: ObjectStore, file: NamelessFile, path: string): Promise<unknown> {
+  try {
+    for (const part of file.parts) await getBlob(store, part);
+  } catch (error) {
+    return error;
+  }
+  return new AnnealError(
+    'checkpoint_corrupt',
+    `File ${file.path ?? path} does not have the digest ${file.sha256} that its manifest names; restore it from a replica or use an older one.`,
+  );
 }
 
 /** A small file of the set as a whole; null when the set has none of that name. */
@@ -160,20 +171,27 @@ export async function readStoredFile(store: ObjectStore, set: FileSet, path: str
   return Buffer.concat(parts);
 }
 
-/** @throws AnnealError `checkpoint_corrupt` when the part is missing or has another digest. */
-export async function getBlob(store: ObjectStore, sha256: string): Promise<Uint8Array> {
-  const bytes = await store.get(keys.blob(sha256));
-  if (bytes === null)
-    throw new AnnealError(
-      'checkpoint_corrupt',
-      `Blob ${sha256} is missing from the store; restore it from a replica or use an older version.`,
-    );
+/**
+ * @param into is used where there is room.
+ * @throws AnnealError `checkpoint_corrupt` when the part is missing or has another digest.
+ */
+export async function getBlob(store: ObjectStore, sha256: string, into?: Uint8Array): Promise<Uint8Array> {
+  const bytes = await getUnverified(store, sha256, into);
   if (sha256Hex(bytes) !== sha256)
     throw new AnnealError(
       'checkpoint_corrupt',
       `Blob ${sha256} has other bytes than its name says; restore it from a replica or use an older version.`,
     );
   return bytes;
+}
+
+async function getUnverified(store: ObjectStore, sha256: string, into?: Uint8Array): Promise<Uint8Array> {
+  const bytes = await store.get(keys.blob(sha256), into);
+  if (bytes !== null) return bytes;
+  throw new AnnealError(
+    'checkpoint_corrupt',
+    `Blob ${sha256} is missing from the store; restore it from a replica or use an older version.`,
+  );
 }
 
 async function hasDigest(path: string, file: { size?: number; sha256: string }): Promise<boolean> {
@@ -189,16 +207,6 @@ async function hasDigest(path: string, file: { size?: number; sha256: string }):
   } finally {
     await handle.close();
   }
-}
-
-async function fill(file: Awaited<ReturnType<typeof open>>, buffer: Buffer): Promise<number> {
-  let length = 0;
-  while (length < buffer.length) {
-    const { bytesRead } = await file.read(buffer, length, buffer.length - length, null);
-    if (bytesRead === 0) break;
-    length += bytesRead;
-  }
-  return length;
 }
 
 async function listFiles(folder: string): Promise<string[]> {

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { link, mkdir, open, readdir, readFile, rename, rm, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AnnealError } from '../contracts/failure.ts';
+import { fill } from './fill.ts';
 import type { ObjectStore, PutOutcome } from './object-store.ts';
 
 /** @param root folder of the objects; made when missing. */
@@ -41,8 +42,8 @@ export function createFileStore(root: string): ObjectStore {
       }
     },
 
-    async get(key) {
-      return await readFile(pathOf(key)).catch((error: unknown) => missingAsNull(key, error));
+    async get(key, into) {
+      return await readInto(pathOf(key), into).catch((error: unknown) => missingAsNull(key, error));
     },
 
     async head(key) {
@@ -75,6 +76,18 @@ export function createFileStore(root: string): ObjectStore {
 
     async close() {},
   };
+}
+
+async function readInto(path: string, into: Uint8Array | undefined): Promise<Uint8Array> {
+  if (into === undefined) return await readFile(path);
+  const file = await open(path, 'r');
+  try {
+    const { size } = await file.stat();
+    if (size > into.length) return await file.readFile();
+    return into.subarray(0, await fill(file, into.subarray(0, size)));
+  } finally {
+    await file.close();
+  }
 }
 
 async function writeTemporary(root: string, body: Uint8Array): Promise<string> {

@@ -16,8 +16,8 @@ export interface ObjectStore {
   putIfAbsent(key: string, body: Uint8Array): Promise<PutOutcome>;
   /** Writes or overwrites. Only for content-addressed keys and hints. A store behind a wire verifies `sha256` (hex) on receipt when given. */
   put(key: string, body: Uint8Array, sha256?: string): Promise<void>;
-  /** The whole object in memory that is the caller's own, or null when there is none. */
-  get(key: string): Promise<Uint8Array | null>;
+  /** The whole object, or null when there is none: in the memory given where there is room, otherwise in memory of its own. */
+  get(key: string, into?: Uint8Array): Promise<Uint8Array | null>;
   /** Size in bytes, or null when there is none. */
   head(key: string): Promise<{ sizeBytes: number } | null>;
   /** Every key under the prefix; order is not promised. Not for prefixes with more than 100,000 keys. */

@@ -64,10 +64,12 @@ export function createS3Store(config: S3Config): ObjectStore {
     await client.send(new PutObjectCommand(input));
   }
 
-  async function get(key: string): Promise<Uint8Array | null> {
+  async function get(key: string, into?: Uint8Array): Promise<Uint8Array | null> {
     try {
-      const { Body } = await client.send(new GetObjectCommand({ Bucket, Key: key }));
-      return (await Body?.transformToByteArray()) ?? new Uint8Array();
+      const { Body, ContentLength: size } = await client.send(new GetObjectCommand({ Bucket, Key: key }));
+      if (Body === undefined || size === undefined) return (await Body?.transformToByteArray()) ?? new Uint8Array();
+      const memory = into !== undefined && into.length >= size ? into : Buffer.allocUnsafeSlow(size);
+      return await readWhole(Body as unknown as AsyncIterable<Uint8Array>, memory.subarray(0, size));
     } catch (error) {
       if (isMissing(error)) return null;
       throw storeError('read', key, error);
@@ -139,6 +141,17 @@ export function createS3Store(config: S3Config): ObjectStore {
       client.destroy();
     },
   };
+}
+
+/** Fills the memory. @throws Error when the answer has fewer bytes than it said, or more. */
+async function readWhole(body: AsyncIterable<Uint8Array>, memory: Uint8Array): Promise<Uint8Array> {
+  let length = 0;
+  for await (const piece of body) {
+    if (length + piece.length <= memory.length) memory.set(piece, length);
+    length += piece.length;
+  }
+  if (length !== memory.length) throw new Error(`${length} of ${memory.length} bytes came`);
+  return memory;
 }
 
 const BODY_DIGEST = Symbol('bodyDigest');

@@ -565,6 +565,17 @@ describe('odd bytes', () => {
   });
 });
 
+/** Hands each piece on in the memory that is given, as parts of a store are. */
+async function* readInto(source: AsyncIterable<Uint8Array>, takeMemory: () => Uint8Array): AsyncGenerator<Uint8Array> {
+  for await (const piece of source) {
+    const memory = takeMemory();
+    memory.set(piece);
+    yield memory.subarray(0, piece.length);
+  }
+}
+
+const inThread: typeof cleanRange = (source, ...more) => cleanRangeInThread(() => source, ...more);
+
 describe('in a thread', () => {
   test('leaves what the same thread would leave, range after range, and tells its progress', async () => {
     await using folder = await temporaryFolder();
@@ -575,7 +586,7 @@ describe('in a thread', () => {
       const told: number[] = [];
       const onProgress = ({ rowsIn }: { rowsIn: number }) => void told.push(rowsIn);
       const there = await clean(folder, inPieces(bytes, 9_000), options, (source, range, output) =>
-        cleanRangeInThread(source, range, output, { onProgress }),
+        cleanRangeInThread((takeMemory) => readInto(source, takeMemory), range, output, { onProgress }),
       );
       expect(there).toEqual(here);
       expect(told.at(-1)).toBeGreaterThan(100);
@@ -584,7 +595,7 @@ describe('in a thread', () => {
 
   test('a failure keeps its kind', async () => {
     await using folder = await temporaryFolder();
-    const run = clean(folder, inPieces('a,a\n1,2\n'), optionsFor('rows.csv'), cleanRangeInThread);
+    const run = clean(folder, inPieces('a,a\n1,2\n'), optionsFor('rows.csv'), inThread);
     await expect(run).rejects.toMatchObject({ kind: 'data_rejected', message: expect.stringContaining('twice') });
   });
 
@@ -594,9 +605,7 @@ describe('in a thread', () => {
       yield Buffer.from('{}\n');
       throw new Error('the store is gone');
     }
-    await expect(clean(folder, bytes(), optionsFor('rows.jsonl'), cleanRangeInThread)).rejects.toThrow(
-      'the store is gone',
-    );
+    await expect(clean(folder, bytes(), optionsFor('rows.jsonl'), inThread)).rejects.toThrow('the store is gone');
   });
 
   test('a signal ends it', async () => {
@@ -613,8 +622,8 @@ describe('in a thread', () => {
         isClosed = true;
       }
     }
-    const run = clean(folder, endless(), optionsFor('rows.jsonl'), (...args) =>
-      cleanRangeInThread(args[0], args[1], args[2], { signal: stop.signal }),
+    const run = clean(folder, endless(), optionsFor('rows.jsonl'), (source, range, output) =>
+      inThread(source, range, output, { signal: stop.signal }),
     );
     await expect(run).rejects.toThrow('enough');
     expect(isClosed).toBe(true);

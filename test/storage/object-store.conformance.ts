@@ -59,6 +59,19 @@ export function describeObjectStore(open: () => { first: ObjectStore; second: Ob
     expect(sha256Hex((await first.get(k)) as Uint8Array)).toBe(sha256Hex(bytes));
   });
 
+  test('an object is read into memory that has room for it, and beside memory that has not', async () => {
+    const { first } = open();
+    const k = key();
+    await first.put(k, body('three'));
+    const memory = Buffer.alloc(8);
+    const read = (await first.get(k, memory)) as Uint8Array;
+    expect(Buffer.from(read).toString()).toBe('three');
+    expect(read.buffer).toBe(memory.buffer);
+    expect(memory.toString('latin1', 5)).toBe('\0\0\0');
+    expect(Buffer.from((await first.get(k, Buffer.alloc(4))) as Uint8Array).toString()).toBe('three');
+    expect(await first.get(key(), memory)).toBeNull();
+  });
+
   test('list finds keys at every depth below a prefix, a prefix that cuts a name, and a key that is a folder of another', async () => {
     const { first } = open();
     const root = key();

@@ -16,9 +16,12 @@ export function createMemoryStore(): ObjectStore {
       // The caller may use its memory again.
       objects.set(key, Uint8Array.from(body));
     },
-    async get(key) {
+    async get(key, into) {
       const there = objects.get(key);
-      return there === undefined ? null : Uint8Array.from(there);
+      if (there === undefined) return null;
+      if (into === undefined || into.length < there.length) return Uint8Array.from(there);
+      into.set(there);
+      return into.subarray(0, there.length);
     },
     async head(key) {
       const there = objects.get(key);

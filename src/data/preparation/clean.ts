@@ -126,7 +126,8 @@ async function cleanBytes(
   folder: string,
 ): Promise<CleanedRange> {
   const { startOffset, endOffset, name } = options;
-  const bytes = readSource(host.store, source, startOffset, endPartOf(source, endOffset));
+  const read = (into?: () => Uint8Array) =>
+    readSource(host.store, source, startOffset, endPartOf(source, endOffset), into);
   const sizeBytes = (endOffset ?? source.sizeBytes) - startOffset;
   const context: RangeContext = {
     signal: host.signal,
@@ -134,6 +135,7 @@ async function cleanBytes(
       host.report({ phase: `clean ${name}, ${rowsIn} rows`, step: bytesRead, of: sizeBytes }),
     findImage,
   };
-  const clean = sizeBytes < THREAD_BYTES_MIN ? cleanRange : cleanRangeInThread;
-  return await clean(bytes, options, folder, context);
+  return sizeBytes < THREAD_BYTES_MIN
+    ? await cleanRange(read(), options, folder, context)
+    : await cleanRangeInThread(read, options, folder, context);
 }

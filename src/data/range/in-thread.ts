@@ -2,25 +2,29 @@
 import type { Worker } from 'node:worker_threads';
 import type { CleanedRange } from '../../contracts/cleaned-range.ts';
 import { AnnealError } from '../../contracts/failure.ts';
-import { isOwn } from '../../storage/own-memory.ts';
+import { PART_BYTES_MAX } from '../../storage/object-store.ts';
+import { returnMemory, takeMemory } from '../../storage/part-memory.ts';
 import { type FindImage, noImages } from '../media/media.ts';
 import type { RangeContext, RangeOptions } from './options.ts';
 import type { FromThread, ToThread } from './thread-messages.ts';
 import { giveBack, HEAP_MIB_MAX, takeThread } from './thread-pool.ts';
 
+/** Reads a range's bytes; each piece into the memory that it takes, if it can. */
+type ReadBytes = (takeMemory: () => Uint8Array) => AsyncIterable<Uint8Array>;
+
 /**
- * Like `cleanRange`. The bytes are given away: the thread takes over the memory that they lie in.
+ * Like `cleanRange`. The thread looks at pieces where they were read into the memory that is given, and gets a copy of others.
  * @throws what `cleanRange` throws, AnnealError `out_of_memory` or `trainer_crashed` when the thread dies, the signal's reason.
  */
 export async function cleanRangeInThread(
-  bytes: AsyncIterable<Uint8Array>,
+  read: ReadBytes,
   options: RangeOptions,
   folder: string,
   context: RangeContext = {},
 ): Promise<CleanedRange> {
   context.signal?.throwIfAborted();
   const worker = takeThread();
-  const source = new Supply(bytes, options);
+  const source = new Supply(read, options);
   const stop = new AbortController();
   try {
     const result = await new Promise<CleanedRange>((resolve, reject) => {
@@ -45,15 +49,19 @@ export async function cleanRangeInThread(
   }
 }
 
-/** The bytes, the next of which are fetched while the thread cleans those before, as long as they are the range's own. */
+/**
+ * The bytes, the next of which are fetched while the thread cleans those before, as long as they are the range's own: by turns into two
+ * memories, both of which the thread can read.
+ */
 class Supply {
   readonly #source: AsyncIterator<Uint8Array>;
+  readonly #memories = [takeMemory(PART_BYTES_MAX), takeMemory(PART_BYTES_MAX)];
   readonly #ownBytes: number;
   #given = 0;
   #next: Promise<IteratorResult<Uint8Array>> | null = null;
 
-  constructor(bytes: AsyncIterable<Uint8Array>, { startOffset, endOffset }: RangeOptions) {
-    this.#source = bytes[Symbol.asyncIterator]();
+  constructor(read: ReadBytes, { startOffset, endOffset }: RangeOptions) {
+    this.#source = read(() => this.#takeMemory())[Symbol.asyncIterator]();
     this.#ownBytes = (endOffset ?? Number.POSITIVE_INFINITY) - startOffset;
   }
 
@@ -73,8 +81,15 @@ class Supply {
     this.#next.catch(() => undefined);
   }
 
+  #takeMemory(): Buffer {
+    this.#memories.reverse();
+    return this.#memories[0] as Buffer;
+  }
+
+  /** Nobody reads what was given, and nothing is asked for any more. */
   async close(): Promise<void> {
     await this.#source.return?.(undefined);
+    for (const memory of this.#memories) returnMemory(memory);
   }
 }
 
@@ -107,10 +122,8 @@ async function find({ id, ref }: { id: number; ref: string }, findImage: FindIma
   }
 }
 
-/** Memory that is the bytes' own moves to the thread; of memory that others use, too, it gets a copy. */
 function give(worker: Worker, message: ToThread): void {
-  const bytes = 'bytes' in message ? message.bytes : null;
-  worker.postMessage(message, bytes !== null && isOwn(bytes) ? [bytes.buffer as ArrayBuffer] : []);
+  worker.postMessage(message);
 }
 
 function errorOf({

@@ -2,7 +2,6 @@
 import { parentPort } from 'node:worker_threads';
 import { AnnealError, type FailureKind } from '../../contracts/failure.ts';
 import type { MediaRef } from '../../contracts/rows.ts';
-import { free } from '../../storage/own-memory.ts';
 import { cleanRange } from './clean.ts';
 import type { RangeOptions, RangeProgress } from './options.ts';
 import type { FromThread, ToThread } from './thread-messages.ts';
@@ -31,7 +30,6 @@ async function* receiveBytes(): AsyncGenerator<Uint8Array> {
     });
     if (bytes === null) return;
     yield bytes;
-    free(bytes);
   }
 }
 
