@@ -38,7 +38,13 @@ const QUICK: Input[] = [
   { name: 'CSV, 12 MB', file: 'questions.csv', sizeBytes: 12 * MB, write: writeQuestions },
 ];
 /** For `--quick`: ranges that small data has several of. */
-const QUICK_LIMITS: RangeLimits = { bytes: 6 * 2 ** 20, bytesMax: 12 * 2 ** 20, align: 2 ** 20, count: 100 };
+const QUICK_LIMITS: RangeLimits = {
+  bytes: 6 * 2 ** 20,
+  bytesMax: 12 * 2 ** 20,
+  align: 2 ** 20,
+  count: 100,
+  pieces: 250,
+};
 
 /** What the rival is given: its speed does not depend on the size, and it is slow. */
 const RIVAL_BYTES = { full: 60 * MB, quick: 6 * MB };

@@ -8,6 +8,7 @@ import { isDatabase, isRemote, showUri } from '../contracts/source-uri.ts';
 import { mayNameImages, SIGN_BYTES } from '../data/media/named.ts';
 import { codingOf, unpack, unpackedName } from '../data/source/compression.ts';
 import type { SourceContext } from '../data/source/context.ts';
+import { TooManyFiles } from '../data/source/file.ts';
 import { findFiles, type SourceFiles } from '../data/source/files.ts';
 import { identifyFiles } from '../data/source/identity.ts';
 import { openRaw, placeOf } from '../data/source/raw-source.ts';
@@ -162,7 +163,7 @@ async function hashFiles(
 
 function absent(signal?: AbortSignal): (error: unknown) => null {
   return (error) => {
-    if (signal?.aborted) throw error;
+    if (signal?.aborted || error instanceof TooManyFiles) throw error;
     return null; // the ingest stage, which has to read it, says what is wrong
   };
 }

@@ -77,7 +77,9 @@ export interface Cleaned extends Prepared {
 }
 
 /** Cuts whatever it finds into ranges of about so many bytes. */
-export const smallRanges = (bytes: number): RangeLimits => ({ bytes, bytesMax: 2 * bytes, align: 1, count: 1_000 });
+export const smallRanges = (bytes: number): RangeLimits => ({
+  ...{ bytes, bytesMax: 2 * bytes, align: 1, count: 1_000, pieces: 250 },
+});
 
 interface CleanOptions {
   limits?: RangeLimits;

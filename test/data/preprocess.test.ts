@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { AccountsSchema, QuarantinedRowSchema, type Row, RowSchema } from '../../src/contracts/rows.ts';
 import { assertBalanced, finishAccounts, requireTokenisedRows } from '../../src/data/accounts.ts';
+import { RANGE_LIMITS } from '../../src/data/preparation/plan.ts';
 import { takeRejected } from '../../src/data/preparation/rejects.ts';
 import { type Cleaned, chatLine, clean, dataSpec, readRows, smallRanges, temporaryFolder } from './given.ts';
 
@@ -107,6 +108,15 @@ describe('a messy input', () => {
       );
     }
     expect(await readFile(join(output, '0', 'train.jsonl'), 'utf8')).toMatch(/\}\n$/);
+  });
+
+  test('many small sources are no range for one worker alone', async () => {
+    await using folder = await temporaryFolder();
+    const whole = await clean(folder, files);
+    const limits = { ...RANGE_LIMITS, pieces: 1 };
+    const cut = await clean(folder, files, {}, 'sft', { limits });
+    expect(cut.plan.ranges).toHaveLength(Object.keys(files).length);
+    expect(cut.resolution.rows).toBe(whole.resolution.rows);
   });
 
   test('however the sources are cut into ranges, the rows are the same, in the same order and under the same digest', async () => {

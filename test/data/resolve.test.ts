@@ -262,7 +262,7 @@ describe('gates', () => {
     const host = hostIn(folder.path);
     const spec = specOf({}, [await folder.write('a.jsonl', many(300))]);
     const { digest } = await takeSnapshot(host.store, spec, host.sources, () => {});
-    const limits = { bytes: 1_000, bytesMax: 2_000, align: 1, count: 5 };
+    const limits = { ...smallRanges(1_000), count: 5 };
     await expect(planRanges(host, { spec, snapshot: digest }, limits)).rejects.toThrow(
       /^The sources have \d+ bytes together, more than the 10000 that one run takes; name fewer of them\.$/,
     );

@@ -4,7 +4,7 @@ import type { Parts } from '../../src/activities/parts.ts';
 import { createFileStore } from '../../src/storage/file-store.ts';
 import { PROJECT_FOLDER } from '../../src/telemetry/code-identity.ts';
 
-export const SMALL_RANGES = { bytes: 4_000, bytesMax: 8_000, align: 1, count: 1_000 };
+export const SMALL_RANGES = { bytes: 4_000, bytesMax: 8_000, align: 1, count: 1_000, pieces: 250 };
 
 export function localParts(folder: string): Parts {
   return {

@@ -22,6 +22,8 @@ export interface RangeLimits {
   align: number;
   /** Ranges of a run: each is an activity or two in its history. */
   count: number;
+  /** Sources of a range at most: each takes some 20 ms, however small, and several workers share thousands of them. */
+  pieces: number;
 }
 
 export const RANGE_LIMITS: RangeLimits = {
@@ -29,6 +31,7 @@ export const RANGE_LIMITS: RangeLimits = {
   bytesMax: 8 * PART_BYTES_MAX,
   align: PART_BYTES_MAX,
   count: 1_000,
+  pieces: 250,
 };
 
 /** @throws AnnealError `data_rejected` for a CSV header that cannot be used, and for more data than one run takes. */
@@ -48,7 +51,7 @@ export async function planRanges(
   }
   return {
     snapshot: digest,
-    ranges: packPieces(pieces, bytes),
+    ranges: packPieces(pieces, { ...limits, bytes }),
     pins: await pinsFor(host.store, spec, digest),
     suites: suites === undefined ? await freezeSuites(host, suitesOf(spec.data)) : suites,
   };
@@ -120,13 +123,13 @@ function toPieces(whole: Piece, cuts: { offset: number; line: number }[], header
 }
 
 /** Pieces in order, several to a range as long as they are small together. */
-function packPieces(pieces: { piece: Piece; sizeBytes: number }[], bytes: number): Piece[][] {
+function packPieces(pieces: { piece: Piece; sizeBytes: number }[], limits: RangeLimits): Piece[][] {
   const ranges: Piece[][] = [];
-  let room = 0;
+  let room = -1;
   for (const { piece, sizeBytes } of pieces) {
-    if (sizeBytes > room || ranges.length === 0) {
+    if (sizeBytes > room || ranges.at(-1)?.length === limits.pieces) {
       ranges.push([]);
-      room = bytes;
+      room = limits.bytes;
     }
     ranges.at(-1)?.push(piece);
     room -= sizeBytes;

@@ -91,7 +91,7 @@ export async function listFolder({ path, uri, root, remedy }: FilePlace, filesMa
       if (entry.isDirectory()) await visit(join(folder, entry.name), `${name}/`);
       else if (entry.isFile() || entry.isSymbolicLink())
         found.push({ name, path: join(folder, entry.name), isLink: entry.isSymbolicLink() });
-      if (found.length > filesMax) throw tooManyFiles(uri, filesMax);
+      if (found.length > filesMax) throw new TooManyFiles(uri, filesMax);
     }
   };
   await visit(path, '').catch((error: NodeJS.ErrnoException) => {
@@ -101,9 +101,11 @@ export async function listFolder({ path, uri, root, remedy }: FilePlace, filesMa
   return found.sort((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)));
 }
 
-export function tooManyFiles(uri: string, filesMax: number): AnnealError {
-  const what = `has more than ${filesMax} files, the most that one source may have`;
-  return badSource(uri, `${what}; join them into fewer, or name a part of them`);
+export class TooManyFiles extends AnnealError {
+  constructor(uri: string, filesMax: number) {
+    const most = `${filesMax.toLocaleString('en')} files, the most that one source may have`;
+    super('bad_request', `Source ${uri} has more than ${most}; join them into fewer, or name a part of them.`);
+  }
 }
 
 function fileError(error: NodeJS.ErrnoException, path: string, uri: string, remedy: string): Error {

@@ -6,7 +6,7 @@ import { showUri } from '../../contracts/source-uri.ts';
 import { unpackedName } from './compression.ts';
 import type { SourceContext } from './context.ts';
 import { DOCUMENT_BYTES_MAX, isDocumentName } from './documents.ts';
-import { isFolder, isThere, listFolder, requireInside, rootOfLinks, tooManyFiles } from './file.ts';
+import { isFolder, isThere, listFolder, requireInside, rootOfLinks, TooManyFiles } from './file.ts';
 import { baseOf, compileGlob, isPattern } from './glob.ts';
 import { readLayout } from './hugging-face.ts';
 import { badSource } from './raw.ts';
@@ -34,8 +34,8 @@ export interface SourceFiles {
 
 /** Files that are looked through in a folder or under a prefix: what a list of names takes in memory, some ten megabytes. */
 const LISTED_MAX = 100_000;
-/** Files of rows in one source: a run has at most a thousand ranges, and each file is at least one. */
-const FILES_MAX = 1_000;
+/** Files of rows in one source: each is frozen, cleaned and counted by itself, so many small ones in some five minutes. */
+const FILES_MAX = 10_000;
 /** Names of files that are passed over, told in a note. */
 const NAMED_MAX = 3;
 
@@ -58,7 +58,7 @@ export async function findFiles(source: Source, ctx: SourceContext, signal?: Abo
   const passedOver = named.filter(({ name }) => !taken.has(name) && name !== README);
   if (wanted.length === 0) throw nothingThere(uri, listing, passedOver.length);
   if (wanted.filter(({ name }) => !isDocument(name, source.format)).length > FILES_MAX)
-    throw tooManyFiles(uri, FILES_MAX);
+    throw new TooManyFiles(uri, FILES_MAX);
   for (const { address, within } of wanted) if (within !== undefined) await requireInside(address, within, uri);
   return { files: wanted, isMany: true, notes: noteOf(uri, passedOver) };
 }
@@ -100,7 +100,7 @@ async function listPrefix(address: string, uri: string, ctx: SourceContext): Pro
   const prefix = isPattern(key) ? baseOf(key) : key;
   const objects = await ctx.listS3(bucket, prefix, LISTED_MAX);
   if (objects === null) throw badSource(uri, `is not there (bucket ${bucket}); correct the bucket`);
-  if (objects.length > LISTED_MAX) throw tooManyFiles(uri, LISTED_MAX);
+  if (objects.length > LISTED_MAX) throw new TooManyFiles(uri, LISTED_MAX);
   const files = objects.map(({ key: own, etag }) => ({
     name: own.slice(prefix.length),
     address: `s3://${bucket}/${own}`,
