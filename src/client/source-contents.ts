@@ -12,6 +12,7 @@ import { TooManyFiles } from '../data/source/file.ts';
 import { findFiles, type SourceFiles } from '../data/source/files.ts';
 import { identifyFiles } from '../data/source/identity.ts';
 import { openRaw, placeOf } from '../data/source/raw-source.ts';
+import { webVersion } from '../data/source/web-version.ts';
 import { identifyContent, type SourceContent } from '../storage/run-id.ts';
 
 export interface SourceIdentity {
@@ -62,7 +63,7 @@ async function identify(source: NamedSource, options: IdentifyOptions): Promise<
   }
   const content = await contentOf(source, options);
   const isKnown = content.sha256 !== null || content.etag !== null;
-  const why = isRemote(uri) ? 'gave no ETag' : 'cannot be read from here';
+  const why = isRemote(uri) ? 'gave no ETag and no date of its last change' : 'cannot be read from here';
   const unknown = `${showUri(uri)} ${why}; the run id follows its address only.`;
   const images = `${showUri(uri)} may name images by path or address; the run id does not follow what lies there, so give the spec another \`name\` where that has changed.`;
   const note = isKnown ? (content.namesImages ? images : null) : unknown;
@@ -76,7 +77,7 @@ const UNKNOWN: Found = { sha256: null, etag: null, namesImages: false };
 async function contentOf(source: NamedSource, options: IdentifyOptions): Promise<Found> {
   const { uri } = source;
   if (/^https?:/i.test(uri)) {
-    const etag = await httpETag(uri, options.signal);
+    const etag = await versionOfWeb(uri, options.signal);
     return { ...UNKNOWN, etag, namesImages: etag !== null && (await startNamesImages(uri, source, options)) };
   }
   const found = await find(source, options).catch(absent(options.signal));
@@ -168,11 +169,11 @@ function absent(signal?: AbortSignal): (error: unknown) => null {
   };
 }
 
-async function httpETag(uri: string, signal?: AbortSignal): Promise<string | null> {
+async function versionOfWeb(uri: string, signal?: AbortSignal): Promise<string | null> {
   const limit = AbortSignal.timeout(HEAD_MS_MAX);
   try {
     const response = await fetch(uri, { method: 'HEAD', signal: signal ? AbortSignal.any([signal, limit]) : limit });
-    return response.ok ? response.headers.get('etag') : null;
+    return response.ok ? webVersion((name) => response.headers.get(name)) : null;
   } catch (error) {
     if (signal?.aborted) throw error;
     return null;

@@ -110,7 +110,7 @@ test('a web source is known by its ETag, and by its address with a note where it
     const [third] = await identifySources([{ uri }], options());
     expect(second?.identity).not.toBe(first?.identity);
     expect(first?.note).toBeNull();
-    expect(third?.note).toContain('gave no ETag');
+    expect(third?.note).toContain('gave no ETag and no date of its last change');
     expect(methods).toEqual(['HEAD', 'GET', 'HEAD', 'GET', 'HEAD']);
     etag = '"v3"';
     rows = '{"question": "a", "image": "x.png"}\n';

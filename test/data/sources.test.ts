@@ -124,6 +124,20 @@ describe('HTTP', () => {
     });
   });
 
+  test('without an ETag it is known by the date of its last change and its size, once that is past', async () => {
+    const changed = new Date(Date.now() - 60_000).toUTCString();
+    let [modified, text] = [changed, '[1]'];
+    await using server = await serve((_, response) =>
+      response.setHeader('last-modified', modified).setHeader('content-length', text.length).end(text),
+    );
+    const version = async () => (await readAll(`${server.url}/rows.json`)).etag;
+    expect(await version()).toBe(`${changed}, 3 bytes`);
+    text = '[12]';
+    expect(await version()).toBe(`${changed}, 4 bytes`);
+    modified = new Date(Date.now() + 60_000).toUTCString();
+    expect(await version()).toBeNull();
+  });
+
   test.each([
     [404, 'bad_request', 'was refused by its server (HTTP 404); correct the address'],
     [403, 'bad_request', 'HTTP 403); put a signed address into the spec'],

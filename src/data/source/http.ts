@@ -5,6 +5,7 @@ import { AnnealError } from '../../contracts/failure.ts';
 import { changedSource, resumed } from '../../storage/resumed.ts';
 import { lookupFor, PrivateAddress, requireHost } from './private-address.ts';
 import { badSource, type RawSource } from './raw.ts';
+import { webVersion } from './web-version.ts';
 
 export interface HttpOptions {
   /** Until the server begins to answer. */
@@ -48,7 +49,9 @@ export async function openHttp(
     isBreak: (error) => version !== null && error instanceof AnnealError && error.cause instanceof Error,
     signal,
   });
-  return { bytes, etag, sizeBytes: length === undefined ? null : Number(length) };
+  const { headers } = answer;
+  const headerOf = (name: string) => (headers[name] as string | undefined) ?? null;
+  return { bytes, etag: webVersion(headerOf), sizeBytes: length === undefined ? null : Number(length) };
 }
 
 /** Follows redirects, each of which is looked at like the first address. */
