@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { CleanedPiece, RangePlan, Resolution } from '../src/contracts/ranges.ts';
 import type { PreparationInput } from '../src/data/preparation/host.ts';
 import type { RangeLimits } from '../src/data/preparation/plan.ts';
+import { NODE_FLAGS } from '../src/dev/worker-process.ts';
 import type { Answer, Busy, Order, Usage } from './preprocess-worker.ts';
 
 export interface Work {
@@ -41,7 +42,7 @@ function hire({ store, folder, signal, isOneKilled }: Work, number: number): Cre
   const own = join(folder, `worker-${number}`);
   mkdirSync(own, { recursive: true });
   const child: ChildProcess = fork(join(import.meta.dirname, 'preprocess-worker.ts'), [store, own], {
-    execArgv: [],
+    execArgv: NODE_FLAGS,
     signal,
   });
   // An abort is an error of the child; its exit tells the same.

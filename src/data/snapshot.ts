@@ -18,6 +18,7 @@ import { putBlob } from '../storage/file-set.ts';
 import { inLanes } from '../storage/in-lanes.ts';
 import { keys } from '../storage/keys.ts';
 import { type ObjectStore, PART_BYTES_MAX } from '../storage/object-store.ts';
+import { returnMemory, takeMemory } from '../storage/part-memory.ts';
 import { type Mapping, mappingOf } from './mapping.ts';
 import { freezeImages, type ImageLimits, type Remember } from './media/freeze.ts';
 import { createMediaLoader } from './media/load.ts';
@@ -245,22 +246,26 @@ async function* cutParts(
   bytes: AsyncIterable<Uint8Array>,
   onRead: (bytesRead: number) => void,
 ): AsyncGenerator<Buffer> {
-  const part = Buffer.allocUnsafeSlow(PART_BYTES_MAX);
+  const part = takeMemory(PART_BYTES_MAX);
   let filled = 0;
   let bytesRead = 0;
-  for await (const piece of bytes) {
-    bytesRead += piece.length;
-    onRead(bytesRead);
-    for (let at = 0; at < piece.length; ) {
-      const taken = piece.subarray(at, at + PART_BYTES_MAX - filled);
-      part.set(taken, filled);
-      filled += taken.length;
-      at += taken.length;
-      if (filled === PART_BYTES_MAX) {
-        yield part;
-        filled = 0;
+  try {
+    for await (const piece of bytes) {
+      bytesRead += piece.length;
+      onRead(bytesRead);
+      for (let at = 0; at < piece.length; ) {
+        const taken = piece.subarray(at, at + PART_BYTES_MAX - filled);
+        part.set(taken, filled);
+        filled += taken.length;
+        at += taken.length;
+        if (filled === PART_BYTES_MAX) {
+          yield part;
+          filled = 0;
+        }
       }
     }
+    if (filled > 0) yield part.subarray(0, filled);
+  } finally {
+    returnMemory(part);
   }
-  if (filled > 0) yield part.subarray(0, filled);
 }
