@@ -2,10 +2,10 @@
 import { join } from 'node:path';
 import { createSizeActivities } from '../activities/check-size.ts';
 import { createIngestActivities } from '../activities/ingest.ts';
-import { rangesAtOnce } from '../activities/preparation/options.ts';
 import { createPreprocessActivities } from '../activities/preprocess.ts';
 import { webUiLink } from '../contracts/environment.ts';
 import { TASK_QUEUES } from '../contracts/names.ts';
+import { rangesAtOnce } from '../data/preparation/plan.ts';
 import { s3AccessOf } from '../storage/s3-access.ts';
 import { createS3Lister, createS3Reader } from '../storage/s3-store.ts';
 import { orExit } from './process.ts';

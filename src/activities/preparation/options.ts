@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { PreparationHost } from '../../data/preparation/host.ts';
-import type { RangeLimits } from '../../data/preparation/plan.ts';
+import { type RangeLimits, rangesAtOnce } from '../../data/preparation/plan.ts';
 import type { SourceContext } from '../../data/sources.ts';
 import type { Parts } from '../parts.ts';
 import type { StageContext } from '../stage.ts';
@@ -24,11 +24,6 @@ export interface PreparationOptions {
   links?: CardLinks;
   /** For tests; otherwise `RANGE_LIMITS`. */
   limits?: RangeLimits;
-}
-
-/** Ranges that one worker prepares at once: each has a thread, or a tokeniser with its share of the cores. */
-export function rangesAtOnce(): number {
-  return Math.max(2, Math.floor(availableParallelism() / 2));
 }
 
 /** Processes of one range's tokeniser when there are so many ranges. */

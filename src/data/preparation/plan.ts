@@ -1,5 +1,6 @@
 // Cuts a snapshot into ranges: stretches of large sources, and small sources together. A pure function of the snapshot, but for the
 // pins and the evaluation suites, which are taken here so that all that follows is one.
+import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
 import { type Source, suitesOf } from '../../contracts/data-spec.ts';
 import { AnnealError } from '../../contracts/failure.ts';
@@ -33,6 +34,11 @@ export const RANGE_LIMITS: RangeLimits = {
   count: 1_000,
   pieces: 250,
 };
+
+/** Ranges that one process prepares at once: each has a thread, or a tokeniser with its share of the cores. */
+export function rangesAtOnce(): number {
+  return Math.max(2, Math.floor(availableParallelism() / 2));
+}
 
 /** @throws AnnealError `data_rejected` for a CSV header that cannot be used, and for more data than one run takes. */
 export async function planRanges(
