@@ -49,7 +49,10 @@ export async function checkData(host: PreparationHost, asked: Spec): Promise<Che
     host.store,
     spec,
     host.sources,
-    ({ uri }) => host.report({ phase: `read ${showUri(uri)}` }),
+    ({ uri, bytesRead, sizeBytes }) => {
+      const share = sizeBytes ? `, ${Math.floor((100 * bytesRead) / sizeBytes)} %` : '';
+      host.report({ phase: `read ${showUri(uri)}${share}` });
+    },
     host.signal,
   );
   const prepared = await prepareRows(host, { spec, snapshot: snapshot.digest });
