@@ -43,7 +43,7 @@ export const RunRangesSchema = z.object({ preparation: Digest, cleaned: z.array(
 export const CleanedPieceSchema = z.object({
   source: Count,
   counts: CleanedRangeSchema,
-  /** The files of a range, by the names of `RANGE_FILES`. */
+  /** The files of a range, by the names of `RANGE_FILES` and `rowsFileName`. */
   files: FileSetSchema,
 });
 export type CleanedPiece = z.infer<typeof CleanedPieceSchema>;

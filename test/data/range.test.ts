@@ -1,6 +1,6 @@
 // Ranges of sources: cut anywhere, they leave what the whole source leaves; the fast way says what the slow way says.
 import { createReadStream } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -19,8 +19,11 @@ import { planCsvCuts } from '../../src/data/range/csv-cuts.ts';
 import { cleanRangeInThread } from '../../src/data/range/in-thread.ts';
 import { INDEX_BYTES, readIndexEntry } from '../../src/data/range/index-file.ts';
 import { RANGE_FILES, type RangeOptions } from '../../src/data/range/options.ts';
+import { openRowWriter } from '../../src/data/range/row-writer.ts';
+import { isRowsFile, rowsFileName } from '../../src/data/range/rows-files.ts';
 import { ROW_BYTES_MAX } from '../../src/data/rows-read.ts';
 import type { Chat } from '../../src/data/shapes.ts';
+import { PART_BYTES_MAX } from '../../src/storage/object-store.ts';
 import { chatLine, createRandom, dataSpec, type Folder, inPieces, temporaryFolder } from './given.ts';
 
 type Random = () => number;
@@ -54,7 +57,12 @@ async function clean(
   await mkdir(output);
   const result = await run(bytes, options, output);
   const read = (file: keyof typeof RANGE_FILES) => readFile(join(output, RANGE_FILES[file]));
-  return { result, rows: await read('rows'), index: await read('index'), quarantine: String(await read('quarantine')) };
+  return {
+    result,
+    rows: await readFile(join(output, rowsFileName(0))),
+    index: await read('index'),
+    quarantine: String(await read('quarantine')),
+  };
 }
 
 /** What several ranges left, as if they were one. */
@@ -563,6 +571,28 @@ describe('odd bytes', () => {
     // The row as far as it is held, the memory in which it grew to that, and what is not collected yet.
     expect(most - before).toBeLessThan(6 * ROW_BYTES_MAX);
   });
+});
+
+test('rows go on in another file before one is larger than a part of the store', async () => {
+  await using folder = await temporaryFolder();
+  const writer = openRowWriter((number) => join(folder.path, rowsFileName(number)), join(folder.path, 'index'));
+  const source = Buffer.alloc(9 * 2 ** 20, 'a');
+  for (let line = 1; line <= 5; line++)
+    writer.add({ source, from: 0, to: source.length }, { group: '0'.repeat(16), source: 0, line, flags: 0 });
+  writer.close();
+  const files = (await readdir(folder.path)).filter(isRowsFile).sort();
+  const texts = await Promise.all(files.map((file) => readFile(join(folder.path, file), 'latin1')));
+  expect(texts.every((text) => text.length <= PART_BYTES_MAX)).toBe(true);
+  const lines = texts.map((text) =>
+    text
+      .trimEnd()
+      .split('\n')
+      .map((row) => row.slice(-20)),
+  );
+  expect(lines).toEqual([
+    ['"source":0,"line":1}}', '"source":0,"line":2}}', '"source":0,"line":3}}'].map((end) => end.slice(-20)),
+    ['"source":0,"line":4}}', '"source":0,"line":5}}'].map((end) => end.slice(-20)),
+  ]);
 });
 
 /** Hands each piece on in the memory that is given, as parts of a store are. */

@@ -1,11 +1,11 @@
 // Finds the rows of a cleaned piece that hold what an evaluation suite asks, and notes them beside the piece.
 import { createReadStream } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { type Contamination, createContamination, type EvalText, evalTexts } from '../contamination.ts';
 import { createLineCutter } from '../lines.ts';
-import { RANGE_FILES } from '../range/options.ts';
+import { isRowsFile } from '../range/rows-files.ts';
 import { readRecords } from '../readers.ts';
 import { isBroken, type RawRow } from '../rows-read.ts';
 import { readSource } from '../source-bytes.ts';
@@ -43,10 +43,12 @@ export async function findContaminated(
     if (hit !== null) found.push([row, hit.evalName]);
     row++;
   };
-  for await (const chunk of createReadStream(join(folder, RANGE_FILES.rows), { highWaterMark: READ_BYTES })) {
-    signal.throwIfAborted();
-    lines.push(chunk as Buffer, take);
-    report({ phase: `compare with the evaluations, ${row} rows` });
+  for (const path of (await readdir(folder)).filter(isRowsFile).sort()) {
+    for await (const chunk of createReadStream(join(folder, path), { highWaterMark: READ_BYTES })) {
+      signal.throwIfAborted();
+      lines.push(chunk as Buffer, take);
+      report({ phase: `compare with the evaluations, ${row} rows` });
+    }
   }
   lines.end(take);
   await writeFile(join(folder, CONTAMINATED_FILE), JSON.stringify(found));

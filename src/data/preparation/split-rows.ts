@@ -1,7 +1,7 @@
 // Writes the rows of a range that stay into a file for each split, and what is contaminated into the quarantine.
-import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { CleanedPiece } from '../../contracts/ranges.ts';
 import type { Snapshot, StoredFile } from '../../contracts/records.ts';
 import { SPLITS } from '../../contracts/rows.ts';
@@ -9,15 +9,13 @@ import { getFile } from '../../storage/file-set.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { createLineCutter } from '../lines.ts';
 import { type BlockWriter, openBlockWriter } from '../range/block-writer.ts';
-import { RANGE_FILES } from '../range/options.ts';
+import { rowsOf } from '../range/rows-files.ts';
+import { slicesOf } from '../readers.ts';
 import { FATE, isKept } from '../resolve/fates.ts';
-import { fileOf } from '../resolve/indexes.ts';
+import { readSource } from '../source-bytes.ts';
 import { sourceNames } from '../source-names.ts';
 import { CONTAMINATED_FILE, type ContaminatedRows } from './contaminated.ts';
 import { quarantineLine } from './rejects.ts';
-
-/** Read at once, bytes. */
-const READ_BYTES = 1024 * 1024;
 
 export interface SplitRowsInput {
   store: ObjectStore;
@@ -57,14 +55,12 @@ interface Writers {
 }
 
 async function writePiece(input: SplitRowsInput, i: number, fates: Uint8Array, { writers, quarantine }: Writers) {
-  const { store, folder, signal, snapshot } = input;
+  const { store, signal, snapshot } = input;
   const { files, source } = input.pieces[i] as CleanedPiece;
-  const rows = join(folder, `rows-${i}`);
-  await getFile(store, fileOf(files, RANGE_FILES.rows), rows, signal);
   const evalNames = fates.includes(FATE.contaminated) ? await readEvalNames(input, i) : new Map<number, string>();
   const name = sourceNames(snapshot.sources)[source] ?? '';
   for (let copy = 0; copy < (input.repeats[i] as number); copy++) {
-    await eachLine(rows, signal, (line, row) => {
+    await eachLine(readSource(store, rowsOf(files)), signal, (line, row) => {
       const fate = fates[row] as number;
       if (isKept(fate) && (copy === 0 || fate === FATE.train)) {
         writers[fate]?.addBytes(line);
@@ -96,13 +92,16 @@ function contaminatedLine(line: Buffer, name: string, message: string): string {
   return quarantineLine({ line: src.line, code: 'contaminated', message, preview: JSON.stringify(content) }, name);
 }
 
-async function eachLine(path: string, signal: AbortSignal, take: (line: Buffer, row: number) => void): Promise<void> {
+type TakeLine = (line: Buffer, row: number) => void;
+
+async function eachLine(bytes: AsyncIterable<Uint8Array>, signal: AbortSignal, take: TakeLine): Promise<void> {
   const cutter = createLineCutter(Number.POSITIVE_INFINITY);
   let row = 0;
   const takeLine = ({ bytes }: { bytes: Buffer }) => take(bytes, row++);
-  for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES })) {
+  for await (const slice of slicesOf(bytes)) {
     signal.throwIfAborted();
-    cutter.push(chunk as Buffer, takeLine);
+    cutter.push(slice, takeLine);
+    await nextTurn();
   }
   cutter.end(takeLine);
 }

@@ -22,7 +22,7 @@ import { createRowReader, type RowReader } from './row-reader.ts';
 import { RowSink } from './row-sink.ts';
 import { addCounts, openTally } from './tally.ts';
 
-/** Leaves `RANGE_FILES` in the folder, over what is there. @throws AnnealError `data_rejected` for a CSV header that cannot be used. */
+/** Leaves `RANGE_FILES` and the files of the rows in the folder, over what is there. @throws AnnealError `data_rejected` for a CSV header that cannot be used. */
 export async function cleanRange(
   bytes: AsyncIterable<Uint8Array>,
   options: RangeOptions,

@@ -1,4 +1,4 @@
-// The index of a range: for each row of `rows.jsonl`, in its order, what resolving needs to know of it. 32 bytes a row, little endian:
+// The index of a range: for each row, in their order, what resolving needs to know of it. 32 bytes a row, little endian:
 // 16 bytes id, 8 bytes group, u32 bytes of the row's line with its line end, u32 flags.
 
 export const INDEX_BYTES = 32;
@@ -15,7 +15,7 @@ export interface IndexEntry {
   /** 32 and 16 hex digits. */
   id: string;
   group: string;
-  /** Of the row in `rows.jsonl`, with its line end. */
+  /** Of the row in its file, with its line end. */
   lineBytes: number;
   flags: number;
 }

@@ -33,9 +33,8 @@ export interface RangeOptions {
   pseudonymKey: string | null;
 }
 
-/** Files that a range leaves in its folder; `bands` and `prints` only where near duplicates and shared words are looked for. */
+/** Files that a range leaves in its folder beside those of its rows (`rows-files`); `bands` and `prints` only where near duplicates and shared words are looked for. */
 export const RANGE_FILES = {
-  rows: 'rows.jsonl',
   index: 'index.bin',
   bands: 'bands.bin',
   prints: 'prints.bin',

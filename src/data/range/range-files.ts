@@ -4,6 +4,7 @@ import { type BlockWriter, openBlockWriter } from './block-writer.ts';
 import { RANGE_FILES, type RowRules } from './options.ts';
 import { openPrintWriter, type PrintWriter } from './print-writer.ts';
 import { openRowWriter, type RowWriter } from './row-writer.ts';
+import { rowsFileName } from './rows-files.ts';
 
 export interface RangeFiles {
   rows: RowWriter;
@@ -14,7 +15,7 @@ export interface RangeFiles {
 }
 
 export function openRangeFiles(folder: string, { nearDuplicates, sharedWords }: RowRules): RangeFiles {
-  const rows = openRowWriter(join(folder, RANGE_FILES.rows), join(folder, RANGE_FILES.index));
+  const rows = openRowWriter((number) => join(folder, rowsFileName(number)), join(folder, RANGE_FILES.index));
   const quarantine = openBlockWriter(join(folder, RANGE_FILES.quarantine));
   const bands = nearDuplicates.action === 'off' ? null : openBlockWriter(join(folder, RANGE_FILES.bands));
   const prints = sharedWords === null ? null : openPrintWriter(join(folder, RANGE_FILES.prints), sharedWords);

@@ -2,6 +2,7 @@
 import { hash } from 'node:crypto';
 import { openBlockWriter } from './block-writer.ts';
 import { INDEX_BYTES, writeIndexEntry } from './index-file.ts';
+import { ROWS_FILE_BYTES_MAX } from './rows-files.ts';
 
 const ID_HEX_DIGITS = 32;
 const BEFORE_ID = Buffer.from('{"id":"');
@@ -38,13 +39,24 @@ export interface RowWriter {
   close(): void;
 }
 
-export function openRowWriter(rowsPath: string, indexPath: string): RowWriter {
-  const rows = openBlockWriter(rowsPath);
+/** @param pathOf the files of the rows, by their number. */
+export function openRowWriter(pathOf: (number: number) => string, indexPath: string): RowWriter {
+  let rows = openBlockWriter(pathOf(0));
+  let [number, fileBytes] = [0, 0];
   const index = openBlockWriter(indexPath);
+  /** In the next file where this one has no room. */
+  const reserve = (sizeBytes: number) => {
+    if (fileBytes > 0 && fileBytes + sizeBytes > ROWS_FILE_BYTES_MAX) {
+      rows.close();
+      rows = openBlockWriter(pathOf(++number));
+      fileBytes = 0;
+    }
+    return rows.reserve(sizeBytes);
+  };
   return {
     add(content, placed) {
       const sizeBytesMax = typeof content === 'string' ? content.length * 3 : content.to - content.from;
-      const { block, at } = rows.reserve(CONTENT_AT + sizeBytesMax + TAIL_BYTES_MAX);
+      const { block, at } = reserve(CONTENT_AT + sizeBytesMax + TAIL_BYTES_MAX);
       const from = at + CONTENT_AT;
       const to = from + writeContent(content, block, from);
       const id = hash('sha256', block.subarray(from, to), 'hex').slice(0, ID_HEX_DIGITS);
@@ -53,6 +65,7 @@ export function openRowWriter(rowsPath: string, indexPath: string): RowWriter {
       AFTER_ID.copy(block, from - AFTER_ID.length);
       const lineBytes = to - at + block.write(tailOf(placed), to, 'latin1');
       rows.advance(lineBytes);
+      fileBytes += lineBytes;
       const entry = index.reserve(INDEX_BYTES);
       writeIndexEntry(entry.block, entry.at, { id, group: placed.group, lineBytes, flags: placed.flags });
       index.advance(INDEX_BYTES);

@@ -6,12 +6,11 @@ import { free } from '../../../storage/own-memory.ts';
 import { createLineCutter } from '../../lines.ts';
 import { RowWords } from '../../near/row-words.ts';
 import { Winnow } from '../../near/winnow.ts';
-import { RANGE_FILES } from '../../range/options.ts';
 import { openRowLists } from '../../range/row-lists.ts';
+import { rowsOf } from '../../range/rows-files.ts';
 import type { RawRow } from '../../rows-read.ts';
 import { readSource } from '../../source-bytes.ts';
 import { isHeldOut } from '../fates.ts';
-import { fileOf } from '../indexes.ts';
 import type { Candidates } from './candidates.ts';
 import type { PrintTable } from './print-table.ts';
 
@@ -64,8 +63,7 @@ export async function gatherTexts(
         };
         rowWords.eachText(source, from, to, (words) => eachPassage(words, take));
       };
-      if (hasAny(rows, first, end))
-        await eachLine(readSource(store, fileOf(files, RANGE_FILES.rows)), takeLine, signal);
+      if (hasAny(rows, first, end)) await eachLine(readSource(store, rowsOf(files)), takeLine, signal);
       first = end;
       onRows(first);
     }
