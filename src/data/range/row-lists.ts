@@ -26,9 +26,10 @@ export function openRowLists(path: string): RowListWriter {
   };
 }
 
-export type TakeList = (row: number, numbers: Int32Array) => void;
+/** The list's numbers are [from, to), valid until it returns. */
+export type TakeList = (row: number, numbers: Int32Array, from: number, to: number) => void;
 
-/** Calls back with each list; its numbers are valid until it returns. Memory: 1 MiB, or the longest list. */
+/** Calls back with each list. Memory: 1 MiB, or the longest list. */
 export async function readRowLists(path: string, take: TakeList, signal: AbortSignal): Promise<void> {
   const file = await open(path, 'r');
   try {
@@ -40,7 +41,7 @@ export async function readRowLists(path: string, take: TakeList, signal: AbortSi
       const { bytesRead } = await file.read(new Uint8Array(numbers.buffer), held, 4 * numbers.length - held, null);
       if (bytesRead === 0) return;
       held += bytesRead;
-      const used = eachList(numbers.subarray(0, held >> 2), take);
+      const used = eachList(numbers, held >> 2, take);
       numbers.copyWithin(0, used, Math.ceil(held / 4));
       held -= 4 * used;
       if (held >> 2 < numbers.length) continue;
@@ -53,14 +54,46 @@ export async function readRowLists(path: string, take: TakeList, signal: AbortSi
   }
 }
 
-/** Calls back with each whole list. Gives where they end. */
-function eachList(numbers: Int32Array, take: TakeList): number {
+/** Calls back with each whole list before `length`. Gives where they end. */
+function eachList(numbers: Int32Array, length: number, take: TakeList): number {
   let at = 0;
-  while (at + HEAD_NUMBERS <= numbers.length) {
+  while (at + HEAD_NUMBERS <= length) {
     const end = at + HEAD_NUMBERS + (numbers[at + 1] as number);
-    if (end > numbers.length) break;
-    take(numbers[at] as number, numbers.subarray(at + HEAD_NUMBERS, end));
+    if (end > length) break;
+    take(numbers[at] as number, numbers, at + HEAD_NUMBERS, end);
     at = end;
   }
   return at;
+}
+
+/** Lists in memory, one behind the other as in a file. */
+export class HeldLists {
+  #numbers = new Int32Array(READ_BYTES / 4);
+  #length = 0;
+  /** Numbers of all lists. */
+  count = 0;
+
+  /** Those of [from, to) that are wanted. */
+  add(row: number, numbers: Int32Array, from: number, to: number, isWanted: (number: number) => boolean): void {
+    this.#makeRoom(HEAD_NUMBERS + to - from);
+    const start = this.#length + HEAD_NUMBERS;
+    let end = start;
+    for (let i = from; i < to; i++) if (isWanted(numbers[i] as number)) this.#numbers[end++] = numbers[i] as number;
+    if (end === start) return;
+    this.#numbers[start - HEAD_NUMBERS] = row;
+    this.#numbers[start - 1] = end - start;
+    this.#length = end;
+    this.count += end - start;
+  }
+
+  each(take: TakeList): void {
+    eachList(this.#numbers, this.#length, take);
+  }
+
+  #makeRoom(more: number): void {
+    if (this.#length + more <= this.#numbers.length) return;
+    const larger = new Int32Array(2 * (this.#length + more));
+    larger.set(this.#numbers.subarray(0, this.#length));
+    this.#numbers = larger;
+  }
 }

@@ -77,9 +77,9 @@ async function eachGram(
   take: (high: number, low: number, row: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const takeWords = (row: number, words: Int32Array) => {
-    for (let from = 0; from < words.length; from += STRETCH_WORDS) {
-      grams.read(words, from, Math.min(words.length, from + STRETCH_WORDS + grams.n - 1));
+  const takeWords = (row: number, words: Int32Array, start: number, end: number) => {
+    for (let from = start; from < end; from += STRETCH_WORDS) {
+      grams.read(words, from, Math.min(end, from + STRETCH_WORDS + grams.n - 1));
       for (let i = 0; i < grams.count; i++) take(grams.highs[i] as number, grams.lows[i] as number, row);
     }
   };
