@@ -145,12 +145,12 @@ export async function getFile(
     returnMemory(memory);
     await out.close();
   }
-  if (size !== file.size || whole.digest('hex') !== file.sha256) throw await corruptFile(store, file, path);
+  if (size !== file.size || whole.digest('hex') !== file.sha256) throw await corruptFile(store, { path, ...file });
   await rename(temporary, path);
 }
 
-/** Names the part that is corrupt, if one is. */
-async function corruptFile(store: ObjectStore, file: NamelessFile, path: string): Promise<unknown> {
+/** The error of a file with other bytes than its digest says: names the part that is corrupt, if one is. */
+export async function corruptFile(store: ObjectStore, file: StoredFile): Promise<unknown> {
   try {
     for (const part of file.parts) await getBlob(store, part);
   } catch (error) {
@@ -158,7 +158,7 @@ async function corruptFile(store: ObjectStore, file: NamelessFile, path: string)
   }
   return new AnnealError(
     'checkpoint_corrupt',
-    `File ${file.path ?? path} does not have the digest ${file.sha256} that its manifest names; restore it from a replica or use an older one.`,
+    `File ${file.path} does not have the digest ${file.sha256} that its manifest names; restore it from a replica or use an older one.`,
   );
 }
 
@@ -185,7 +185,8 @@ export async function getBlob(store: ObjectStore, sha256: string, into?: Uint8Ar
   return bytes;
 }
 
-async function getUnverified(store: ObjectStore, sha256: string, into?: Uint8Array): Promise<Uint8Array> {
+/** For those who verify the bytes themselves. */
+export async function getUnverified(store: ObjectStore, sha256: string, into?: Uint8Array): Promise<Uint8Array> {
   const bytes = await store.get(keys.blob(sha256), into);
   if (bytes !== null) return bytes;
   throw new AnnealError(

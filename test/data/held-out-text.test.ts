@@ -3,10 +3,13 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Winnow } from '../../src/data/near/winnow.ts';
 import { RANGE_FILES } from '../../src/data/range/options.ts';
+import { rowsOf } from '../../src/data/range/rows-files.ts';
 import { findCandidates } from '../../src/data/resolve/held-out/candidates.ts';
 import { findHeldOutText, type HeldOutTextFound } from '../../src/data/resolve/held-out/find.ts';
 import { GramFilter } from '../../src/data/resolve/held-out/gram-filter.ts';
+import { fetchIndexes } from '../../src/data/resolve/indexes.ts';
 import { getBlob } from '../../src/storage/file-set.ts';
+import { keys } from '../../src/storage/keys.ts';
 import { type Cleaned, clean, createRandom, hostIn, readRows, smallRanges, temporaryFolder } from './given.ts';
 
 const WORDS = 13;
@@ -74,7 +77,8 @@ test('fingerprints leave out no row that shares text, however few of them are co
   const { store, signal } = hostIn(folder.path);
   const parts = resolution.fates.flatMap((file) => file.parts);
   const fates = new Uint8Array(Buffer.concat(await Promise.all(parts.map((part) => getBlob(store, part)))));
-  const input = { store, pieces, fates, words: WORDS, folder: made, signal, onRows: () => {} };
+  const indexes = await fetchIndexes(store, pieces, made, signal);
+  const input = { store, pieces, indexes, fates, words: WORDS, folder: made, signal, onRows: () => {} };
   const leaksOf = ({ eachLeak }: HeldOutTextFound) => {
     const rows: number[] = [];
     eachLeak((row) => rows.push(row));
@@ -98,6 +102,20 @@ test('fingerprints leave out no row that shares text, however few of them are co
   await expect(findHeldOutText({ ...input, signal: AbortSignal.abort(new Error('stopped')) })).rejects.toThrow(
     'stopped',
   );
+});
+
+test('rows that the store gives with other bytes than they were cleaned to are refused', async () => {
+  await using folder = await temporaryFolder();
+  const { pieces, resolution, folder: made } = await clean(folder, { 'a.jsonl': FILE });
+  const { store, signal } = hostIn(folder.path);
+  const [fatesPart = ''] = resolution.fates[0]?.parts ?? [];
+  const fates = await getBlob(store, fatesPart);
+  const indexes = await fetchIndexes(store, pieces, made, signal);
+  const [part = ''] = pieces.flatMap(({ files }) => rowsOf(files).parts);
+  const text = Buffer.from(await getBlob(store, part)).toString('latin1');
+  await store.put(keys.blob(part), Buffer.from(text.replaceAll(' w1', ' w2'), 'latin1'));
+  const input = { store, pieces, indexes, fates, words: WORDS, folder: made, signal, onRows: () => {} };
+  await expect(findHeldOutText(input)).rejects.toMatchObject({ kind: 'checkpoint_corrupt' });
 });
 
 test.each([8, 9, 13])(

@@ -127,7 +127,7 @@ async function settleFates(resolving: Resolving, indexes: RowIndex[], fates: Uin
   const evals = await markContaminated(resolving, fates);
   if (nearDuplicates.action !== 'off') say('look for near duplicates among');
   const leaders = await markNearDuplicates(store, pieces, fates, { rules: nearDuplicates, folder, signal });
-  const heldOutText = await markHeldOutText(resolving, fates);
+  const heldOutText = await markHeldOutText(resolving, indexes, fates);
   const weighted = sources.map(({ weight, uri }) => ({ weight, name: showUri(uri) }));
   const notes = await leaveOut(indexes, fates, weighted, (source) => specIndexOf(snapshot, source), signal);
   return { moves, evals, leaders, heldOutText, notes };
@@ -173,13 +173,17 @@ async function markContaminated({ host, plan, pieces }: Resolving, fates: Uint8A
 }
 
 /** Training rows that hold text of a held-out one; null where nobody looks for them. */
-async function markHeldOutText({ host, spec, pieces }: Resolving, fates: Uint8Array): Promise<HeldOutText | null> {
+async function markHeldOutText(
+  { host, spec, pieces }: Resolving,
+  indexes: RowIndex[],
+  fates: Uint8Array,
+): Promise<HeldOutText | null> {
   const { heldOut, ngram } = spec.data.decontaminate;
   if (heldOut === 'off') return null;
   const { store, folder, signal } = host;
   const onRows = (step: number) =>
     host.report({ phase: `compare training rows with held-out ones, ${fates.length} rows`, step, of: fates.length });
-  const found = await findHeldOutText({ store, pieces, fates, words: ngram, folder, signal, onRows });
+  const found = await findHeldOutText({ store, pieces, indexes, fates, words: ngram, folder, signal, onRows });
   const dropped = heldOut === 'quarantine';
   if (dropped)
     found.eachLeak((row) => {

@@ -1,12 +1,13 @@
 // Writes the rows that a range keeps, each as one line of JSON, and their index.
 import { hash } from 'node:crypto';
 import { openBlockWriter } from './block-writer.ts';
-import { INDEX_BYTES, writeIndexEntry } from './index-file.ts';
+import { ID_BYTES, INDEX_BYTES, writeIndexEntry } from './index-file.ts';
 import { ROWS_FILE_BYTES_MAX } from './rows-files.ts';
 
 const ID_HEX_DIGITS = 32;
 const BEFORE_ID = Buffer.from('{"id":"');
 const AFTER_ID = Buffer.from('",');
+const BEFORE_GROUP = ',"group":"';
 /** Where the content's own text starts in a line. */
 const CONTENT_AT = BEFORE_ID.length + ID_HEX_DIGITS + AFTER_ID.length;
 /** Group, source and line with their names. */
@@ -88,6 +89,12 @@ function writeContent(content: string | SourceBytes, block: Buffer, at: number):
   return content.source.copy(block, at, content.from, content.to);
 }
 
+/** Whether the line [from, to) holds the content of which the index at `at` has the id. */
+export function hasId(line: Buffer, from: number, to: number, index: Buffer, at: number): boolean {
+  const content = line.subarray(from + CONTENT_AT, line.lastIndexOf(BEFORE_GROUP, to));
+  return hash('sha256', content, 'hex').startsWith(index.toString('hex', at, at + ID_BYTES));
+}
+
 function tailOf({ group, source, line }: Placed): string {
-  return `,"group":"${group}","src":{"source":${source},"line":${line}}}\n`;
+  return `${BEFORE_GROUP}${group}","src":{"source":${source},"line":${line}}}\n`;
 }

@@ -1,6 +1,6 @@
 // The files of a range's rows, one behind the other. None is larger than a part of the store, but for a row that is: a file of several
 // parts would be hashed twice on its way there, as a whole and by its parts.
-import type { FileSet } from '../../contracts/records.ts';
+import type { FileSet, StoredFile } from '../../contracts/records.ts';
 import { PART_BYTES_MAX } from '../../storage/object-store.ts';
 
 export const ROWS_FILE_BYTES_MAX = PART_BYTES_MAX;
@@ -15,7 +15,11 @@ export function isRowsFile(path: string): boolean {
   return /^rows(-\d{4})?\.jsonl$/.test(path);
 }
 
+export function rowsFilesOf({ files }: FileSet): StoredFile[] {
+  return files.filter(({ path }) => isRowsFile(path));
+}
+
 /** All rows of a range, as `readSource` takes them. */
-export function rowsOf({ files }: FileSet): { parts: string[] } {
-  return { parts: files.filter(({ path }) => isRowsFile(path)).flatMap(({ parts }) => parts) };
+export function rowsOf(files: FileSet): { parts: string[] } {
+  return { parts: rowsFilesOf(files).flatMap(({ parts }) => parts) };
 }
