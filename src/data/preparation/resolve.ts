@@ -20,6 +20,7 @@ import { keys } from '../../storage/keys.ts';
 import { createJson, readJson } from '../../storage/record.ts';
 import { codeIdentity } from '../../telemetry/code-identity.ts';
 import { openAccounts } from '../accounts.ts';
+import { endIdleThreads } from '../range/thread-pool.ts';
 import { countRows } from '../resolve/count-rows.ts';
 import { markDuplicates } from '../resolve/duplicates.ts';
 import { FATE } from '../resolve/fates.ts';
@@ -78,6 +79,8 @@ export async function resolveRows(
   const folder = join(host.folder, 'resolve');
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
+  // The tables of all rows come into the room of the threads that cleaned them.
+  await endIdleThreads();
   try {
     const snapshot = await loadSnapshot(host.store, digest);
     const made = await resolve({ host: { ...host, folder }, spec, snapshot, plan, pieces, ...options });

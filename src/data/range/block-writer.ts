@@ -17,8 +17,8 @@ export interface BlockWriter {
   close(): void;
 }
 
-/** Creates or empties the file. */
-export function openBlockWriter(path: string): BlockWriter {
+/** Creates or empties the file. @param blockBytesMax less where there are many writers. */
+export function openBlockWriter(path: string, blockBytesMax: number = BLOCK_BYTES_MAX): BlockWriter {
   const file = openSync(path, 'w');
   let block = Buffer.allocUnsafeSlow(BLOCK_BYTES_MIN);
   let used = 0;
@@ -33,7 +33,7 @@ export function openBlockWriter(path: string): BlockWriter {
   const reserve = (sizeBytes: number) => {
     if (used + sizeBytes > block.length) {
       flush();
-      const wanted = Math.max(sizeBytes, Math.min(BLOCK_GROWTH * block.length, BLOCK_BYTES_MAX));
+      const wanted = Math.max(sizeBytes, Math.min(BLOCK_GROWTH * block.length, blockBytesMax));
       if (wanted !== block.length) block = Buffer.allocUnsafeSlow(wanted);
     }
     return { block, at: used };

@@ -8,19 +8,22 @@ const HEAD_NUMBERS = 2;
 const READ_BYTES = 1024 * 1024;
 
 export interface RowListWriter {
-  add(row: number, numbers: Int32Array): void;
+  /** The numbers [from, to); all of them where it is not said. */
+  add(row: number, numbers: Int32Array, from?: number, to?: number): void;
   close(): void;
 }
 
 export function openRowLists(path: string): RowListWriter {
   const writer = openBlockWriter(path);
   return {
-    add(row, numbers) {
-      const { block, at } = writer.reserve(4 * (HEAD_NUMBERS + numbers.length));
+    add(row, numbers, from = 0, to = numbers.length) {
+      const sizeBytes = 4 * (HEAD_NUMBERS + to - from);
+      const { block, at } = writer.reserve(sizeBytes);
       block.writeInt32LE(row, at);
-      block.writeInt32LE(numbers.length, at + 4);
-      block.set(new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength), at + 4 * HEAD_NUMBERS);
-      writer.advance(4 * (HEAD_NUMBERS + numbers.length));
+      block.writeInt32LE(to - from, at + 4);
+      const bytes = new Uint8Array(numbers.buffer, numbers.byteOffset + 4 * from, 4 * (to - from));
+      block.set(bytes, at + 4 * HEAD_NUMBERS);
+      writer.advance(sizeBytes);
     },
     close: () => writer.close(),
   };
@@ -64,36 +67,4 @@ function eachList(numbers: Int32Array, length: number, take: TakeList): number {
     at = end;
   }
   return at;
-}
-
-/** Lists in memory, one behind the other as in a file. */
-export class HeldLists {
-  #numbers = new Int32Array(READ_BYTES / 4);
-  #length = 0;
-  /** Numbers of all lists. */
-  count = 0;
-
-  /** Those of [from, to) that are wanted. */
-  add(row: number, numbers: Int32Array, from: number, to: number, isWanted: (number: number) => boolean): void {
-    this.#makeRoom(HEAD_NUMBERS + to - from);
-    const start = this.#length + HEAD_NUMBERS;
-    let end = start;
-    for (let i = from; i < to; i++) if (isWanted(numbers[i] as number)) this.#numbers[end++] = numbers[i] as number;
-    if (end === start) return;
-    this.#numbers[start - HEAD_NUMBERS] = row;
-    this.#numbers[start - 1] = end - start;
-    this.#length = end;
-    this.count += end - start;
-  }
-
-  each(take: TakeList): void {
-    eachList(this.#numbers, this.#length, take);
-  }
-
-  #makeRoom(more: number): void {
-    if (this.#length + more <= this.#numbers.length) return;
-    const larger = new Int32Array(2 * (this.#length + more));
-    larger.set(this.#numbers.subarray(0, this.#length));
-    this.#numbers = larger;
-  }
 }

@@ -60,6 +60,16 @@ export function giveBack(worker: Worker): void {
   idle.push({ worker, timer });
 }
 
+/** For whoever needs memory rather than a thread that is warm. */
+export async function endIdleThreads(): Promise<void> {
+  await Promise.all(
+    idle.splice(0).map(({ worker, timer }) => {
+      clearTimeout(timer);
+      return worker.terminate();
+    }),
+  );
+}
+
 /** Of these events only: others are the worker's own business. */
 function forgetListeners(worker: Worker): void {
   for (const event of ['message', 'error', 'exit']) worker.removeAllListeners(event);

@@ -1,19 +1,21 @@
 // Names the rows that may have words in a row in common with a row of the other side: those that have a fingerprint in common with one.
-// Memory: a bit a row, and a table of the fingerprints of held-out rows that are compared at a time.
+// Of the training rows' fingerprints a filter leaves those that held-out rows may have, too; these are compared a part at a time.
+// Memory: a bit a row, a filter of at most 64 MB, then a table of a part's fingerprints and one of those that both sides have.
 import { join } from 'node:path';
 import type { CleanedPiece } from '../../../contracts/ranges.ts';
 import { getFile } from '../../../storage/file-set.ts';
 import type { ObjectStore } from '../../../storage/object-store.ts';
 import { RANGE_FILES } from '../../range/options.ts';
-import { HeldLists, readRowLists, type TakeList } from '../../range/row-lists.ts';
+import { readRowLists, type TakeList } from '../../range/row-lists.ts';
 import { FATE, isHeldOut } from '../fates.ts';
 import { fileOf } from '../indexes.ts';
+import { GramFilter } from './gram-filter.ts';
+import { openPrintFiles } from './print-files.ts';
 import { createPrintTable, type PrintTable } from './print-table.ts';
 import { createRowSet, type RowSet } from './row-set.ts';
 
-/** Fingerprints of held-out rows that are compared at a time: 60 MB with the table. Those of 1 GB of rows, a tenth of them held out. */
-const PRINTS_MAX = 4_000_000;
-const PRINT_BYTES = 4;
+/** Fingerprints of held-out rows in a part: a table of 21 MB. Those of 500 MB of rows, a tenth of them held out. */
+const PRINTS_MAX = 2_000_000;
 
 export interface CandidateInput {
   store: ObjectStore;
@@ -32,48 +34,67 @@ export interface Candidates {
 }
 
 export async function findCandidates(input: CandidateInput): Promise<Candidates> {
-  const { pieces, fates, printsMax = PRINTS_MAX } = input;
+  const { pieces, fates, folder, signal, printsMax = PRINTS_MAX } = input;
   if (!pieces.every(hasPrints)) return { rows: { has: () => true }, prints: null };
-  const rows = createRowSet(fates.length);
-  const shared = createPrintTable(0);
-  const { each, count } = await openPrints(input);
-  const rounds = Math.max(1, Math.ceil((count * shareOfHeldOut(fates)) / printsMax));
-  for (let round = 0; round < rounds; round++) {
-    const isNow = (print: number) => roundOf(print, rounds) === round;
-    const { table, heldOut } = await holdPrints(each, fates, isNow);
-    await each((row, prints, from, to) => {
-      if (fates[row] !== FATE.train) return;
-      let isShared = false;
-      for (let i = from; i < to; i++) if (table.mark(prints[i] as number)) isShared = true;
-      if (isShared) rows.add(row);
-    });
-    heldOut.each((row, prints, from, to) => {
-      for (let i = from; i < to; i++) if (table.isMarked(prints[i] as number)) rows.add(row);
-    });
-    table.eachMarked(shared.add);
-  }
-  return { rows, prints: shared };
-}
-
-type EachPrints = (take: TakeList) => Promise<void>;
-
-/** The fingerprints of held-out rows, as a table and by the rows. */
-async function holdPrints(each: EachPrints, fates: Uint8Array, isNow: (print: number) => boolean) {
-  const heldOut = new HeldLists();
+  const each = await openPrints(input);
+  const expected = expectedPrints(input);
+  const known = GramFilter.sizedFor(expected);
+  const parts = Math.max(1, Math.ceil(expected / printsMax));
+  const heldOut = openPrintFiles(folder, 'held-out', parts);
   await each((row, prints, from, to) => {
-    if (isHeldOut(fates[row] as number)) heldOut.add(row, prints, from, to, isNow);
+    if (!isHeldOut(fates[row] as number)) return;
+    for (let i = from; i < to; i++) known.add(prints[i] as number, spread(prints[i] as number));
+    heldOut.add(row, prints, from, to);
   });
-  const table = createPrintTable(heldOut.count);
-  heldOut.each((_row, prints, from, to) => {
-    for (let i = from; i < to; i++) table.add(prints[i] as number);
+  heldOut.close();
+  const trained = openPrintFiles(folder, 'trained', parts);
+  const isKnown = (print: number) => known.has(print, spread(print));
+  await each((row, prints, from, to) => {
+    if (fates[row] === FATE.train) trained.add(row, prints, from, to, isKnown);
   });
-  return { table, heldOut };
+  trained.close();
+  const found = { rows: createRowSet(fates.length), prints: createPrintTable(0) };
+  for (const [i, path] of trained.paths.entries())
+    await addShared(path, { path: heldOut.paths[i] as string, count: heldOut.counts[i] as number }, found, signal);
+  return found;
 }
 
-function shareOfHeldOut(fates: Uint8Array): number {
+async function addShared(
+  trained: string,
+  heldOut: { path: string; count: number },
+  { rows, prints: shared }: { rows: RowSet; prints: PrintTable },
+  signal: AbortSignal,
+): Promise<void> {
+  const table = createPrintTable(heldOut.count);
+  const each = (path: string, take: (print: number, row: number) => void) =>
+    readRowLists(
+      path,
+      (row, prints, from, to) => {
+        for (let i = from; i < to; i++) take(prints[i] as number, row);
+      },
+      signal,
+    );
+  await each(heldOut.path, table.add);
+  await each(trained, (print, row) => {
+    if (table.mark(print)) rows.add(row);
+  });
+  await each(heldOut.path, (print, row) => {
+    if (table.isMarked(print)) rows.add(row);
+  });
+  table.eachMarked(shared.add);
+}
+
+/** Of held-out rows, if they have as many as others. */
+function expectedPrints({ pieces, fates }: CandidateInput): number {
   let heldOut = 0;
   for (const fate of fates) if (isHeldOut(fate)) heldOut++;
-  return heldOut / Math.max(1, fates.length);
+  const sizeBytes = pieces.reduce((sum, { files }) => sum + fileOf(files, RANGE_FILES.prints).size, 0);
+  return ((sizeBytes / Int32Array.BYTES_PER_ELEMENT) * heldOut) / Math.max(1, fates.length);
+}
+
+/** A second hash of it. */
+function spread(print: number): number {
+  return Math.imul(print, 0x9e3779b1) >>> 9;
 }
 
 /** An earlier release cleaned pieces without them. */
@@ -81,31 +102,18 @@ function hasPrints({ files }: CleanedPiece): boolean {
   return files.files.some(({ path }) => path === RANGE_FILES.prints);
 }
 
-/** By bits that the table does not place them by. */
-function roundOf(print: number, rounds: number): number {
-  return ((print >>> 16) * rounds) >>> 16;
-}
-
-/** Each call reads the fingerprints of all rows, by the rows' numbers among those of all pieces; `count` of them, more or less. */
-async function openPrints({
-  store,
-  pieces,
-  folder,
-  signal,
-}: CandidateInput): Promise<{ each: EachPrints; count: number }> {
+/** Each call reads the fingerprints of all rows, by the rows' numbers among those of all pieces. */
+async function openPrints({ store, pieces, folder, signal }: CandidateInput) {
   const files: { path: string; first: number }[] = [];
-  let [first, count] = [0, 0];
+  let first = 0;
   for (const [i, { counts, files: set }] of pieces.entries()) {
     const path = join(folder, `prints-${i}.bin`);
-    const stored = fileOf(set, RANGE_FILES.prints);
-    await getFile(store, stored, path, signal);
+    await getFile(store, fileOf(set, RANGE_FILES.prints), path, signal);
     files.push({ path, first });
-    count += stored.size / PRINT_BYTES;
     first += counts.kept;
   }
-  const each = async (take: TakeList) => {
+  return async (take: TakeList) => {
     for (const file of files)
       await readRowLists(file.path, (row, prints, from, to) => take(file.first + row, prints, from, to), signal);
   };
-  return { each, count };
 }

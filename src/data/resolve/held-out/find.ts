@@ -1,8 +1,8 @@
 // Looks for text of the held-out rows in the training rows: every n words in a row that both have. What more than ten training rows
 // have is their template, and told apart (the rule of GPT-3 and of lm-evaluation-harness). Exact but for collisions of 64 bits.
 // The rows' fingerprints, which cleaning wrote, name the rows that may have such text; only those are read, once.
-// Memory: a table of fingerprints, then two filters of at most 64 MB, and one part of 32 MiB; of what passed the filters one file of 64.
-// On disk: the fingerprints, 4 bytes for each word of the rows that are read, 12 for each gram that both may have.
+// Memory: two filters of at most 64 MB, and one part of 32 MiB; of what passed the filters one file of 64.
+// On disk: the fingerprints, 4 bytes for each word of the rows that are read, 12 for each fingerprint and each gram that both may have.
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { HeldOutText } from '../../../contracts/ranges.ts';

@@ -7,6 +7,8 @@ import { openBlockWriter } from '../../range/block-writer.ts';
 const ENTRY_BYTES = 12;
 /** A billion grams are 190 MB in each. */
 const PARTITIONS = 64;
+/** Gathered for each before it is written. */
+const BLOCK_BYTES = 128 * 1024;
 
 export interface GramFiles {
   /** Calls for one row follow one another. */
@@ -18,7 +20,7 @@ export interface GramFiles {
 
 export function openGramFiles(folder: string, name: string): GramFiles {
   const paths = Array.from({ length: PARTITIONS }, (_, i) => join(folder, `${name}-${i}.bin`));
-  const writers = paths.map(openBlockWriter);
+  const writers = paths.map((path) => openBlockWriter(path, BLOCK_BYTES));
   let entries = 0;
   return {
     paths,
