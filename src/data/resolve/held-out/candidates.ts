@@ -9,8 +9,8 @@ import { RANGE_FILES } from '../../range/options.ts';
 import { readRowLists, type TakeList } from '../../range/row-lists.ts';
 import { FATE, isHeldOut } from '../fates.ts';
 import { fileOf } from '../indexes.ts';
-import { GramFilter } from './gram-filter.ts';
 import { openPrintFiles } from './print-files.ts';
+import { PrintFilter } from './print-filter.ts';
 import { createPrintTable, type PrintTable } from './print-table.ts';
 import { createRowSet, type RowSet } from './row-set.ts';
 
@@ -38,19 +38,18 @@ export async function findCandidates(input: CandidateInput): Promise<Candidates>
   if (!pieces.every(hasPrints)) return { rows: { has: () => true }, prints: null };
   const each = await openPrints(input);
   const expected = expectedPrints(input);
-  const known = GramFilter.sizedFor(expected);
+  const known = PrintFilter.sizedFor(expected);
   const parts = Math.max(1, Math.ceil(expected / printsMax));
   const heldOut = openPrintFiles(folder, 'held-out', parts);
   await each((row, prints, from, to) => {
     if (!isHeldOut(fates[row] as number)) return;
-    for (let i = from; i < to; i++) known.add(prints[i] as number, spread(prints[i] as number));
+    for (let i = from; i < to; i++) known.add(prints[i] as number);
     heldOut.add(row, prints, from, to);
   });
   heldOut.close();
   const trained = openPrintFiles(folder, 'trained', parts);
-  const isKnown = (print: number) => known.has(print, spread(print));
   await each((row, prints, from, to) => {
-    if (fates[row] === FATE.train) trained.add(row, prints, from, to, isKnown);
+    if (fates[row] === FATE.train) trained.add(row, prints, from, to, known);
   });
   trained.close();
   const found = { rows: createRowSet(fates.length), prints: createPrintTable(0) };
@@ -90,11 +89,6 @@ function expectedPrints({ pieces, fates }: CandidateInput): number {
   for (const fate of fates) if (isHeldOut(fate)) heldOut++;
   const sizeBytes = pieces.reduce((sum, { files }) => sum + fileOf(files, RANGE_FILES.prints).size, 0);
   return ((sizeBytes / Int32Array.BYTES_PER_ELEMENT) * heldOut) / Math.max(1, fates.length);
-}
-
-/** A second hash of it. */
-function spread(print: number): number {
-  return Math.imul(print, 0x9e3779b1) >>> 9;
 }
 
 /** An earlier release cleaned pieces without them. */

@@ -1,10 +1,11 @@
 // Fingerprints with their rows on disk, in files by the fingerprint, so that a part of them is compared at a time.
 import { join } from 'node:path';
 import { openRowLists } from '../../range/row-lists.ts';
+import type { PrintFilter } from './print-filter.ts';
 
 export interface PrintFiles {
-  /** Those of [from, to) that are wanted; all of them where nobody says which. */
-  add(row: number, prints: Int32Array, from: number, to: number, isWanted?: (print: number) => boolean): void;
+  /** Those of [from, to) that the filter may have; all of them where there is none. */
+  add(row: number, prints: Int32Array, from: number, to: number, filter?: PrintFilter): void;
   close(): void;
   readonly paths: string[];
   /** Fingerprints in each. */
@@ -15,13 +16,16 @@ export function openPrintFiles(folder: string, name: string, parts: number): Pri
   const paths = Array.from({ length: parts }, (_, i) => join(folder, `${name}-${i}.prints`));
   const lists = paths.map((path) => ({ writer: openRowLists(path), prints: new Int32Array(1024), length: 0 }));
   const counts = paths.map(() => 0);
+  let missing = new Int32Array(1024);
   return {
     paths,
     counts,
-    add(row, prints, from, to, isWanted) {
+    add(row, prints, from, to, filter) {
+      if (missing.length < to - from) missing = new Int32Array(2 * (to - from));
+      if (filter !== undefined) filter.findMissing(prints, from, to, missing);
       for (let i = from; i < to; i++) {
+        if (missing[i - from] !== 0) continue;
         const print = prints[i] as number;
-        if (isWanted !== undefined && !isWanted(print)) continue;
         const list = lists[partOf(print, parts)] as (typeof lists)[number];
         if (list.length === list.prints.length) list.prints = twice(list.prints);
         list.prints[list.length++] = print;
