@@ -21,8 +21,7 @@ export interface IndexEntry {
 }
 
 export function writeIndexEntry(target: Buffer, at: number, { id, group, lineBytes, flags }: IndexEntry): void {
-  target.write(id, at, 'hex');
-  target.write(group, at + GROUP_AT, 'hex');
+  target.write(id + group, at, 'hex');
   target.writeUInt32LE(lineBytes, at + LINE_BYTES_AT);
   target.writeUInt32LE(flags, at + FLAGS_AT);
 }

@@ -5,8 +5,8 @@ import { ID_BYTES, INDEX_BYTES, writeIndexEntry } from './index-file.ts';
 import { ROWS_FILE_BYTES_MAX } from './rows-files.ts';
 
 const ID_HEX_DIGITS = 32;
-const BEFORE_ID = Buffer.from('{"id":"');
-const AFTER_ID = Buffer.from('",');
+const BEFORE_ID = '{"id":"';
+const AFTER_ID = '",';
 const BEFORE_GROUP = ',"group":"';
 /** Where the content's own text starts in a line. */
 const CONTENT_AT = BEFORE_ID.length + ID_HEX_DIGITS + AFTER_ID.length;
@@ -61,9 +61,7 @@ export function openRowWriter(pathOf: (number: number) => string, indexPath: str
       const from = at + CONTENT_AT;
       const to = from + writeContent(content, block, from);
       const id = hash('sha256', block.subarray(from, to), 'hex').slice(0, ID_HEX_DIGITS);
-      BEFORE_ID.copy(block, at);
-      block.write(id, at + BEFORE_ID.length, 'latin1');
-      AFTER_ID.copy(block, from - AFTER_ID.length);
+      block.write(`${BEFORE_ID}${id}${AFTER_ID}`, at, 'latin1');
       const lineBytes = to - at + block.write(tailOf(placed), to, 'latin1');
       rows.advance(lineBytes);
       fileBytes += lineBytes;
