@@ -39,6 +39,8 @@ export const FrozenSourceSchema = z.object({
   sha256: Digest,
   parts: z.array(Digest),
   etag: z.string().nullable(),
+  /** Blobs of the first bytes of each part but the first; absent in snapshots of older versions. */
+  heads: z.array(Digest).optional(),
   /** Of an object in a bucket that keeps versions. */
   versionId: z.string().optional(),
   /** Line ends in each part; absent in snapshots of older versions. */

@@ -28,6 +28,7 @@ import { EmptySource } from './source/content.ts';
 import { type Follower, takeFollowed } from './source/follow.ts';
 import { identifyFiles } from './source/identity.ts';
 import { type Opened, type Opening, planOpenings } from './source/openings.ts';
+import { HEAD_BYTES } from './source-bytes.ts';
 import type { SourceContext } from './sources.ts';
 
 export interface IngestProgress {
@@ -198,6 +199,7 @@ async function freezeOpened(
   const whole = createHash('sha256');
   const parts: string[] = [];
   const newlines: number[] = [];
+  const heads: string[] = [];
   let sizeBytes = 0;
   report(uri, 0, announced);
   try {
@@ -205,6 +207,7 @@ async function freezeOpened(
       whole.update(part);
       parts.push(await putBlob(store, part));
       newlines.push(countNewlines(part));
+      if (parts.length > 1) heads.push(await putBlob(store, part.subarray(0, HEAD_BYTES)));
       hasImages ||= mapping !== null && mayNameImages(part, tail, format, mapping);
       tail = Buffer.from(part.subarray(-SIGN_BYTES));
       sizeBytes += part.length;
@@ -216,7 +219,7 @@ async function freezeOpened(
   const { split } = opening;
   const converted = opened.converted().join(', ');
   const entry: FrozenSource = {
-    ...{ uri, format, shape: source.shape, sizeBytes, sha256: whole.digest('hex'), parts, etag, newlines },
+    ...{ uri, format, shape: source.shape, sizeBytes, sha256: whole.digest('hex'), parts, etag, newlines, heads },
     ...(versionId !== null && { versionId }),
     ...(split !== null && { split }),
     ...(converted !== '' && { converted }),

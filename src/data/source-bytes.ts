@@ -5,23 +5,42 @@ import { type ObjectStore, PART_BYTES_MAX } from '../storage/object-store.ts';
 import { returnMemory, takeMemory } from '../storage/part-memory.ts';
 import { countNewlines } from './rows-read.ts';
 
-/**
- * A part is valid until the next is asked for, or as long as the memory is that it was read into.
- * @param endPart the first part that is not read. @param into gives memory for a part.
- */
+/** Bytes at the start of a part that can be read without the rest: what most records need that begin in the part before. */
+export const HEAD_BYTES = 64 * 1024;
+
+interface Stretch {
+  startOffset?: number;
+  /** Where it ends but for its last record, which may reach over it; null = with the source. */
+  endOffset?: number | null;
+  /** Gives memory for a part. */
+  into?: () => Uint8Array;
+}
+
+/** What is yielded is valid until more is asked for, or as long as the memory is that it was read into. */
 export async function* readSource(
   store: ObjectStore,
-  { parts }: Pick<FrozenSource, 'parts'>,
-  startOffset = 0,
-  endPart: number = parts.length,
-  into?: () => Uint8Array,
+  source: Pick<FrozenSource, 'parts' | 'heads'>,
+  { startOffset = 0, endOffset = null, into }: Stretch = {},
 ): AsyncGenerator<Uint8Array> {
-  const first = partOf(startOffset);
+  const { parts, heads } = source;
   const own = into === undefined ? takeMemory(PART_BYTES_MAX) : null;
   try {
-    for (let part = first; part < endPart; part++) {
+    let skipped = startOffset % PART_BYTES_MAX;
+    for (let part = partOf(startOffset); part < endPartOf(source, endOffset); part++) {
+      const head = heads?.[part - 1];
+      if (
+        head !== undefined &&
+        skipped === 0 &&
+        endOffset !== null &&
+        endOffset - part * PART_BYTES_MAX <= HEAD_BYTES
+      ) {
+        const bytes = await getBlob(store, head);
+        yield bytes;
+        skipped = bytes.length;
+      }
       const bytes = await getBlob(store, parts[part] as string, own ?? into?.());
-      yield part === first ? bytes.subarray(startOffset % PART_BYTES_MAX) : bytes;
+      if (skipped < bytes.length) yield bytes.subarray(skipped);
+      skipped = 0;
     }
   } finally {
     if (own !== null) returnMemory(own);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Snapshot } from '../../src/contracts/records.ts';
 import { assertBalanced } from '../../src/data/accounts.ts';
+import { cleanPieces } from '../../src/data/preparation/clean.ts';
 import { planRanges } from '../../src/data/preparation/plan.ts';
 import { createKeyTable } from '../../src/data/resolve/key-table.ts';
 import { recordPins } from '../../src/data/resolve/pins.ts';
@@ -11,6 +12,7 @@ import { decideTakes } from '../../src/data/resolve/weights.ts';
 import { takeSnapshot } from '../../src/data/snapshot.ts';
 import { canonicalJson } from '../../src/storage/digest.ts';
 import { keys } from '../../src/storage/keys.ts';
+import { PART_BYTES_MAX } from '../../src/storage/object-store.ts';
 import {
   type Cleaned,
   chatLine,
@@ -255,6 +257,37 @@ describe('gates', () => {
     await expect(clean(folder, secret, { privacy: { types: { email: 'block' } } })).rejects.toThrow(
       /^1 rows hold personal data or secrets that `data\.privacy` blocks \(found: email 1\)/,
     );
+  });
+
+  test.each([
+    ['its head alone, where the last record ends in it', 20_000, 1],
+    ['all, where the last record needs it', 1_000_000, 2],
+  ])('of the part behind a range is read %s', async (_which, chars, times) => {
+    await using folder = await temporaryFolder();
+    const rows = Math.ceil(36_000_000 / chars);
+    const row = (i: number) => chatLine('question', `answer ${i} ${'a'.repeat(chars)}`);
+    const uri = await folder.write('a.jsonl', Array.from({ length: rows }, (_, i) => row(i)).join('\n'));
+    const host = hostIn(folder.path);
+    const spec = specOf({}, [uri]);
+    const snapshot = await takeSnapshot(host.store, spec, host.sources, () => {});
+    const input = { spec, snapshot: snapshot.digest };
+    const plan = await planRanges(host, input, { ...smallRanges(PART_BYTES_MAX), align: PART_BYTES_MAX });
+    const read: string[] = [];
+    const store = {
+      ...host.store,
+      get: (key: string, into?: Uint8Array) => {
+        read.push(key);
+        return host.store.get(key, into);
+      },
+    };
+    const kept: number[] = [];
+    const { parts = [], heads = [] } = snapshot.sources[0] ?? {};
+    for (const pieces of plan.ranges)
+      kept.push(...(await cleanPieces({ ...host, store }, input, plan, pieces)).map(({ counts }) => counts.kept));
+    expect(kept.reduce((sum, n) => sum + n)).toBe(rows);
+    expect(plan.ranges).toHaveLength(2);
+    const wasRead = (digest = '') => read.filter((key) => key === keys.blob(digest)).length;
+    expect([parts, heads].map((digests) => digests.map(wasRead))).toEqual([[1, times], [1]]);
   });
 
   test('more data than one run takes is refused before anything is read', async () => {

@@ -127,7 +127,7 @@ async function cleanBytes(
 ): Promise<CleanedRange> {
   const { startOffset, endOffset, name } = options;
   const read = (into?: () => Uint8Array) =>
-    readSource(host.store, source, startOffset, endPartOf(source, endOffset), into);
+    readSource(host.store, source, { startOffset, endOffset, ...(into && { into }) });
   const sizeBytes = (endOffset ?? source.sizeBytes) - startOffset;
   const context: RangeContext = {
     signal: host.signal,

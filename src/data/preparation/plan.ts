@@ -15,7 +15,7 @@ import type { PreparationHost, PreparationInput } from './host.ts';
 import { loadSnapshot } from './snapshots.ts';
 
 export interface RangeLimits {
-  /** A range's size at best, bytes. */
+  /** A range's size at most, bytes. */
   bytes: number;
   /** The same when there would be too many ranges. */
   bytesMax: number;
@@ -110,7 +110,7 @@ async function* watched({ store, signal, report }: PreparationHost, source: Froz
 
 /** Where a source is best cut; a JSON array is one piece. */
 function wishedOffsets({ sizeBytes, format }: FrozenSource, { bytes, align }: RangeLimits): number[] {
-  const count = format === 'json' ? 1 : Math.max(1, Math.round(sizeBytes / bytes));
+  const count = format === 'json' ? 1 : Math.max(1, Math.ceil(sizeBytes / bytes));
   const stride = Math.ceil(sizeBytes / count / align) * align;
   const offsets: number[] = [];
   for (let offset = stride; count > 1 && offset < sizeBytes; offset += stride) offsets.push(offset);
