@@ -42,11 +42,12 @@ export const HALTING_BYTES: MarkedBytes = {
   high: tableOf((high) => (high >= 8 ? 4 : flag(high === 2, 1) | flag(high === 5, 2))),
 };
 
-function tableOf(bits: (half: number) => number): number[] {
+/** By the half of a byte. */
+export function tableOf(bits: (half: number) => number): number[] {
   return Array.from({ length: 16 }, (_, half) => bits(half));
 }
 
-function flag(isSet: boolean, bit: number): number {
+export function flag(isSet: boolean, bit: number): number {
   return isSet ? bit : 0;
 }
 
@@ -55,14 +56,21 @@ const repeated = (byte: number) => tableOf(() => byte);
 /** Names of locals. */
 const [FROM, TO, OUT, BYTES] = [0, 1, 2, 3];
 
+/** Of 16 bytes all bits of those that are marked. */
+export function isMarkedBytes({ low, high }: MarkedBytes, bytes: number[]): number[] {
+  const lowHalf = [...bytes, ...v128(repeated(0x0f)), ...OP.and128];
+  const highHalf = [...bytes, ...i32(4), ...OP.shiftRightBytes];
+  return [
+    ...[...v128(low), ...lowHalf, ...OP.swizzle, ...v128(high), ...highHalf, ...OP.swizzle, ...OP.and128],
+    ...[...v128(repeated(0)), ...OP.notEqualBytes],
+  ];
+}
+
 /** `(from, to, out)`: a bit for each byte; `from` and `out` are multiples of 16. */
-export function markFunction({ low, high }: MarkedBytes): KernelFunction {
-  const lowHalf = [...get(BYTES), ...v128(repeated(0x0f)), ...OP.and128];
-  const highHalf = [...get(BYTES), ...i32(4), ...OP.shiftRightBytes];
+export function markFunction(marked: MarkedBytes): KernelFunction {
   const code = loop(
     [...get(FROM), ...OP.load128, ...set(BYTES)],
-    [...get(OUT), ...v128(low), ...lowHalf, ...OP.swizzle, ...v128(high), ...highHalf, ...OP.swizzle, ...OP.and128],
-    [...v128(repeated(0)), ...OP.notEqualBytes, ...OP.bitmaskBytes, ...OP.store16],
+    [...get(OUT), ...isMarkedBytes(marked, get(BYTES)), ...OP.bitmaskBytes, ...OP.store16],
     [...get(OUT), ...i32(2), ...OP.add, ...set(OUT)],
     [...get(FROM), ...i32(16), ...OP.add, ...tee(FROM), ...get(TO), ...OP.lessUnsigned, ...againIf(0)],
   );

@@ -1,5 +1,6 @@
 // The text by which a row is grouped that no column groups: case and white space do not make another question.
 import { hash } from 'node:crypto';
+import { PlainWords } from '../kernels/plain-words.ts';
 
 const GROUP_HEX_DIGITS = 16;
 
@@ -34,9 +35,14 @@ export function plainText(text: string): string {
 /** `plainText` of JSON text between its quotes, without decoding it; of one text at a time. */
 export class PlainBytes {
   #target: Buffer = Buffer.alloc(0);
+  readonly #words = new PlainWords();
 
   /** @returns valid until the next call; null for what is not all ASCII. */
   of(source: Buffer, from: number, to: number): Buffer | null {
+    return this.#words.of(source, from, to) ?? this.#byBytes(source, from, to);
+  }
+
+  #byBytes(source: Buffer, from: number, to: number): Buffer | null {
     if (this.#target.length < to - from) this.#target = Buffer.allocUnsafeSlow(2 * (to - from));
     const target = this.#target;
     let length = 0;
