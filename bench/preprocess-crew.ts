@@ -47,13 +47,14 @@ function hire({ store, folder, signal, isOneKilled }: Work, number: number): Cre
   });
   // An abort is an error of the child; its exit tells the same.
   child.on('error', () => undefined);
+  const isToDie = isOneKilled && number === 0;
   let last: Usage = { cpuSeconds: 0, peakBytes: 0 };
   return {
     ask: (order) =>
       new Promise((resolve, reject) => {
         const onExit = () => reject(new Killed());
         const onMessage = (message: Answer | Busy) => {
-          if ('busy' in message) return void (isOneKilled && number === 0 && child.kill('SIGKILL'));
+          if ('busy' in message) return void (isToDie && order.step === 'clean' && child.kill('SIGKILL'));
           child.off('exit', onExit);
           child.off('message', onMessage);
           last = message.usage;
