@@ -1,10 +1,11 @@
 // Memory that files pass through on their way, used again and again. V8 takes every new 32 MiB for a reason to collect garbage, though
 // there is hardly any, and gives them back late; shared memory it does not count, and any thread reads it without a copy.
+import { availableParallelism } from 'node:os';
 import { PART_BYTES_MAX } from './object-store.ts';
 import { free } from './own-memory.ts';
 
-/** Pieces of shared memory that there are at most, for two ranges that are cleaned at a time: they stay for good. */
-const SHARED_MAX = 4;
+/** Pieces of shared memory that there are at most, two for each range that a process cleans at a time: they stay for good. */
+const SHARED_MAX = Math.max(4, availableParallelism());
 
 /** Up to this size memory is no trouble, bytes. */
 const SMALL_BYTES_MAX = 1024 * 1024;
