@@ -3,6 +3,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CleanedRange } from '../../contracts/cleaned-range.ts';
 import type { Source } from '../../contracts/data-spec.ts';
+import { plural } from '../../contracts/plural.ts';
 import { type CleanedPiece, CleanedPieceSchema, type Piece, type RangePlan } from '../../contracts/ranges.ts';
 import type { FrozenSource, Snapshot } from '../../contracts/records.ts';
 import type { Spec } from '../../contracts/spec.ts';
@@ -37,8 +38,20 @@ export async function cleanPieces(
   const snapshot = await loadSnapshot(host.store, digest);
   const decontamination = plan.suites === null ? null : { suites: plan.suites, ngram: spec.data.decontaminate.ngram };
   const cleaned: CleanedPiece[] = [];
-  for (const piece of pieces) cleaned.push(await cleanPiece(host, spec, snapshot, piece, decontamination));
+  const of = pieces.reduce((sum, piece) => sum + bytesOf(piece, snapshot), 0);
+  let before = 0;
+  for (const piece of pieces) {
+    const done = before;
+    const report: PreparationHost['report'] = ({ phase, step }) =>
+      host.report(step === undefined ? { phase } : { phase, step: done + step, of });
+    cleaned.push(await cleanPiece({ ...host, report }, spec, snapshot, piece, decontamination));
+    before += bytesOf(piece, snapshot);
+  }
   return cleaned;
+}
+
+function bytesOf({ source, startOffset, endOffset }: Piece, { sources }: Snapshot): number {
+  return (endOffset ?? (sources[source] as FrozenSource).sizeBytes) - startOffset;
 }
 
 async function cleanPiece(
@@ -132,7 +145,7 @@ async function cleanBytes(
   const context: RangeContext = {
     signal: host.signal,
     onProgress: ({ rowsIn, bytesRead }) =>
-      host.report({ phase: `clean ${name}, ${rowsIn} rows`, step: bytesRead, of: sizeBytes }),
+      host.report({ phase: `clean ${name}, ${plural(rowsIn, 'row')}`, step: bytesRead }),
     findImage,
   };
   return sizeBytes < THREAD_BYTES_MIN
