@@ -13,8 +13,9 @@ export interface RowListWriter {
   close(): void;
 }
 
-export function openRowLists(path: string): RowListWriter {
-  const writer = openBlockWriter(path);
+/** @param blockBytesMax less than a block writer's own where there are many of them. */
+export function openRowLists(path: string, blockBytesMax?: number): RowListWriter {
+  const writer = openBlockWriter(path, blockBytesMax);
   return {
     add(row, numbers, from = 0, to = numbers.length) {
       const sizeBytes = 4 * (HEAD_NUMBERS + to - from);

@@ -53,18 +53,21 @@ export async function findCandidates(input: CandidateInput): Promise<Candidates>
   });
   trained.close();
   const found = { rows: createRowSet(fates.length), prints: createPrintTable(0) };
-  for (const [i, path] of trained.paths.entries())
-    await addShared(path, { path: heldOut.paths[i] as string, count: heldOut.counts[i] as number }, found, signal);
+  const table = createPrintTable(Math.max(...heldOut.counts));
+  for (const [i, path] of trained.paths.entries()) {
+    await addShared({ trained: path, heldOut: heldOut.paths[i] as string }, table, found, signal);
+    table.clear();
+  }
   return found;
 }
 
+/** @param table an empty one, which is used */
 async function addShared(
-  trained: string,
-  heldOut: { path: string; count: number },
+  { trained, heldOut }: { trained: string; heldOut: string },
+  table: PrintTable,
   { rows, prints: shared }: { rows: RowSet; prints: PrintTable },
   signal: AbortSignal,
 ): Promise<void> {
-  const table = createPrintTable(heldOut.count);
   const each = (path: string, take: (print: number, row: number) => void) =>
     readRowLists(
       path,
@@ -73,11 +76,11 @@ async function addShared(
       },
       signal,
     );
-  await each(heldOut.path, table.add);
+  await each(heldOut, table.add);
   await each(trained, (print, row) => {
     if (table.mark(print)) rows.add(row);
   });
-  await each(heldOut.path, (print, row) => {
+  await each(heldOut, (print, row) => {
     if (table.isMarked(print)) rows.add(row);
   });
   table.eachMarked(shared.add);

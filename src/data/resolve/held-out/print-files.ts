@@ -3,6 +3,9 @@ import { join } from 'node:path';
 import { openRowLists } from '../../range/row-lists.ts';
 import type { PrintFilter } from './print-filter.ts';
 
+/** Gathered for each file before it is written. */
+const BLOCK_BYTES = 128 * 1024;
+
 export interface PrintFiles {
   /** Those of [from, to) that the filter may have; all of them where there is none. */
   add(row: number, prints: Int32Array, from: number, to: number, filter?: PrintFilter): void;
@@ -14,7 +17,11 @@ export interface PrintFiles {
 
 export function openPrintFiles(folder: string, name: string, parts: number): PrintFiles {
   const paths = Array.from({ length: parts }, (_, i) => join(folder, `${name}-${i}.prints`));
-  const lists = paths.map((path) => ({ writer: openRowLists(path), prints: new Int32Array(1024), length: 0 }));
+  const lists = paths.map((path) => ({
+    writer: openRowLists(path, BLOCK_BYTES),
+    prints: new Int32Array(1024),
+    length: 0,
+  }));
   const counts = paths.map(() => 0);
   let missing = new Int32Array(1024);
   return {

@@ -13,6 +13,8 @@ export interface PrintTable {
   mark(print: number): boolean;
   isMarked(print: number): boolean;
   eachMarked(take: (print: number) => void): void;
+  /** Takes everything out; the memory stays. */
+  clear(): void;
 }
 
 /** @param prints how many there will be, more or less */
@@ -52,7 +54,7 @@ export function createPrintTable(prints: number): PrintTable {
     },
     mark(print) {
       if (isAbsent(print)) return false;
-      marks ??= new Uint8Array(slots.length);
+      if (marks?.length !== slots.length) marks = new Uint8Array(slots.length);
       const slot = find(print);
       if (slots[slot] === FREE) return false;
       marks[slot] = 1;
@@ -60,6 +62,12 @@ export function createPrintTable(prints: number): PrintTable {
     },
     has: (print) => !isAbsent(print) && slots[find(print)] === print,
     isMarked: (print) => marks?.[find(print)] === 1,
+    clear() {
+      slots.fill(FREE);
+      bits.fill(0);
+      marks?.fill(0);
+      used = 0;
+    },
     eachMarked(take) {
       marks?.forEach((isMarked, slot) => {
         if (isMarked === 1) take(slots[slot] as number);
